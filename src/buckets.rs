@@ -1,8 +1,7 @@
 //! The default buckets of each histogram.
 //!
-//! The configuration needs the names of the histograms, and the table of metric families needs
-//! their bounds. The table is in a layer above the configuration, so the configuration cannot
-//! import the table. Both import this module.
+//! The configuration needs the names of the histograms, and `metrics::table` needs their bounds.
+//! Both import this module, because `config` must not import `metrics`.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +45,7 @@ pub const TOKENS_PER_SECOND: &[f64] = &[
 pub const QUERIES_PER_SECOND: &[f64] =
     &[0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0];
 
-/// All histograms: the name in the configuration and the default bounds.
+/// The name of each histogram in the configuration, and its default bounds.
 pub const HISTOGRAMS: &[(&str, &[f64])] = &[
     ("dispatch_lag_seconds", LAG),
     ("dns_duration_seconds", CONNECT),

@@ -3,13 +3,13 @@
 //!
 //! No function reads a clock: the caller passes the current time.
 //!
-//! One rule covers the changes of daylight saving time. A local time takes place when the clock of
-//! the zone *first* shows this time or a later time. This has two consequences:
+//! One rule handles the change to and from daylight saving time. A local time takes place when the
+//! clock of the zone *first* shows this time or a later time:
 //!
 //! - If the clock skips a local time, the local time takes place once, at the end of the gap.
 //! - If the clock shows a local time twice, the local time takes place once, the first time.
 //!
-//! Cron expressions with a wildcard are an exception: see [`Cron`].
+//! [`Cron`] describes the exception: cron expressions with a wildcard.
 
 mod cron;
 mod windows;
@@ -24,26 +24,24 @@ use jiff::{Timestamp, ToSpan as _};
 pub use cron::Cron;
 pub use windows::{Days, Hours, Window, Windows};
 
-/// An error in a text of the configuration. It does not quote the text, because the text can
-/// contain a secret.
+/// An error in a text of the configuration. It does not quote the text, because a text can be a
+/// secret that the user wrote under the wrong key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}; {remedy}")]
 pub struct ParseError {
-    /// The problem, such as `not a day of the week`. A message puts the wrong text and `is` before
-    /// it.
+    /// The problem as a predicate: `not a day of the week` becomes the message "`xyz` is not a day
+    /// of the week".
     pub problem: String,
-    /// The way to fix the problem, in the imperative.
     pub remedy: String,
 }
 
 /// A time zone by its name in the IANA database, such as `Europe/Berlin`.
 ///
-/// The database is compiled into the binary by a feature in `Cargo.toml`.
+/// The binary contains this database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone(TimeZone);
 
 impl Zone {
-    /// Coordinated Universal Time.
     pub const UTC: Zone = Zone(TimeZone::UTC);
 
     /// Finds a zone by its name, in upper or lower case; `None` if the database has no such zone.
@@ -52,7 +50,6 @@ impl Zone {
         (!zone.is_unknown()).then_some(Zone(zone))
     }
 
-    /// The names of all zones.
     pub fn names() -> impl Iterator<Item = String> {
         jiff::tz::db().available().map(|name| name.to_string())
     }
@@ -62,15 +59,15 @@ impl Zone {
         self.local_time(timestamp(at)).strftime("%H:%M").to_string()
     }
 
-    /// The local day and time, such as `Sat 22 Nov 06:30`, with the year if it is not the year of
-    /// `now`.
+    /// The local day and time, such as `Sat 22 Nov 06:30`. Has a year if the year is not the year
+    /// of `now`.
     pub fn day_and_time(&self, at: SystemTime, now: SystemTime) -> String {
         self.days_and_times(&[at], now).concat()
     }
 
-    /// The local days and times. They have a year if one of them is not in the year of `now`. They
-    /// have an offset from UTC if the clock of the zone changes between them. So no two times of a
-    /// list have the same text.
+    /// The local days and times. No two different instants in the list have the same text. All
+    /// texts have a year if one of the instants is not in the year of `now`. All texts have an
+    /// offset from UTC if the clock changes between two of the instants.
     pub fn days_and_times(&self, times: &[SystemTime], now: SystemTime) -> Vec<String> {
         let zoned = |at: &SystemTime| timestamp(*at).to_zoned(self.0.clone());
         let this_year = zoned(&now).year();
@@ -90,29 +87,27 @@ impl Zone {
         self.0.to_datetime(at)
     }
 
-    /// The first instant at which the clock of the zone shows this time or a later one; `None`
+    /// The first instant at which the clock of the zone shows this time or a later time. `None`
     /// after the year 9999.
     fn first_instant_of(&self, time: DateTime) -> Option<Timestamp> {
         match self.0.to_ambiguous_timestamp(time).offset() {
             AmbiguousOffset::Unambiguous { offset }
             | AmbiguousOffset::Fold { before: offset, .. } => offset.to_timestamp(time).ok(),
             AmbiguousOffset::Gap { after, .. } => {
-                // The offset after the gap turns a local time in the gap into an instant before the
-                // gap. The next change of the clock is therefore the end of the gap.
+                // jiff returns an instant before the gap for a time inside the gap. So the next
+                // change of the clock is the end of the gap.
                 let before = after.to_timestamp(time).ok()?;
                 self.0.following(before).next().map(|change| change.timestamp())
             }
         }
     }
 
-    /// The current day in this zone, the first instant of this day and the first instant of the
-    /// next day.
+    /// The current day, its first instant and the first instant of the next day.
     fn current_day(&self, now: Timestamp) -> (Date, Timestamp, Timestamp) {
         let start_of = |date: Date| self.first_instant_of(date.into());
         let mut date = self.local_time(now).date();
-        // After a change of the clock back across midnight, the clock shows yesterday again. By the
-        // rule of this module, yesterday ended at the first midnight, so the loop moves on to
-        // today.
+        // If the clock goes back across midnight, it shows yesterday again. By the rule of this
+        // module, today began at the first midnight.
         while let Some((tomorrow, true)) =
             date.tomorrow().ok().map(|day| (day, start_of(day).is_some_and(|start| start <= now)))
         {
@@ -134,35 +129,34 @@ pub fn rfc3339(at: SystemTime) -> String {
     timestamp(at).to_string()
 }
 
-/// The time from which a schedule counts its cycles if it follows the wall clock.
+/// The start of cycle counting, for a schedule that follows the wall clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Anchor {
     /// The Unix epoch. Cycles are at the same instants on every machine and in every zone.
     Epoch,
-    /// Local midnight of each day. The next midnight cuts the last cycle of the day short, on days
-    /// of 23 or 25 hours too. If the clock skips midnight, the day begins at the end of the gap.
+    /// Local midnight of each day. Midnight cuts the last cycle of each day short. If the clock
+    /// skips midnight, the day begins at the end of the gap.
     Midnight(Zone),
 }
 
-/// One cycle of a schedule, with its start and its end on the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cycle {
-    /// The number of the cycle. Numbers increase from cycle to cycle, but not always by 1. They are
-    /// the same after a restart and on every machine.
+    /// The number of the cycle, which is the same on every machine. Numbers increase, sometimes by
+    /// more than 1.
     pub number: u64,
-    /// The start of the cycle. It is at or before the `now` of [`Anchor::cycle_at`], unless that
-    /// `now` is before 1970.
+    /// The start, which is at or before the `now` that [`Anchor::cycle_at`] got. Exception: `now`
+    /// is before 1970.
     pub start: SystemTime,
-    /// The end of the cycle: one length after the start, or the next midnight if that is earlier.
+    /// The end: `start` plus the length of the schedule, or the next midnight if that is earlier.
     pub end: SystemTime,
 }
 
-/// A time that is longer than every day in every zone since the epoch.
+/// Longer than any day: some days have 25 hours or more.
 const LONGEST_DAY: Duration = Duration::from_hours(48);
 
 impl Anchor {
-    /// Returns the cycle that is active at `now`, for a schedule of this length. If `now` is before
-    /// 1970, returns the first cycle of 1970.
+    /// Returns the cycle at `now`, for a schedule of this length. Before 1970, returns the first
+    /// cycle of 1970.
     pub fn cycle_at(&self, length: Duration, now: SystemTime) -> Cycle {
         let length = length.max(Duration::from_nanos(1));
         match self {
@@ -180,8 +174,8 @@ impl Anchor {
                 let index = quotient(now.duration_since(midnight).unsigned_abs(), length);
                 let start = SystemTime::from(midnight) + times(length, index);
                 let day = date.duration_since(Date::constant(1970, 1, 1)).as_hours() / 24;
-                // West of Greenwich, the local day of the epoch is the last day of 1969, which is
-                // day −1.
+                // West of Greenwich, the local date at the epoch is 31 December 1969, which is day
+                // −1.
                 let day = u64::try_from(day + 1).unwrap_or(0);
                 let cycles_of_a_day = quotient(LONGEST_DAY, length) + 1;
                 Cycle {
@@ -194,7 +188,7 @@ impl Anchor {
     }
 }
 
-/// The text form within a sentence, such as `cycles counted from the Unix epoch`.
+/// The text in a sentence, such as `cycles counted from the Unix epoch`.
 impl fmt::Display for Anchor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -204,7 +198,6 @@ impl fmt::Display for Anchor {
     }
 }
 
-/// The number of times that `length` fits into `time`, rounded down.
 fn quotient(time: Duration, length: Duration) -> u64 {
     u64::try_from(time.as_nanos() / length.as_nanos().max(1)).unwrap_or(u64::MAX)
 }
@@ -213,20 +206,17 @@ fn times(length: Duration, count: u64) -> Duration {
     Duration::from_nanos_u128(length.as_nanos() * u128::from(count))
 }
 
-/// Converts an instant to a timestamp. If the instant is outside the years −9999 to 9999, the
-/// result is the nearest timestamp.
+/// Limits the result to the years −9999 to 9999.
 fn timestamp(time: SystemTime) -> Timestamp {
     let end = if time < SystemTime::UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::try_from(time).unwrap_or(end)
 }
 
-/// The local time one nanosecond before this local time.
 fn just_before(time: DateTime) -> DateTime {
     time.saturating_sub(1.nanosecond())
 }
 
-/// Finds a word in `names` and returns the position of the name. The word must be a full name or
-/// its first three letters, in upper or lower case.
+/// The position in `names` of a full name or of its first three letters, in upper or lower case.
 fn position_of_name(names: &[&str], word: &str) -> Option<u32> {
     let word = word.to_ascii_lowercase();
     let is_match = |name: &str| name == word || name.get(..3).is_some_and(|short| short == word);

@@ -1,8 +1,7 @@
-//! Decides whether llmload sends or drops an arrival. The reasons to drop an arrival have a fixed
-//! order, and the guard returns the first reason that applies.
+//! Decides whether llmload sends or drops an arrival.
 //!
-//! The guard never waits. If the guard refuses an arrival, llmload drops the arrival at once and
-//! counts it with the reason.
+//! The guard never waits. If several reasons to drop an arrival apply, it returns the first one in
+//! a fixed order.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::DropReason;
 use crate::plan::connection_limit;
 
-/// The guard of a route (one scenario on one target).
+/// The guard of a route, which is one scenario on one target.
 #[derive(Clone, Debug)]
 pub struct Guard {
     draining: CancellationToken,
@@ -25,8 +24,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Returns a guard that refuses every arrival while `paused` is on, and every arrival after
-    /// `draining` is cancelled.
+    /// Refuses every arrival while `paused` is on, and after `draining` is cancelled.
     pub fn new(
         draining: CancellationToken,
         paused: Pause,
@@ -36,14 +34,13 @@ impl Guard {
         Guard { draining, paused, max_lag, max_concurrency }
     }
 
-    /// Returns true if a route with this number of connections can keep the connection of a request
-    /// that has ended, to read the rest of the response body.
+    /// Returns true if a request that has ended can keep its connection to read the unread
+    /// response. `connections` is the current number of connections of the route.
     pub fn can_drain(&self, connections: usize) -> bool {
         connections as u64 <= connection_limit(self.max_concurrency)
     }
 
-    /// Checks an arrival that was due at `due` and could be sent at `now`, while `in_flight`
-    /// requests are in flight on the route.
+    /// Decides about an arrival that was due at `due`, while `in_flight` requests are in flight.
     ///
     /// # Errors
     /// Returns the first reason to drop the arrival.
@@ -62,17 +59,16 @@ impl Guard {
     }
 }
 
-/// The switch that pauses the load. All clones share one state.
+/// The pause of the load. All clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Pause(Arc<AtomicBool>);
 
 impl Pause {
-    /// Pauses or resumes the load. Returns true if this changed the state.
+    /// Returns true if this changed something.
     pub fn set(&self, on: bool) -> bool {
         self.0.swap(on, Ordering::Relaxed) != on
     }
 
-    /// Returns true while the load is paused.
     pub fn is_on(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

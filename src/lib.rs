@@ -17,8 +17,8 @@
 //! | results, displays and commands | [`stderr`], [`remedy`], [`generator`], [`metrics`], [`check`], [`probe`], [`incidents`], [`recent`], [`tally`], [`status`], [`control`], [`web`], [`report`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
-//! A module can import only from modules in rows above, and from modules that precede it in the
-//! same row. `tests/it/architecture.rs` checks this and the other rules of the architecture.
+//! A module can import only from rows above, and from earlier modules in its row.
+//! `tests/it/architecture.rs` checks this.
 
 pub mod buckets;
 pub mod calendar;

@@ -1,8 +1,7 @@
-//! The measurement of one request: its instants, the values derived from its instants, and its
-//! failure.
+//! The measurement of one request: its instants, the values derived from them, and its failure.
 //!
-//! This file contains the only definition of each derived value. Metrics, reports and dashboards
-//! show these values. This module does not read a clock. The caller passes the instants in.
+//! Metrics, reports and dashboards show the values that this file defines. This module reads no
+//! clock; the caller passes each instant.
 //!
 //! | value | formula | unit |
 //! |---|---|---|
@@ -11,24 +10,20 @@
 //! | TPS, output tokens per second | `(n − 1) / (last_token − first_token)` | tokens per second |
 //! | duration | `end − sent` | seconds |
 //!
-//! `n` is the number of output tokens that the endpoint counts in `usage`. The first token is the
-//! first text on any channel. Reasoning text counts too, because the model needs the same time for
-//! a token of reasoning as for a token of the answer.
+//! `n` is the number of output tokens in the `usage` of the response. The first token can be
+//! reasoning text, because the model needs the same time for it.
 //!
-//! TPOT and TPS are undefined if the tokens arrived at once. [`MIN_DECODE_TIME`] and
-//! [`MIN_TOKEN_TIME`] define "at once". An undefined value is observed nowhere.
+//! If all tokens arrived at once, TPOT and TPS are undefined, and no metric counts them.
+//! [`MIN_DECODE_TIME`] and [`MIN_TOKEN_TIME`] define "at once".
 //!
 //! The `MLPerf` Inference rules and vLLM's `bench serve` define TTFT and TPOT in the same way.
-//! Their TPOT is `(latency − TTFT) / (n − 1)`, where the latency ends at the last token.
 //!
-//! Five types describe a request that failed:
+//! A failed request has these values:
 //!
-//! - [`Failure`] is the class of the failure, such as `tls` or `timeout_idle`. It is the value of a
-//!   label.
-//! - [`FailureDetail`] is the class together with a message for people and, if known, the cause.
-//! - [`FailureCause`] is a more exact reason than the class. It selects a remedy.
-//! - [`TlsFault`] is the more exact reason for a failure of the class `tls`.
-//! - [`ClientFault`] is the more exact reason for a failure in llmload or its machine.
+//! * [`Failure`], the class, such as `tls` or `timeout_idle`, is the value of a label.
+//! * [`FailureDetail`] adds a message for people and, if known, the cause.
+//! * [`FailureCause`] is more exact than the class and selects a remedy. Its enums [`TlsFault`] and
+//!   [`ClientFault`] divide `tls` and `client_resource`.
 
 mod anomaly;
 mod cause;
@@ -41,15 +36,13 @@ use tokio::time::Instant;
 pub use anomaly::{Anomalies, Anomaly};
 pub use cause::{ClientFault, FailureCause, LookupFault, TlsFault};
 
-/// The party at fault for a failure. Each [`Failure`] has one, so an objective can ignore failures
-/// that are not the fault of the endpoint.
+/// The party at fault for a failure. An objective can ignore failures that are not the fault of the
+/// endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Blame {
-    /// The endpoint to which llmload sends requests.
     Target,
-    /// The network between llmload and the endpoint, including name resolution.
+    /// The network between llmload and the endpoint, or the name resolution.
     Network,
-    /// llmload or its machine.
     Client,
     /// A rule of the endpoint, such as a required key, a quota, a rate limit or a content filter.
     Policy,
@@ -59,7 +52,6 @@ impl Blame {
     /// Every value, in the order in which the documentation lists them.
     pub const ALL: [Blame; 4] = [Blame::Target, Blame::Network, Blame::Client, Blame::Policy];
 
-    /// Returns the value of the `blame` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Blame::Target => "target",
@@ -72,9 +64,8 @@ impl Blame {
 
 macro_rules! failures {
     ($($(#[doc = $doc:literal])+ $variant:ident $label:literal $blame:ident,)+) => {
-        /// The class of a failure, which is the value of a label. The set is closed: the text of an
-        /// error never becomes a class. If a class is added, the code does not compile until the
-        /// metrics handle it.
+        /// The class of a failure, which is the value of a label. The text of an error never
+        /// becomes a class.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Failure {
             $($(#[doc = $doc])+ $variant,)+
@@ -84,17 +75,14 @@ macro_rules! failures {
             /// Every class, in the order in which they can occur during a request.
             pub const ALL: [Failure; [$(Failure::$variant),+].len()] = [$(Failure::$variant),+];
 
-            /// Returns the value of the `reason` label.
             pub fn as_str(self) -> &'static str {
                 match self { $(Failure::$variant => $label,)+ }
             }
 
-            /// Returns the party at fault.
             pub fn blame(self) -> Blame {
                 match self { $(Failure::$variant => Blame::$blame,)+ }
             }
 
-            /// Returns a sentence for the documentation and the status page.
             pub fn meaning(self) -> &'static str {
                 match self { $(Failure::$variant => concat!($($doc),+),)+ }
             }
@@ -162,13 +150,11 @@ failures! {
 }
 
 impl Failure {
-    /// Returns true if a timeout ended the request.
     pub fn is_timeout(self) -> bool {
         use Failure::{ConnectTimeout, TimeoutFirstToken, TimeoutIdle, TimeoutTotal};
         matches!(self, ConnectTimeout | TimeoutFirstToken | TimeoutIdle | TimeoutTotal)
     }
 
-    /// Returns true if the client could not connect to the endpoint.
     pub fn is_connecting(self) -> bool {
         use Failure::{ConnectOther, ConnectRefused, ConnectTimeout, Dns, Tls};
         matches!(self, Dns | ConnectRefused | ConnectTimeout | ConnectOther | Tls)
@@ -181,43 +167,36 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A failure with a message for people and, if known, its cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureDetail {
-    /// The class. Metrics use only the class, not the message and not the cause.
     pub failure: Failure,
-    /// The message of the endpoint or of the client. It is safe to print and has at most
-    /// [`FailureDetail::MESSAGE_LIMIT`] bytes. Logs and the status page show the message. It is
-    /// never the value of a label.
+    /// A message for logs and the status page, never for a label. It is [`printable`] and has at
+    /// most [`FailureDetail::MESSAGE_LIMIT`] bytes.
     pub message: String,
-    /// The cause, if a more exact reason than the class is known.
     pub cause: Option<FailureCause>,
 }
 
 impl FailureDetail {
-    /// The length to which a message is shortened, in bytes.
+    /// In bytes.
     pub const MESSAGE_LIMIT: usize = 256;
 
-    /// Creates a failure without a cause. The message is made [`printable`].
     pub fn new(failure: Failure, message: &str) -> FailureDetail {
         FailureDetail { failure, message: printable(message, Self::MESSAGE_LIMIT), cause: None }
     }
 
-    /// Returns the same failure with this cause.
     #[must_use]
     pub fn with_cause(self, cause: FailureCause) -> FailureDetail {
         FailureDetail { cause: Some(cause), ..self }
     }
 
-    /// Returns the same failure with this message, made [`printable`].
     #[must_use]
     pub fn with_message(self, message: &str) -> FailureDetail {
         FailureDetail { message: printable(message, Self::MESSAGE_LIMIT), ..self }
     }
 }
 
-/// Makes a text from outside llmload safe to print. Replaces control characters, so the text cannot
-/// forge log lines, and shortens the text to `limit` bytes.
+/// Makes a text from a server safe for a log. Replaces control characters, which could forge a log
+/// line, and keeps at most `limit` bytes.
 pub fn printable(text: &str, limit: usize) -> String {
     let mut safe = String::with_capacity(text.len().min(limit));
     for c in text.trim().chars() {
@@ -231,22 +210,20 @@ pub fn printable(text: &str, limit: usize) -> String {
     safe
 }
 
-/// The token counts in the `usage` of the endpoint. A count that the endpoint does not report is
-/// `None`, because an unknown count is not 0.
+/// The token counts in the `usage` of a response. `None` is an unknown count, which is not 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// The number of tokens in the prompt.
     pub input: Option<u64>,
     /// The number of generated tokens, including hidden reasoning.
     pub output: Option<u64>,
-    /// The part of `input` that the engine found in its prefix cache.
+    /// The part of `input` that was in the prefix cache.
     pub cached_input: Option<u64>,
     /// The part of `output` that is reasoning.
     pub reasoning: Option<u64>,
 }
 
 impl Usage {
-    /// Returns these counts, completed by the counts of an earlier usage of the same response.
+    /// Fills each unknown count from an earlier `usage` of the same response.
     #[must_use]
     pub fn or(self, earlier: Usage) -> Usage {
         Usage {
@@ -257,7 +234,7 @@ impl Usage {
         }
     }
 
-    /// Adds the counts of another response. A sum is `None` until the first count is added.
+    /// Adds the counts of another response. An unknown count adds nothing.
     pub fn add(&mut self, other: Usage) {
         let sum = |total: &mut Option<u64>, more: Option<u64>| {
             *total = total.zip(more).map(|(total, more)| total + more).or(*total).or(more);
@@ -269,84 +246,68 @@ impl Usage {
     }
 }
 
-/// The reason why the model stopped, as the endpoint reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FinishReason {
     /// The model ended the text, or generated a stop sequence.
     Stop,
-    /// The text reached the token limit.
     Length,
-    /// The model calls a tool.
     ToolCalls,
-    /// A content filter stopped the model.
     ContentFilter,
-    /// The endpoint failed.
     Error,
-    /// Any other reason.
     Other,
 }
 
-/// The shortest time from the first to the last token that has information about the speed of the
-/// endpoint.
+/// If the time from the first to the last token is shorter, TPOT and TPS are undefined.
 ///
-/// The instant of a read is late by the time that the event loop needs to notice the bytes. This
-/// time is some tens of microseconds on an idle machine. In a shorter decode time than this
-/// constant, the error would be a large part of the value.
+/// The event loop notices a read some tens of microseconds late. In a decode time of 0.1 ms, this
+/// error would be half of the value.
 pub const MIN_DECODE_TIME: Duration = Duration::from_millis(1);
 
-/// The shortest mean time between two tokens that has information about the speed of the endpoint.
+/// If the mean time between two tokens is shorter, TPOT and TPS are undefined.
 ///
-/// If all events of a stream wait in the buffer of a socket, llmload reads them as fast as it can,
-/// which takes some microseconds for each event. Below this constant, the value would describe
-/// llmload or a proxy. The fastest engines need some hundreds of microseconds for a token.
+/// The fastest engines need some hundreds of microseconds for a token. If a proxy has buffered the
+/// stream, llmload reads a token every few microseconds. This would measure llmload or the proxy.
 pub const MIN_TOKEN_TIME: Duration = Duration::from_micros(10);
 
-/// The instants of a successful request. The methods calculate all other values from the instants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measurement {
-    /// The due instant in the schedule.
     pub due: Instant,
-    /// The instant at which llmload passed the request to the HTTP client. The time to connect
-    /// follows this instant, so it is part of the duration.
+    /// When llmload passed the request to the HTTP client. The time to connect comes after it.
     pub sent: Instant,
-    /// The arrival of the first event with text on any channel. `None` without streaming.
+    /// The first event with text, including reasoning. `None` without streaming.
     pub first_token: Option<Instant>,
-    /// The arrival of the last event with text on any channel. `None` without streaming.
+    /// The last event with text, including reasoning. `None` without streaming.
     pub last_token: Option<Instant>,
-    /// The instant at which the response was complete.
+    /// When the response was complete.
     pub end: Instant,
-    /// The token counts of the endpoint.
     pub usage: Usage,
     /// The number of events with text.
     pub token_events: u32,
-    /// True if the response contained reasoning as text.
+    /// True if the response contained text of reasoning.
     pub reasoning_shown: bool,
-    /// The deviations from the protocol.
     pub anomalies: Anomalies,
 }
 
 impl Measurement {
-    /// Returns the duration of the request: `end − sent`.
+    /// Returns `end − sent`.
     pub fn duration(&self) -> Duration {
         self.end.saturating_duration_since(self.sent)
     }
 
-    /// Returns TTFT: `first_token − sent`. Returns `None` without streaming.
     pub fn time_to_first_token(&self) -> Option<Duration> {
         self.first_token.map(|first| first.saturating_duration_since(self.sent))
     }
 
-    /// Returns `end − due`: the duration plus the dispatch lag.
+    /// Returns `end − due`, which is the dispatch lag plus the duration.
     pub fn duration_from_schedule(&self) -> Duration {
         self.end.saturating_duration_since(self.due)
     }
 
-    /// Returns TPOT, the time per output token: `(last_token − first_token) / (n − 1)`, where `n`
-    /// is the number of output tokens that the endpoint counts. Returns `None` if `n` is less than
-    /// 2 or unknown, and if the tokens arrived at once.
+    /// Returns TPOT: `(last_token − first_token) / (n − 1)`. `None` if `n` is unknown or less than
+    /// 2, or if the tokens arrived at once.
     ///
-    /// The tokens of hidden reasoning are subtracted from `n`, because they are generated before
-    /// the first visible token.
+    /// `n` excludes hidden reasoning, because the model generates it before the first visible
+    /// token.
     #[allow(clippy::cast_precision_loss)]
     pub fn time_per_output_token(&self) -> Option<Duration> {
         let intervals = self.token_intervals()?;
@@ -355,9 +316,7 @@ impl Measurement {
             .then(|| Duration::from_secs_f64(time.as_secs_f64() / intervals as f64))
     }
 
-    /// Returns TPS, the output tokens per second of this request: `(n − 1) / (last_token −
-    /// first_token)`. It is the inverse of [`Measurement::time_per_output_token`], and it is `None`
-    /// for the same responses.
+    /// Returns TPS, which is 1 / TPOT.
     #[allow(clippy::cast_precision_loss)]
     pub fn tokens_per_second(&self) -> Option<f64> {
         let intervals = self.token_intervals()?;
@@ -365,9 +324,8 @@ impl Measurement {
         self.has_decode_time(intervals).then(|| intervals as f64 / time.as_secs_f64())
     }
 
-    /// Returns true if the response has at least two tokens and they arrived at once, so their
-    /// speed is unknown. If the endpoint did not count the tokens, each event with text counts as a
-    /// token. Returns false without streaming.
+    /// Returns true if at least two tokens arrived at once. Without `usage`, counts each event with
+    /// text as one token.
     pub fn is_coalesced(&self) -> bool {
         let intervals = match self.usage.output {
             Some(_) => self.token_intervals(),
@@ -377,20 +335,17 @@ impl Measurement {
             && intervals.is_some_and(|intervals| !self.has_decode_time(intervals))
     }
 
-    /// Returns true if the time from the first to the last token is long enough to compute a speed
-    /// from it.
     fn has_decode_time(&self, intervals: u64) -> bool {
         let shortest = MIN_TOKEN_TIME.as_nanos() * u128::from(intervals);
         self.decode_time()
             .is_some_and(|time| time >= MIN_DECODE_TIME && time.as_nanos() >= shortest)
     }
 
-    /// Returns `last_token − first_token`.
     fn decode_time(&self) -> Option<Duration> {
         Some(self.last_token?.saturating_duration_since(self.first_token?))
     }
 
-    /// Returns `n − 1`, the number of intervals between tokens, if `n` is at least 2.
+    /// Returns `n − 1` if `n` is at least 2.
     fn token_intervals(&self) -> Option<u64> {
         let hidden = if self.reasoning_shown { 0 } else { self.usage.reasoning.unwrap_or(0) };
         self.usage.output?.saturating_sub(hidden).checked_sub(1).filter(|n| *n > 0)

@@ -1,13 +1,10 @@
-//! The pacer computes the due time of each arrival. An arrival is one request that the schedule
-//! demands. A pacer serves one *segment*, which is an uninterrupted part of one cycle of the
-//! schedule, and a cycle is one pass through all phases. The pacer also tells the driver, which
-//! sends the arrivals, when it must wake up next.
+//! The pacer computes the due time of each arrival, which is one planned request.
 //!
-//! The schedule gives a rate λ(t) in arrivals per second, where t is the time since the start of
-//! the cycle. Its integral Λ(t) = ∫₀ᵗ λ(u) du is the number of arrivals expected up to t. Each
-//! arrival has a *mark*, which is a position on the axis of Λ. The arrival is due at the first
-//! instant at which Λ(t) reaches its mark. The code counts marks in millionths of an arrival, and
-//! times in nanoseconds.
+//! The schedule gives a rate λ(t) in arrivals per second, at the time t after the start of the
+//! cycle. A cycle is one pass through the schedule. The integral Λ(t) = ∫₀ᵗ λ(u) du is the expected
+//! number of arrivals up to t. Each arrival has a *mark* on the axis of Λ, and is due when Λ(t)
+//! reaches the mark. Marks are integers in millionths of an arrival; times are integers in
+//! nanoseconds.
 //!
 //! An example with a rate of 1/s for two seconds and then 2/s for two seconds:
 //!
@@ -30,24 +27,21 @@
 //!                         2.75    3.75
 //! ```
 //!
-//! Evenly spread arrivals have marks at a distance of 1 (10⁶ millionths). Random arrivals have
-//! random distances with a mean of 1. The inverse of Λ turns both kinds of marks into due times in
-//! the same way, so every load shape and every distribution of arrivals uses the same code.
+//! The marks of even arrivals are 1 apart, which is 10⁶ millionths. The marks of random arrivals
+//! have random distances with a mean of 1. The inverse of Λ turns both kinds into due times.
 //!
-//! A rate limiter of the crate `governor` decides if Λ(now) has reached a mark. `MarkLimiter` runs
-//! this limiter on a clock that shows Λ(now) instead of the time. llmload sends no open-loop
-//! request without a permission from this limiter.
+//! A rate limiter of the crate `governor` permits an arrival when Λ has reached its mark. The clock
+//! of this limiter shows Λ(now) instead of the time: see `MarkLimiter`.
 //!
-//! Three rules keep arrivals exact, however late the pacer is called:
+//! Three rules keep the arrivals exact, even if the driver calls the pacer late:
 //!
-//! - The limiter is a token bucket that starts empty, so a cycle does not begin with a burst.
-//! - The limiter's clock is never ahead of the last granted mark by more than the size of the
-//!   bucket. If the clock went further, the limiter would lose arrivals.
-//! - Each pacer has a separate limiter and serves one segment of one cycle. The marks depend only
-//!   on the number of the cycle, so no state passes from one pacer to the next.
+//! * The limiter's token bucket starts empty, so a cycle does not begin with a burst.
+//! * The limiter's clock is at most one bucket ahead of the last permitted mark. Otherwise, the
+//!   bucket would overflow and lose arrivals.
+//! * A pacer serves one *segment*, an uninterrupted part of one cycle, with a new limiter. The
+//!   marks follow from the number of the cycle, so a pacer needs nothing from the previous pacer.
 //!
-//! [`Pacer`] never waits and reads no clock: the driver passes the current time to it, and acts on
-//! the result.
+//! [`Pacer`] never waits and reads no clock. The driver, which sends the arrivals, passes the time.
 
 mod mark_limiter;
 
@@ -60,99 +54,84 @@ use tokio::time::Instant;
 use self::mark_limiter::MarkLimiter;
 use crate::schedule::{Area, ArrivalMarks, ArrivalSpec, Lengths, Schedule};
 
-/// The next action of a scenario.
+/// The next action of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// An arrival is due now, or was due in the past.
+    /// This arrival is due now, or was due in the past.
     Due {
-        /// The due time.
         due: Instant,
-        /// The number of the arrival in the sequence that all shards share.
+        /// The number of the arrival. All shards share one sequence of numbers.
         k: u64,
-        /// The index of the arrival's phase in the schedule.
+        /// The index of the phase in the schedule.
         phase: usize,
-        /// The token counts of the prompt and the output, if the phase replays a trace.
+        /// Recorded token counts, in a `replay` phase.
         lengths: Option<Lengths>,
     },
-    /// There is nothing to do before this instant.
     Wait(Instant),
     /// A closed-loop phase is active.
     ClosedLoop {
-        /// The index of the phase in the schedule.
         phase: usize,
         /// The number of requests to keep in flight.
         slots: NonZeroU32,
-        /// The start of the phase.
         since: Instant,
-        /// The end of the phase.
         until: Instant,
     },
-    /// A `requests` phase is active: a closed loop that ends after a fixed number of requests. When
-    /// all its requests have ended, the driver calls [`Pacer::end_counted_phase`].
+    /// A `requests` phase is active, which is a closed loop that ends after `count` requests. After
+    /// the last of them has ended, the driver calls [`Pacer::end_counted_phase`].
     CountedRequests {
-        /// The index of the phase in the schedule.
         phase: usize,
-        /// The number of requests to keep in flight.
         slots: NonZeroU32,
-        /// The number of requests in total.
         count: NonZeroU64,
-        /// The start of the phase.
         since: Instant,
     },
-    /// The segment ended at this instant.
     End(Instant),
 }
 
-/// An uninterrupted part of one cycle of a schedule. Its times are on the monotonic clock.
+/// An uninterrupted part of one cycle, on the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// The number of the cycle, from 0.
     pub cycle: u64,
-    /// The instant at which the cycle starts, which can be before the segment.
+    /// The start of the cycle, which can be before the segment.
     pub cycle_start: Instant,
-    /// The start of the segment, as an offset from the start of the cycle. Arrivals that are due at
-    /// this offset or earlier are not part of the segment. `None` if the segment begins with the
-    /// cycle; then arrivals at offset 0 are part of the segment.
+    /// The segment begins after this offset from the start of the cycle. It excludes arrivals that
+    /// are due at this offset. `None` is the start of the cycle, and includes arrivals at offset 0.
     pub after_offset: Option<Duration>,
-    /// The end of the segment, as an offset from the start of the cycle. At most the length of the
-    /// schedule.
+    /// The segment ends at this offset from the start of the cycle.
     pub until_offset: Duration,
 }
 
 impl Segment {
-    /// Creates a segment that covers the full cycle.
     pub fn full_cycle(schedule: &Schedule, cycle: u64, cycle_start: Instant) -> Segment {
         Segment { cycle, cycle_start, after_offset: None, until_offset: schedule.length() }
     }
 }
 
-/// The arrivals of one segment, in order.
+/// The arrivals of one segment.
 ///
-/// All marks are positions on one axis, in millionths of an arrival. The start of this cycle is at
-/// the position `carry`. Position 0 is the last mark of the previous cycle. The first cycle has no
-/// previous cycle, so its position 0 is half an arrival before its start. Random arrivals have a
-/// `carry` of 0.
+/// Marks are positions on one axis, in millionths. Position 0 is the last mark of the previous
+/// cycle, and this cycle starts at `carry`. In the first cycle, `carry` is a half. If this cycle
+/// has 2.7 arrivals, its marks are ½, 1½ and 2½ arrivals after its start, so the next cycle has a
+/// `carry` of 0.2. With random arrivals, `carry` is 0.
 #[derive(Debug)]
 pub struct Pacer {
     schedule: Arc<Schedule>,
     segment: Segment,
-    /// The distance from position 0 to the start of this cycle.
     carry: Area,
-    /// The marks and the numbers of the arrivals that the pacer has not returned.
+    /// The marks and the numbers of the next arrivals.
     marks: ArrivalMarks,
-    /// All `requests` phases with a lower index have ended, or are before the segment.
+    /// Every `requests` phase with a lower index has ended, or is before the segment.
     first_uncounted: usize,
     limiter: MarkLimiter,
 }
 
-/// The next point at which the time in the cycle stops: the end of the segment, or the start of a
-/// `requests` phase. While a `requests` phase runs, the time in the cycle stands still.
+/// The next point at which the time of the cycle stops: the end of the segment, or the start of a
+/// `requests` phase. During a `requests` phase, the time of the cycle does not advance.
 struct Barrier {
-    /// The point as an offset from the start of the cycle.
+    /// An offset from the start of the cycle.
     time: Duration,
-    /// The value of Λ at that point.
+    /// The value of Λ at `time`.
     area: Area,
-    /// The `requests` phase that starts at that point; `None` at the end of the segment.
+    /// `None` at the end of the segment.
     counted: Option<CountedPhase>,
 }
 
@@ -164,11 +143,9 @@ struct CountedPhase {
 }
 
 impl Pacer {
-    /// Creates a pacer for a segment of a schedule.
     pub fn new(schedule: Arc<Schedule>, spec: &ArrivalSpec, segment: Segment) -> Pacer {
         let (earlier, fraction) = schedule.arrivals_before(segment.cycle);
-        // Random arrivals take over nothing from the previous cycle, so they depend only on the
-        // number of the cycle.
+        // Random arrivals depend only on the number of the cycle, so they carry nothing over.
         let carry = if spec.arrivals.is_even() { fraction } else { Area::ZERO };
         let mut limiter = MarkLimiter::new();
         // Arrivals and `requests` phases up to the start of the segment are not part of it.
@@ -184,14 +161,14 @@ impl Pacer {
         Pacer { schedule, segment, carry, marks, first_uncounted, limiter }
     }
 
-    /// Returns the segment. While a `requests` phase runs, the time in the cycle stands still, so
-    /// each of these phases moves the start of the cycle later.
+    /// The segment. Its `cycle_start` moves later during each `requests` phase, because the time of
+    /// the cycle does not advance then.
     pub fn segment(&self) -> Segment {
         self.segment
     }
 
-    /// Returns the next action at `now`. Each arrival is returned once. If several arrivals are
-    /// due, each call returns one of them, so the caller must call again after a [`Next::Due`].
+    /// Returns the next action at `now`. After [`Next::Due`], the caller must call again at once,
+    /// because the next arrival can be due too.
     pub fn poll(&mut self, now: Instant) -> Next {
         let barrier = self.next_barrier();
         match self.reach_next_mark(now, &barrier) {
@@ -202,14 +179,13 @@ impl Pacer {
         }
     }
 
-    /// Extends the active `requests` phase to `now`. The driver calls this if a manual override
-    /// replaces the schedule before all requests of the phase have ended.
+    /// Extends the active `requests` phase to `now`. The driver calls this when a manual override
+    /// interrupts the phase.
     pub fn extend_counted_phase(&mut self, now: Instant) {
         self.delay_cycle(self.next_barrier().time, now);
     }
 
-    /// Ends the active `requests` phase. The time in the cycle, which stood still during the phase,
-    /// continues at `now`.
+    /// Ends the active `requests` phase. The time of the cycle advances again from `now`.
     pub fn end_counted_phase(&mut self, now: Instant) {
         let barrier = self.next_barrier();
         if let Some(counted) = barrier.counted {
@@ -218,8 +194,7 @@ impl Pacer {
         }
     }
 
-    /// Moves the start of the cycle later if the offset `time` in the cycle is before `now`. After
-    /// the call, this offset is at `now` or later.
+    /// Moves the start of the cycle later, so that the offset `time` is not before `now`.
     fn delay_cycle(&mut self, time: Duration, now: Instant) {
         self.segment.cycle_start += now.saturating_duration_since(self.segment.cycle_start + time);
     }
@@ -240,11 +215,11 @@ impl Pacer {
         }
     }
 
-    /// Gets the limiter's permission for the next mark, if this mark is due at `now`.
+    /// Gets the limiter's permission for the next mark.
     ///
     /// # Errors
-    /// If the mark is not due yet. The error is the instant at which to try again, or `None` if Λ
-    /// does not reach the mark before the barrier.
+    /// The next mark is not due yet. The error is the instant of the next try, or `None` if the
+    /// mark is after the barrier.
     fn reach_next_mark(&mut self, now: Instant, barrier: &Barrier) -> Result<(), Option<Instant>> {
         let mut reading = self.reading(now, barrier);
         loop {
@@ -254,17 +229,15 @@ impl Pacer {
             let due =
                 self.instant_of(wanted).filter(|_| wanted <= micro(barrier.area + self.carry));
             match due {
-                // Λ of a sine is a floating point number. Where the sine is almost flat, rounding
-                // can leave Λ(now) a billionth below a mark whose due time has come. In this case,
-                // the due time decides.
+                // A sine has a floating-point Λ. If the sine is almost flat, rounding can leave
+                // Λ(now) a billionth below a mark that is due now. Then the due time decides.
                 Some(due) if due <= now => reading = wanted,
                 later => return Err(later),
             }
         }
     }
 
-    /// Returns Λ(now) as a position among the marks. If `now` is after the barrier, returns Λ at
-    /// the barrier.
+    /// Λ(now) as a position of marks. After the barrier, Λ at the barrier.
     fn reading(&self, now: Instant, barrier: &Barrier) -> u64 {
         let reached = if now < self.segment.cycle_start {
             Area::ZERO
@@ -274,14 +247,12 @@ impl Pacer {
         micro(reached + self.carry)
     }
 
-    /// Returns the offset of `now` in the cycle. If `now` is after the barrier, returns the offset
-    /// of the barrier.
+    /// The offset of `now` in the cycle, at most the offset of the barrier.
     fn elapsed(&self, now: Instant, barrier: &Barrier) -> Duration {
         now.saturating_duration_since(self.segment.cycle_start).min(barrier.time)
     }
 
-    /// Returns the arrival of the next mark, which the limiter has just granted. Moves on to the
-    /// mark after it.
+    /// Returns the arrival of the permitted mark, and advances to the next mark.
     fn take_arrival(&mut self, now: Instant) -> Next {
         let (mark, k) = (self.marks.position(), self.marks.number());
         self.marks.advance();
@@ -291,7 +262,6 @@ impl Pacer {
         Next::Due { due, k, phase, lengths }
     }
 
-    /// Returns the closed-loop phase that is active at `now`.
     fn closed_loop(&self, now: Instant, barrier: &Barrier) -> Option<Next> {
         let Segment { cycle_start: start, after_offset, .. } = self.segment;
         let barrier_at = start + barrier.time;
@@ -303,15 +273,14 @@ impl Pacer {
         Some(Next::ClosedLoop {
             phase: span.index,
             slots,
-            // If the segment begins within the phase, the slots of the phase are due at the start
-            // of the segment.
+            // A segment can begin within the phase, for example after a manual override.
             since: start + span.start.max(after_offset.unwrap_or_default()),
             until: (start + span.end).min(barrier_at),
         })
     }
 
-    /// Returns a wait until the next event. If `now` has reached the barrier, returns the
-    /// `requests` phase that starts there, or the end of the segment.
+    /// Returns the `requests` phase of the barrier, or the end of the segment, if `now` has reached
+    /// the barrier. Otherwise, returns a wait until the next event.
     fn wait_or_stop(&self, now: Instant, due: Option<Instant>, barrier: &Barrier) -> Next {
         let barrier_at = self.segment.cycle_start + barrier.time;
         let closed_phase = self.next_closed_phase(self.elapsed(now, barrier));
@@ -327,14 +296,13 @@ impl Pacer {
         }
     }
 
-    /// The instant at which Λ reaches a mark; `None` if Λ does not reach the mark in this cycle.
+    /// The instant at which Λ reaches a mark; `None` if this is not in this cycle.
     fn instant_of(&self, mark: u64) -> Option<Instant> {
         let due = self.schedule.due(Area::from_micro(mark) - self.carry)?;
         Some(self.segment.cycle_start + due)
     }
 
-    /// The start of the first timed closed-loop phase that is active at the offset `elapsed` or
-    /// later.
+    /// The start of the next timed closed-loop phase, or of the active one.
     fn next_closed_phase(&self, elapsed: Duration) -> Option<Instant> {
         let current = self.schedule.phase_at(elapsed)?.index;
         (current..self.schedule.phases().len())
@@ -344,7 +312,6 @@ impl Pacer {
     }
 }
 
-/// The number of millionths of an arrival, rounded down.
 fn micro(area: Area) -> u64 {
     u64::try_from(area.micro()).unwrap_or(u64::MAX)
 }

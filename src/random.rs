@@ -1,15 +1,13 @@
-//! Random number generators. The seed of the configuration determines their numbers, so two runs
-//! with the same seed draw the same numbers.
+//! Random number generators. Two runs with the same seed draw the same numbers.
 //!
-//! Each scenario has a separate generator for each purpose. So the draws of one scenario never
-//! change the draws of another scenario.
+//! Each scenario has a generator for each purpose, so the draws of one scenario do not change the
+//! draws of another.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// The purpose of a generator. Each purpose has a separate sequence of random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// The choice and the text of prompts.
@@ -20,8 +18,8 @@ pub enum Purpose {
     Prefixes = 2,
 }
 
-/// Returns the generator of a scenario for a purpose. The `ChaCha` algorithm has a fixed
-/// definition, so all versions of llmload draw the same sequence.
+/// All versions of llmload draw the same sequence, because the algorithm `ChaCha` has a fixed
+/// definition.
 pub fn seeded_rng(seed: u64, scenario: &str, purpose: Purpose) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -30,8 +28,7 @@ pub fn seeded_rng(seed: u64, scenario: &str, purpose: Purpose) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
-/// Returns a random number that does not depend on the seed, so every run has a different number.
-/// For example, nonces start at this number.
+/// A number that differs in every run, even with the same seed.
 pub fn unique_number() -> u64 {
     RandomState::new().build_hasher().finish()
 }
@@ -42,7 +39,7 @@ fn fnv(text: &str) -> u64 {
     hash.0
 }
 
-/// The hash FNV-1a, which is the same in every build and on every machine.
+/// The hash FNV-1a, which is the same on every machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Fnv(pub u64);
 

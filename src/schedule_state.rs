@@ -1,7 +1,6 @@
-//! The activity of a scenario: waiting, running a cycle of its schedule, idle or ended.
+//! The activity of a scenario: waiting, running, idle or ended.
 //!
-//! The driver records each change. The phase, the rate and the remaining time are computed from the
-//! schedule and from the time that the caller passes.
+//! The driver records each change. All other values follow from the schedule and the current time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::schedule::{Rate, Schedule, Shard};
 
-/// The state of a scenario. The driver changes this state. The metrics and the status page read it.
+/// The driver changes this state. The metrics and the status page read it.
 #[derive(Debug)]
 pub struct ScheduleState {
     shard: Shard,
@@ -21,85 +20,74 @@ pub struct ScheduleState {
 #[derive(Debug)]
 struct Inner {
     schedule: Arc<Schedule>,
-    /// True if the schedule has only one phase, which never ends.
+    /// True if the schedule is one phase that never ends.
     endless: bool,
-    /// Each phase name, with the positions of all phases that have this name. Repeats of a phase
-    /// share one name.
+    /// The phase names, each with the indexes of its phases. Repeated phases share a name.
     positions: Vec<(String, Vec<usize>)>,
     activity: Activity,
-    /// The manual rate override, and its end.
+    /// The manual override and its end.
     rate_override: Option<(Rate, SystemTime)>,
-    /// The start of the previous cycle.
     previous_start: Option<SystemTime>,
     /// The number and the start of the latest cycle.
     latest: Option<(u64, SystemTime)>,
     skipped_firings: u64,
 }
 
-/// A manual change of the rate of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RateOverride {
-    /// Sends at this rate for some time, instead of at the rate of the schedule.
     Set {
         /// The rate of all shards together.
         rate: Rate,
-        /// The time for which the override replaces the schedule.
+        /// The time until the schedule continues.
         length: Duration,
     },
-    /// Returns to the schedule.
     Clear,
 }
 
-/// The activity of a scenario at this time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Activity {
-    /// Waits for something. The text names it, such as "the target".
+    /// The scenario waits for this, such as "the target".
     Waiting(String),
-    /// Runs a cycle.
     Running {
-        /// The number of the cycle, from 0.
+        /// From 0.
         cycle: u64,
-        /// When the cycle began.
         start: Instant,
-        /// The position of the `requests` phase that runs now, or `None` if the current phase is of
-        /// another kind. The schedule does not advance until a `requests` phase has ended.
+        /// The index of the active `requests` phase. The time of the cycle does not advance until
+        /// this phase ends.
         counted_phase: Option<usize>,
     },
-    /// Sends no arrivals until this time.
+    /// The scenario sends nothing until this time.
     Idle(SystemTime),
-    /// Sends no more arrivals.
     Ended,
 }
 
-/// A snapshot of a schedule at one instant.
+/// A snapshot of a schedule.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SchedulePosition {
-    /// The number of the cycle, from 0.
+    /// From 0.
     pub cycle: u64,
-    /// The name of the current phase, or `None` if no phase runs.
+    /// `None` if no phase is active.
     pub phase: Option<String>,
-    /// The remaining time of the phase, if it is known.
+    /// The remaining time of the phase, if known.
     pub remaining: Option<Duration>,
-    /// The rate at which arrivals of this shard are due, in arrivals per second.
+    /// The rate of this shard in arrivals per second.
     pub rate: f64,
     /// The number of requests that this shard keeps in flight; 0 in an open loop.
     pub concurrency: u32,
-    /// The end of the manual rate override, if one is active.
+    /// The end of the active manual override.
     pub override_until: Option<SystemTime>,
 }
 
-/// The state of all phases that share a name.
+/// All phases with the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PhaseStatus {
     pub name: String,
-    /// True while a phase of this name runs.
     pub is_active: bool,
-    /// When a phase of this name last started.
     pub last_started: Option<SystemTime>,
 }
 
 impl ScheduleState {
-    /// Returns the state of a scenario that waits for `waiting_for`.
+    /// Creates the state of a scenario that waits for `waiting_for`.
     pub fn new(
         schedule: Arc<Schedule>,
         endless: bool,
@@ -123,13 +111,11 @@ impl ScheduleState {
         Arc::clone(&self.lock().schedule)
     }
 
-    /// Returns the shard of this daemon.
     pub fn shard(&self) -> Shard {
         self.shard
     }
 
-    /// Returns the time since the current cycle began; `None` outside a cycle and during a manual
-    /// rate override.
+    /// The time since the start of the cycle. `None` outside a cycle and during a manual override.
     pub fn cycle_elapsed(&self, now: Instant) -> Option<Duration> {
         let inner = self.lock();
         match inner.activity {
@@ -140,7 +126,7 @@ impl ScheduleState {
         }
     }
 
-    /// Replaces the schedule, and forgets the cycles of the old schedule.
+    /// Replaces the schedule and forgets its cycles.
     pub fn replace_schedule(&self, schedule: Arc<Schedule>, endless: bool) {
         let mut inner = self.lock();
         inner.positions = positions_by_name(&schedule);
@@ -148,16 +134,16 @@ impl ScheduleState {
         (inner.previous_start, inner.latest) = (None, None);
     }
 
-    /// Records that the scenario waits for `what`, such as "the target".
+    /// `what` is a noun, such as "the target".
     pub fn set_waiting(&self, what: impl Into<String>) {
         self.lock().activity = Activity::Waiting(what.into());
     }
 
-    /// Records that a cycle began. `start` and `wall` are the same instant on two clocks.
+    /// `start` and `wall` are the same instant on two clocks.
     pub fn start_cycle(&self, cycle: u64, start: Instant, wall: SystemTime) {
         if let Inner { latest: Some((latest, began)), previous_start, .. } = &mut *self.lock()
-            // Each cron firing begins with cycle 0 again, so two different cycles can have the same
-            // number.
+            // After each cron firing, the numbers begin at 0 again. So a later start with the same
+            // number is a new cycle.
             && (*latest != cycle || wall > *began + Duration::from_secs(1))
         {
             *previous_start = Some(*began);
@@ -165,39 +151,36 @@ impl ScheduleState {
         self.shift_cycle(cycle, start, wall);
     }
 
-    /// Moves the start of the current cycle to the instant `start` (`wall` on the wall clock),
-    /// because the schedule did not advance during a `requests` phase.
+    /// Moves the start of the cycle after a `requests` phase, in which the time of the cycle did
+    /// not advance. `wall` is `start` on the wall clock.
     pub fn shift_cycle(&self, cycle: u64, start: Instant, wall: SystemTime) {
         let mut inner = self.lock();
         inner.latest = Some((cycle, wall));
         inner.activity = Activity::Running { cycle, start, counted_phase: None };
     }
 
-    /// Records the position of the `requests` phase that runs now, or `None` when this phase has
-    /// ended. The schedule does not advance during such a phase.
+    /// Records the index of the active `requests` phase, or `None` after its end.
     pub fn set_counted_phase(&self, phase: Option<usize>) {
         if let Activity::Running { counted_phase, .. } = &mut self.lock().activity {
             *counted_phase = phase;
         }
     }
 
-    /// Records that no arrival is due until this time.
     pub fn set_idle_until(&self, until: SystemTime) {
         self.lock().activity = Activity::Idle(until);
     }
 
-    /// Records that no more arrivals are due.
     pub fn set_ended(&self) {
         self.lock().activity = Activity::Ended;
     }
 
-    /// Records a manual rate override and its end. `None` records that no override is active.
+    /// `None` means that no override is active.
     pub fn set_rate_override(&self, rate: Option<(Rate, SystemTime)>) {
         self.lock().rate_override = rate;
     }
 
-    /// Moves the recorded times by a step of the wall clock. `moved` turns a time before the step
-    /// into the time that the wall clock shows for the same instant after the step.
+    /// Corrects all recorded times after a step of the wall clock. `moved` returns the corrected
+    /// time.
     pub fn move_wall_times(&self, moved: impl Fn(SystemTime) -> SystemTime) {
         let mut inner = self.lock();
         inner.previous_start = inner.previous_start.map(&moved);
@@ -205,29 +188,25 @@ impl ScheduleState {
         inner.rate_override = inner.rate_override.map(|(rate, until)| (rate, moved(until)));
     }
 
-    /// Records the number of cron firings that were skipped since the start.
     pub fn set_skipped_firings(&self, firings: u64) {
         self.lock().skipped_firings = firings;
     }
 
-    /// Returns the number of cron firings that were skipped since the start.
+    /// The number of skipped cron firings since the start.
     pub fn skipped_firings(&self) -> u64 {
         self.lock().skipped_firings
     }
 
-    /// Returns the current activity.
     pub fn activity(&self) -> Activity {
         self.lock().activity.clone()
     }
 
-    /// Returns true if arrivals can be due, because a cycle runs or a manual rate override is
-    /// active.
+    /// Returns true during a cycle or a manual override.
     pub fn is_running(&self) -> bool {
         let inner = self.lock();
         matches!(inner.activity, Activity::Running { .. }) || inner.rate_override.is_some()
     }
 
-    /// Returns a snapshot at `now`.
     pub fn position(&self, now: Instant) -> SchedulePosition {
         let inner = self.lock();
         let fraction = f64::from(self.shard.count()).recip();
@@ -258,9 +237,8 @@ impl ScheduleState {
         }
     }
 
-    /// Returns the scheduled rate of this shard in arrivals per second, regardless of a manual
-    /// override. Returns `None` if the rate is unknown. This happens if the cycle has ended during
-    /// an override, because the driver looks up the next cycle only after the override.
+    /// The rate of the schedule for this shard, without a manual override. `None` if a cycle has
+    /// ended during an override. The driver looks up the next cycle only after the override.
     pub fn scheduled_rate(&self, now: Instant) -> Option<f64> {
         let inner = self.lock();
         let Activity::Running { start, .. } = inner.activity else {
@@ -279,7 +257,6 @@ impl ScheduleState {
         is_known.then(|| inner.schedule.rate(time) / f64::from(self.shard.count()))
     }
 
-    /// Returns the state of the phases, by name.
     pub fn phases(&self, now: Instant) -> Vec<PhaseStatus> {
         let inner = self.lock();
         let current = inner.current_phase(now).filter(|_| inner.rate_override.is_none());
@@ -297,7 +274,7 @@ impl ScheduleState {
 }
 
 impl Inner {
-    /// Returns the position of the current phase, and its remaining time if that is known.
+    /// The index of the active phase, and its remaining time if known.
     fn current_phase(&self, now: Instant) -> Option<(usize, Option<Duration>)> {
         let Activity::Running { start, counted_phase, .. } = self.activity else { return None };
         if let Some(phase) = counted_phase {
@@ -308,8 +285,7 @@ impl Inner {
         Some((placed.index, Some(placed.end.saturating_sub(time))))
     }
 
-    /// Returns the wall-clock time of the last start of a phase, in the latest cycle or else in the
-    /// previous cycle.
+    /// The last start of a phase on the wall clock, in the latest or the previous cycle.
     fn last_start(&self, phase: usize, now: Instant) -> Option<SystemTime> {
         let start = self.schedule.phase_span(phase)?.start;
         let (_, latest_start) = self.latest?;
@@ -325,8 +301,7 @@ impl Inner {
     }
 }
 
-/// Returns each phase name with the positions of all phases that have this name, in the order of
-/// the first position.
+/// The phase names, each with the indexes of its phases, by first index.
 fn positions_by_name(schedule: &Schedule) -> Vec<(String, Vec<usize>)> {
     let mut by_name: Vec<(String, Vec<usize>)> = Vec::new();
     let mut rows = HashMap::new();

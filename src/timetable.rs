@@ -1,15 +1,13 @@
-//! The timetable of a scenario: when each cycle of its schedule starts, and when the scenario is
-//! idle.
+//! The timetable of a scenario: when cycles start, and when the scenario is idle.
 //!
 //! The driver, which sends the arrivals, requests one entry after another from a [`Timetable`]. An
-//! entry is a segment (an uninterrupted part of one cycle), an idle time, or the end of the load.
-//! Each entry begins where the previous entry ended, however late the driver calls. So the entries
-//! cover all of time, and no arrival is lost between two entries.
+//! entry is a segment (an uninterrupted part of a cycle), an idle time, or the end. Each entry
+//! begins where the previous one ended, even if the driver calls late. So no arrival is lost
+//! between two entries.
 //!
-//! The driver also passes in the time of the wall clock. If a schedule follows the wall clock, the
-//! timetable computes the position of each cycle from this time whenever a segment begins. After a
-//! step of the wall clock, the driver calls [`Timetable::follow_clock_step`], and the schedule
-//! continues at the new time.
+//! A schedule can follow the wall clock. Then each segment begins at the position for the current
+//! time of this clock. After a step of the wall clock, the driver calls
+//! [`Timetable::follow_clock_step`], and the schedule continues at the new time.
 
 mod clock;
 mod firings;
@@ -28,47 +26,37 @@ use crate::pacer::Segment;
 use crate::plan::{Scenario, Start};
 use crate::schedule::{Repeat, Schedule};
 
-/// If a cycle started at most this long ago, the timetable treats the cycle as punctual and keeps
-/// all its arrivals. The driver never calls at the exact nanosecond of the start, and time
-/// synchronisation moves the wall clock by milliseconds.
+/// A cycle that started at most this long ago keeps all its arrivals. The driver is always a little
+/// late, and time synchronisation moves the wall clock by milliseconds.
 const START_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// The rule that decides when cycles start.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cycles {
-    /// The first cycle starts immediately. Each further cycle starts at the end of the previous
-    /// cycle.
+    /// The first cycle starts at once, and each further cycle at the end of the previous one.
     BackToBack {
-        /// The number of cycles.
         repeat: Repeat,
-        /// True if each cycle waits for the target to become ready before it starts.
+        /// True if each cycle waits for the target.
         when_ready: bool,
     },
     /// The wall clock decides the start of each cycle. The cycles never end.
     WallClock(Anchor),
-    /// Each cron firing starts this number of cycles, one after the other. A cron firing during
-    /// these cycles is skipped, so it starts no further cycles.
+    /// Each cron firing starts this number of cycles. A cron firing during these cycles is skipped.
     Cron(Cron, Repeat),
 }
 
-/// The activity of a scenario from the requested instant on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimetableEntry {
-    /// This segment is active.
     Active(Segment),
-    /// The scenario sends nothing before this instant.
     IdleUntil(Instant),
-    /// The scenario never sends anything again.
     Ended,
 }
 
-/// The cycles of one schedule, within its active windows.
 #[derive(Clone, Debug)]
 pub struct Timetable {
     schedule: Arc<Schedule>,
     cycles: Cycles,
     active: Option<Windows>,
-    /// The cycle of the latest segment that was returned.
+    /// The cycle of the latest segment.
     last_cycle: Option<LastCycle>,
     firings: Firings,
 }
@@ -77,20 +65,16 @@ pub struct Timetable {
 struct LastCycle {
     number: u64,
     start: Instant,
-    /// The length of the cycle. If a manual override or the end of an active window cuts the cycle
-    /// short, the length stays the same.
+    /// The full length, even if something cuts the cycle short.
     length: Duration,
-    /// True if the cycle ran to its end.
     completed: bool,
 }
 
 impl Timetable {
-    /// Creates a timetable. Its first cycle has not started yet.
     pub fn new(schedule: Arc<Schedule>, cycles: Cycles, active: Option<Windows>) -> Timetable {
         Timetable { schedule, cycles, active, last_cycle: None, firings: Firings::default() }
     }
 
-    /// Creates the timetable that the configuration of a scenario describes.
     pub fn for_scenario(scenario: &Scenario) -> Timetable {
         let repeat = scenario.repeat;
         let cycles = match &scenario.start {
@@ -106,8 +90,7 @@ impl Timetable {
         &self.schedule
     }
 
-    /// The cause of idle times. It is a noun phrase for a message, such as `its cron`. `None` if
-    /// the scenario has no idle times.
+    /// The cause of idle times as a noun, such as `its cron`. `None` if the scenario is never idle.
     pub fn idle_cause(&self) -> Option<&'static str> {
         match (&self.cycles, &self.active) {
             (Cycles::Cron(..), Some(_)) => Some("its cron and its active windows"),
@@ -117,8 +100,7 @@ impl Timetable {
         }
     }
 
-    /// Returns true if the schedule is one phase that repeats forever without idle times. Users see
-    /// such a schedule as one load without cycles.
+    /// Returns true if the schedule is one phase that repeats forever, so users see no cycles.
     pub fn is_endless(&self) -> bool {
         let is_repeated_forever = match self.cycles {
             Cycles::BackToBack { repeat, .. } => repeat == Repeat::Forever,
@@ -128,20 +110,19 @@ impl Timetable {
         is_repeated_forever && self.active.is_none() && self.schedule.phases().len() == 1
     }
 
-    /// The number of cron firings that were skipped because the cycles of an earlier cron firing
-    /// still ran, or because a step of the wall clock passed over them.
+    /// The number of cron firings that started no cycles. Either earlier cycles still ran, or a
+    /// step of the wall clock passed over the firing.
     pub fn skipped_firings(&self) -> u64 {
         self.firings.skipped
     }
 
-    /// Returns true if the wall clock decides when segments begin or end within a cycle.
+    /// Returns true if the wall clock can begin or end a segment within a cycle.
     pub fn places_segments_by_wall_clock(&self) -> bool {
         self.active.is_some() || matches!(self.cycles, Cycles::WallClock(_))
     }
 
-    /// Continues at the new time after a step of the wall clock. Call this after the driver has
-    /// left a segment that the wall clock places. `is_running` is true if the driver stays in the
-    /// current segment.
+    /// Continues at the new time after a step of the wall clock. The driver must first leave a
+    /// segment that the wall clock places. `is_running` is true if the driver stays in its segment.
     pub fn follow_clock_step(
         &mut self,
         step: ClockStep,
@@ -149,8 +130,7 @@ impl Timetable {
     ) -> Option<FiringsAfterStep> {
         match self.cycles.clone() {
             Cycles::BackToBack { .. } => None,
-            // If somebody sets the clock back, its times repeat. So the arrivals of these times are
-            // due again, and the last cycle does not matter.
+            // After a step back, the same times come again, and so do their arrivals.
             Cycles::WallClock(_) => {
                 self.last_cycle = None;
                 None
@@ -159,9 +139,8 @@ impl Timetable {
         }
     }
 
-    /// Returns true if the next entry starts a cycle and the driver can postpone it until the
-    /// target is ready. A schedule of one endless phase is cut into cycles only for the
-    /// computation. Users never see these cycles, so the driver must not postpone them.
+    /// Returns true if the next entry starts a cycle that can wait for the target. The cycles of an
+    /// endless phase exist only in the code, so they never wait.
     pub fn can_be_postponed(&self) -> bool {
         let is_at_start = self.last_cycle.is_none_or(|last| last.completed);
         is_at_start
@@ -169,17 +148,17 @@ impl Timetable {
             && matches!(self.cycles, Cycles::BackToBack { when_ready: true, .. })
     }
 
-    /// Records that the driver has left a segment. `completed` is false if it left the segment
-    /// before its end, for example for a manual override.
+    /// Records that the driver has left a segment. `completed` is false if it left early, for
+    /// example for a manual override.
     pub fn leave_segment(&mut self, segment: Segment, completed: bool) {
         if let Some(last) = &mut self.last_cycle {
-            // A `requests` phase stops the schedule clock, so the start of the cycle moves later.
+            // A `requests` phase has moved the start of the cycle.
             last.start = segment.cycle_start;
             last.completed = completed && segment.until_offset >= last.length;
         }
     }
 
-    /// Returns the entry that begins at `at`, which is the end of the previous entry.
+    /// Returns the entry that begins at `at`, the end of the previous entry.
     pub fn next_entry(&mut self, at: Moment) -> TimetableEntry {
         self.firings.search_from(at.wall);
         let window_end = match self.active.as_ref().map(|windows| windows.state_at(at.wall)) {
@@ -203,15 +182,14 @@ impl Timetable {
         }
     }
 
-    /// The entry for [`Cycles::BackToBack`]. The first cycle starts at `at`.
+    /// The entry for [`Cycles::BackToBack`].
     fn back_to_back_entry(&mut self, repeat: Repeat, at: Instant) -> TimetableEntry {
         let length = self.schedule.length();
         let (number, start, after_offset) = match self.last_cycle {
             None => (0, at, None),
             Some(last) if last.completed || length.is_zero() => (last.number + 1, at, None),
             Some(last) => {
-                // Cycles continue to pass while an active window is closed or a manual override
-                // replaces the schedule.
+                // Cycles also pass during a manual override and while no window is open.
                 let elapsed = at.saturating_duration_since(last.start).as_nanos();
                 let (cycles, time) =
                     (elapsed / length.as_nanos(), nanos(elapsed % length.as_nanos()));
@@ -235,21 +213,19 @@ impl Timetable {
         let cycle = anchor.cycle_at(self.schedule.length(), at.wall);
         let (start, end) = (at.instant_at(cycle.start), at.instant_at(cycle.end));
         let after_offset = match self.last_cycle {
-            // The wall clock was set back into a cycle that has ended, by so little that it is not
-            // a step. The scenario waits for the end of that cycle, because otherwise it would send
-            // the arrivals of that cycle twice.
+            // The wall clock went back into an ended cycle, but by less than a step. Wait for the
+            // end of that cycle, because its arrivals have been sent.
             Some(last)
                 if cycle.number < last.number
                     || (cycle.number == last.number && last.completed) =>
             {
                 return TimetableEntry::IdleUntil(end.max(at.instant));
             }
-            // The previous cycle ran to its end, and this cycle started a moment ago. The segment
-            // begins at the start of the cycle, so the arrivals since then are sent late instead of
-            // being skipped.
+            // This cycle started a moment ago. Begin the segment at its start, so the first
+            // arrivals are sent late instead of never.
             Some(last) if last.completed && at.instant <= start + START_TOLERANCE => None,
-            // The wall clock was set back a little within the cycle, or the cycle continues after
-            // an interruption. Earlier arrivals have been sent, so the segment begins at `at`.
+            // The cycle continues after an interruption, or the wall clock went back a little.
+            // Earlier arrivals have been sent, so begin at `at`.
             Some(last) if cycle.number == last.number => {
                 Some(at.instant.saturating_duration_since(start.min(last.start)))
             }

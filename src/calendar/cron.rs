@@ -1,9 +1,8 @@
 //! Cron expressions with five fields. They follow the local time of a zone and the rules of Vixie
 //! cron.
 //!
-//! llmload uses no crate for this, because each crate that was tried loses cron firings. For
-//! example, one crate never fires again after a day that the zone skips. On the day when clocks are
-//! set forward, this crate also does not fire `0,30 2 * * *`.
+//! llmload does not use a crate for cron, because the crates that we tried miss firings. For
+//! example, one crate stops firing after a day that the zone skips.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -13,7 +12,7 @@ use jiff::{Timestamp, ToSpan as _};
 
 use super::{ParseError, Zone, just_before, position_of_name, timestamp};
 
-/// The number of years after which the Gregorian calendar repeats. An expression that does not fire
+/// The Gregorian calendar repeats after this number of years. So an expression that does not fire
 /// within this time never fires.
 const CALENDAR_CYCLE: i64 = 400;
 
@@ -24,10 +23,10 @@ const CALENDAR_CYCLE: i64 = 400;
 /// time twice, the expression fires only the first time.
 ///
 /// Every other expression fires each time the clock shows a matching time. It does not fire for a
-/// time that the clock skips, and fires twice for a time that the clock shows twice.
+/// time that the clock skips. It fires twice for a time that the clock shows twice.
 ///
-/// As in every cron, if the day of the month or the weekday begins with `*`, a day must match both
-/// fields. Otherwise, a day must match at least one of these two fields.
+/// Vixie cron combines the day of the month and the weekday. If one of the two fields begins with
+/// `*`, a day must match both fields. Otherwise, it is enough that a day matches one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cron {
     text: String,
@@ -42,9 +41,8 @@ pub struct Cron {
 /// The values that one field of an expression matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Field {
-    /// A set of values as a bit mask: bit n is set if the field matches the value n.
+    /// A bit mask. Bit n is set if the field matches the value n.
     values: u64,
-    /// True if the field begins with `*`.
     is_wildcard: bool,
 }
 
@@ -53,7 +51,6 @@ impl Field {
         u32::try_from(value).is_ok_and(|value| self.values & bit(value) != 0)
     }
 
-    /// The first matching value at or above `value`.
     fn next_from(self, value: i8) -> Option<i8> {
         (value..60).find(|value| self.matches(*value))
     }
@@ -63,13 +60,12 @@ fn bit(value: u32) -> u64 {
     1_u64.checked_shl(value).unwrap_or(0)
 }
 
-/// One of the five fields (minute, hour, day of the month, month, weekday), with its name and its
-/// permitted values.
+/// One of the five fields, such as the minute, with its permitted values.
 struct FieldKind {
     name: &'static str,
     lowest: u32,
     highest: u32,
-    /// The names of the values, beginning with the lowest value.
+    /// The name of each value, such as `jan`, from the lowest value up.
     names: &'static [&'static str],
 }
 
@@ -97,7 +93,6 @@ const MONTH: FieldKind = FieldKind { name: "month", lowest: 1, highest: 12, name
 /// The values 0 and 7 both mean Sunday.
 const WEEKDAY: FieldKind = FieldKind { name: "weekday", lowest: 0, highest: 7, names: WEEKDAYS };
 
-/// The short names, and the expressions that they replace.
 const NICKNAMES: [(&str, &str); 7] = [
     ("@hourly", "0 * * * *"),
     ("@daily", "0 0 * * *"),
@@ -151,18 +146,15 @@ impl Cron {
         Ok(cron)
     }
 
-    /// The zone in which the expression is evaluated.
     pub fn zone(&self) -> &Zone {
         &self.zone
     }
 
-    /// Returns true if neither the minute nor the hour begins with `*`. See [`Cron`].
     pub fn has_fixed_times(&self) -> bool {
         !self.minute.is_wildcard && !self.hour.is_wildcard
     }
 
-    /// Returns the first cron firing after an instant; `None` if the expression does not fire again
-    /// before the calendar ends with the year 9999.
+    /// The first firing after an instant. `None` if there is no firing before the year 10000.
     pub fn next_after(&self, after: SystemTime) -> Option<SystemTime> {
         let after = timestamp(after);
         let next =
@@ -170,11 +162,11 @@ impl Cron {
         next.map(SystemTime::from)
     }
 
-    /// Returns true if the time between two consecutive cron firings is ever shorter than `length`.
+    /// Returns true if any two consecutive firings are less than `length` apart.
     ///
-    /// The search covers 5,000 cron firings or eight years, whichever is shorter. Eight years
-    /// include leap days and changes to and from daylight saving time. The search always starts at
-    /// the same instant, so a configuration that is valid today is valid on every day.
+    /// The search ends after 5,000 firings, or earlier after eight years. Eight years contain a
+    /// leap day and all changes of daylight saving time. The search always starts at the same
+    /// instant, so the result for an expression never changes.
     pub fn has_interval_below(&self, length: Duration) -> bool {
         const FROM: Duration = Duration::from_hours(56 * 8766);
         const YEARS: Duration = Duration::from_hours(8 * 8766);
@@ -187,9 +179,9 @@ impl Cron {
             .any(|firing| last.replace(firing).is_some_and(|last| last + length > firing))
     }
 
-    /// The next instant at which the clock shows a matching time, even if the clock has shown this
-    /// time before. Between two changes of the zone's offset, local times follow each other without
-    /// gaps. So the search treats each part between two changes separately.
+    /// The next instant at which the clock shows a matching time, for the first or the second time.
+    /// The offset of the zone is constant between two changes of its clock. So the search examines
+    /// one interval between two changes after the other.
     fn next_shown(&self, after: Timestamp) -> Option<Timestamp> {
         let zone = &self.zone.0;
         let (mut at, mut time) = (after, self.zone.local_time(after));
@@ -205,21 +197,20 @@ impl Cron {
         }
     }
 
-    /// The next instant at which the clock shows or skips a matching time for the first time.
+    /// The next instant at which the clock first shows, or skips, a matching time.
     fn next_fixed(&self, after: Timestamp) -> Option<Timestamp> {
         let mut time = self.zone.local_time(after);
         loop {
             time = self.local_time_after(time)?;
             let next = self.zone.first_instant_of(time)?;
-            // If the clock shows an hour for the second time now, the matching times of this hour
-            // took place when the clock showed the hour for the first time.
+            // An earlier instant means that the clock now shows the same hour again. The expression
+            // fired when the clock showed this hour the first time.
             if next > after {
                 return Some(next);
             }
         }
     }
 
-    /// The next local time after `time` that all fields match.
     fn local_time_after(&self, time: DateTime) -> Option<DateTime> {
         let mut date = time.date();
         if self.matches_date(date)
@@ -251,7 +242,6 @@ impl Cron {
             && if one_is_enough { day || weekday } else { day && weekday }
     }
 
-    /// The first matching time of a day at or after this hour and minute.
     fn time_of_day(&self, hour: i8, minute: i8) -> Option<Time> {
         let this_hour = self.hour.matches(hour).then(|| self.minute.next_from(minute)).flatten();
         let (hour, minute) = match this_hour {
@@ -262,7 +252,6 @@ impl Cron {
     }
 }
 
-/// Shows the expression as in the configuration.
 impl fmt::Display for Cron {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -275,8 +264,7 @@ impl FieldKind {
         Ok(Field { values, is_wildcard: text.starts_with('*') })
     }
 
-    /// Parses one item of a list: `*`, `5` or `1-5`. A `*` and a range can have a step, as in `*/2`
-    /// and `1-5/2`.
+    /// Parses one item of a list, such as `*`, `5`, `1-5`, `*/2` or `1-5/2`.
     fn item(&self, item: &str) -> Result<u64, ParseError> {
         let (range, step) = match item.split_once('/') {
             Some((range, step)) => (range, Some(self.step(step)?)),
@@ -293,8 +281,7 @@ impl FieldKind {
             }
         };
         let is_week = self.names.len() == 7;
-        // At the end of a range, `0` means 7, which is also Sunday. Without this rule, `fri-0`
-        // would go backwards.
+        // Sunday is 0 and 7. `fri-0` means 5 to 7, because 5 to 0 would go backwards.
         let last = if is_week && last == 0 && first > 0 { 7 } else { last };
         if first > last {
             let (lowest, highest) = (self.lowest, if is_week { 6 } else { self.highest });
@@ -337,13 +324,13 @@ impl FieldKind {
         Ok(value)
     }
 
-    /// Creates an error in this field. `problem` is a predicate, such as `goes backwards`.
+    /// `problem` is a predicate, such as `goes backwards`.
     fn wrong(&self, problem: &str, remedy: String) -> ParseError {
         not_a_cron(&format!("its {} {problem}", self.name), remedy)
     }
 }
 
-/// Parses a number that consists of digits only. `u32::from_str` would also accept `+5`.
+/// `u32::from_str` would also accept `+5`.
 fn number(text: &str) -> Option<u32> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }

@@ -1,4 +1,4 @@
-//! Tests of the days on which clocks change, and of the messages for invalid texts.
+//! Tests of days on which clocks change, and of messages about invalid texts.
 
 mod watched;
 
@@ -11,8 +11,8 @@ use super::*;
 const BERLIN: &str = "Europe/Berlin";
 const LORD_HOWE: &str = "Australia/Lord_Howe";
 
-/// Zones with special changes of their clocks: by half an hour in summer, at midnight, at short
-/// notice by a government, across a skipped day, or never.
+/// Zones whose clocks change in unusual ways: by half an hour, at midnight, at short notice, across
+/// a complete day, or never.
 const ZONES: &[&str] = &[
     "UTC",
     BERLIN,
@@ -37,7 +37,7 @@ fn cron(text: &str, name: &str) -> Cron {
     Cron::new(text, zone(name)).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// An instant, from a local time with an offset such as `2027-03-28T03:00+02`.
+/// Parses a local time with its offset, such as `2027-03-28T03:00+02`.
 fn at(text: &str) -> SystemTime {
     text.parse::<Timestamp>().unwrap().into()
 }
@@ -47,7 +47,6 @@ fn shown(time: SystemTime, zone: &Zone) -> String {
     zoned.strftime("%m-%d %H:%M %:z").to_string()
 }
 
-/// The first `count` cron firings after an instant.
 fn firings(text: &str, name: &str, after: &str, count: usize) -> Vec<String> {
     let cron = cron(text, name);
     let next = |last: &SystemTime| cron.next_after(*last);
@@ -133,8 +132,7 @@ fn a_daily_cron_fires_every_24_hours_in_a_zone_without_daylight_saving_time() {
     }
 }
 
-/// The search begins a fraction of a second before or after a cron firing. The fraction has no
-/// effect: the next cron firing is at a full minute, and the last cron firing is not found again.
+/// The search begins a fraction of a second before and after a firing.
 #[test]
 fn a_cron_fires_at_the_start_of_a_minute_whenever_the_search_begins() {
     let cron = cron("*/5 * * * *", "UTC");
@@ -287,7 +285,6 @@ fn windows(all: &[(&str, &str, &str)]) -> Windows {
     Windows::new(all.iter().map(window).collect())
 }
 
-/// The first `count` times after an instant at which a window opens or closes.
 fn changes(windows: &Windows, name: &str, after: &str, count: usize) -> Vec<String> {
     let mut now = at(after);
     let mut all = Vec::new();
@@ -311,8 +308,7 @@ fn windows_open_and_close_by_local_time() {
         office.state_at(at("2027-03-26T08:00+01")).0
             && !office.state_at(at("2027-03-26T20:00+01")).0
     );
-    // The window that starts on Friday ends on Saturday. In the window that starts on Saturday, the
-    // clock skips one hour.
+    // The clock skips one hour in the night from Saturday to Sunday.
     let nights = windows(&[("fri-sat", "22:00-06:00", BERLIN)]);
     assert_eq!(
         changes(&nights, BERLIN, "2027-03-26T12:00+01", 4),
@@ -323,16 +319,15 @@ fn windows_open_and_close_by_local_time() {
             "off 03-28 06:00 +02:00"
         ]
     );
-    // If the clock skips a full window, the window does not open on that day.
+    // The clock skips the complete window on that day.
     let gap = windows(&[("sun", "02:15-02:45", BERLIN)]);
     assert_eq!(changes(&gap, BERLIN, "2027-03-27T12:00+01", 1), ["on 04-04 02:15 +02:00"]);
-    // If the clock shows a window twice, the window opens only the first time.
+    // The clock shows the times of this window twice.
     let twice = windows(&[("sun", "02:15-02:45", BERLIN)]);
     assert_eq!(
         changes(&twice, BERLIN, "2026-10-24T12:00+02", 3),
         ["on 10-25 02:15 +02:00", "off 10-25 02:45 +02:00", "on 11-01 02:15 +01:00"]
     );
-    // Two windows without a gap between them count as one window.
     let weekend = windows(&[("sat", "12:00-24:00", BERLIN), ("sun", "00:00-12:00", BERLIN)]);
     assert_eq!(
         changes(&weekend, BERLIN, "2026-11-20T12:00+01", 2),
@@ -340,8 +335,8 @@ fn windows_open_and_close_by_local_time() {
     );
     let always = windows(&[("mon-thu", "00:00-24:00", BERLIN), ("fri-sun", "00:00-24:00", BERLIN)]);
     assert_eq!(always.state_at(at("2026-11-20T12:00+01")), (true, None));
-    // These windows are in two zones. They overlap in winter, and have a gap of one hour between
-    // them in summer.
+    // In summer, Berlin closes at 10:00 UTC and the other window opens at 11:00 UTC. In winter,
+    // there is no gap.
     let meet = windows(&[("mon-sun", "00:00-12:00", BERLIN), ("mon-sun", "11:00-23:00", "UTC")]);
     let first = changes(&meet, BERLIN, "2026-11-20T12:30+01", 1);
     assert_eq!(first, ["off 03-28 12:00 +02:00"]);

@@ -1,4 +1,4 @@
-//! Active windows: the days of the week and the hours in which load is sent.
+//! Active windows: the days and the hours in which a scenario sends load.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,6 @@ use jiff::{Timestamp, ToSpan as _};
 
 use super::{ParseError, Zone, position_of_name, timestamp};
 
-/// A set of weekdays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Days {
     /// Bit 0 is Monday.
@@ -20,10 +19,9 @@ const WEEK: [&str; 7] =
     ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
 impl Days {
-    /// Every day.
     pub const ALL: Days = Days { week: 0b111_1111 };
 
-    /// The days that are in at least one of the two sets.
+    /// The days of both sets.
     #[must_use]
     pub fn union(self, other: Days) -> Days {
         Days { week: self.week | other.week }
@@ -34,8 +32,7 @@ impl Days {
     }
 }
 
-/// Parses one day, such as `mon` or `monday`, or a range of days, such as `mon-fri`. A range can
-/// continue across the end of the week, such as `sat-mon`.
+/// Parses one day, such as `mon` or `monday`, or a range, such as `mon-fri` or `sat-mon`.
 impl FromStr for Days {
     type Err = ParseError;
 
@@ -54,7 +51,7 @@ impl FromStr for Days {
     }
 }
 
-/// The text form, such as `mon-fri`, `mon-wed,sat` or `daily`.
+/// Formats the days as `mon-fri`, `mon-wed,sat` or `daily`.
 impl fmt::Display for Days {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Days::ALL {
@@ -75,26 +72,21 @@ impl fmt::Display for Days {
     }
 }
 
-/// A part of the day in local time. If the time of the end is before the time of the start, as in
-/// `22:00-06:00`, the part ends on the next day.
+/// Two times of day. `22:00-06:00` ends on the next day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hours {
     /// The start in minutes since midnight. Less than a day.
     from: u16,
-    /// The end in minutes since the same midnight. Greater than `from`, and more than a day if the
-    /// part ends on the next day.
+    /// The end in minutes since the same midnight. For `22:00-06:00`, this is 30 × 60.
     to: u16,
 }
 
-/// The number of minutes in a day.
 const DAY: u16 = 24 * 60;
 
 impl Hours {
-    /// The full day.
     pub const ALL: Hours = Hours { from: 0, to: DAY };
 }
 
-/// Parses a text such as `08:00-20:00`.
 impl FromStr for Hours {
     type Err = ParseError;
 
@@ -124,7 +116,7 @@ impl FromStr for Hours {
     }
 }
 
-/// Parses a time of day from `00:00` to `24:00`. Returns the minutes since midnight.
+/// Parses a time from `00:00` to `24:00` into minutes since midnight.
 fn minutes(text: &str) -> Option<u16> {
     let (hours, minutes) = text.trim().split_once(':')?;
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
@@ -136,7 +128,7 @@ fn minutes(text: &str) -> Option<u16> {
     (minutes < 60 && time <= DAY).then_some(time)
 }
 
-/// The text form, such as `08:00-20:00` or `all day`.
+/// Formats the hours as `08:00-20:00` or `all day`.
 impl fmt::Display for Hours {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Hours::ALL {
@@ -147,19 +139,17 @@ impl fmt::Display for Hours {
     }
 }
 
-/// An active window: the same part of the day on some days of the week, in the local time of a
-/// zone. A window that ends on the next day belongs to the day on which it starts.
+/// An active window, such as `mon-fri 22:00-06:00`. A window belongs to the day on which it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// The days on which the window starts.
     pub days: Days,
     pub hours: Hours,
     pub zone: Zone,
 }
 
 impl Window {
-    /// Returns the start and the end of the window on this day. `None` if the window does not start
-    /// on this day, or if it is empty because the clock skips all of it.
+    /// The start and the end of the window that starts on this date. `None` if no window starts on
+    /// this date, or if the clock skips the complete window.
     fn span_on(&self, date: Date) -> Option<(Timestamp, Timestamp)> {
         let day = u32::try_from(date.weekday().to_monday_zero_offset()).ok()?;
         let time = |minutes: u16| {
@@ -171,32 +161,30 @@ impl Window {
     }
 }
 
-/// The times at which a scenario sends load: the union of several active windows.
+/// The union of the active windows of a scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Windows(Vec<Window>);
 
 impl Windows {
-    /// The highest number of windows. The limit keeps [`Windows::state_at`] fast.
+    /// A higher number would make [`Windows::state_at`] slow.
     pub const MAX_COUNT: usize = 64;
 
-    /// Creates the union of the first [`Windows::MAX_COUNT`] of these windows.
+    /// Uses only the first [`Windows::MAX_COUNT`] windows.
     pub fn new(mut windows: Vec<Window>) -> Windows {
         windows.truncate(Windows::MAX_COUNT);
         Windows(windows)
     }
 
-    /// The zone of the first window.
     pub fn zone(&self) -> Option<&Zone> {
         self.0.first().map(|window| &window.zone)
     }
 
-    /// Returns true if `now` is inside a window. Also returns the next instant at which this state
-    /// changes, or `None` if the state never changes. Two windows without a gap between them count
-    /// as one window.
+    /// Returns true if a window is open, and the next instant at which this changes. `None` means
+    /// that it never changes. Windows without a gap between them count as one window.
     pub fn state_at(&self, now: SystemTime) -> (bool, Option<SystemTime>) {
         let now = timestamp(now);
-        // A window nearly always opens or closes within two weeks. The next change can be a year
-        // away if windows in two zones have a gap between them only during daylight saving time.
+        // Windows in two zones can leave a gap only in summer. So the next change can be almost a
+        // year away. Usually, it is within two weeks.
         let (inside, change) = self
             .state_within(now, 15)
             .or_else(|| self.state_within(now, 400))
@@ -208,8 +196,7 @@ impl Windows {
         (inside, change.map(SystemTime::from))
     }
 
-    /// Returns the same as [`Windows::state_at`]; `None` if the state does not change within this
-    /// number of days.
+    /// Like [`Windows::state_at`], but sees only the changes of the next `days` days.
     fn state_within(&self, now: Timestamp, days: i64) -> Option<(bool, Option<Timestamp>)> {
         let mut inside: Option<Timestamp> = None;
         for (begin, end) in self.spans_after(now, days) {
@@ -222,13 +209,12 @@ impl Windows {
         None
     }
 
-    /// The start and the end of each window that closes after `now` and opens within this number of
-    /// days. The windows are in the order of their starts.
+    /// The starts and ends of windows that close after `now` and open in the next `days` days, by
+    /// start.
     fn spans_after(&self, now: Timestamp, days: i64) -> Vec<(Timestamp, Timestamp)> {
         let spans = self.0.iter().flat_map(|window| {
             let today = window.zone.local_time(now).date();
-            // After a change of the clock back across midnight, a window that started the day
-            // before yesterday can still be open.
+            // If the clock goes back across midnight, a window of two days ago can still be open.
             let dates = (-2..=days).filter_map(move |day| today.checked_add(day.days()).ok());
             dates.filter_map(|date| window.span_on(date))
         });
@@ -238,7 +224,7 @@ impl Windows {
     }
 }
 
-/// The text form, such as `mon-fri 08:00-20:00 Europe/Berlin, sat,sun all day UTC`.
+/// Formats the windows as `mon-fri 08:00-20:00 Europe/Berlin, sat,sun all day UTC`.
 impl fmt::Display for Windows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, Window { days, hours, zone }) in self.0.iter().enumerate() {

@@ -1,9 +1,8 @@
-//! Deviations from the protocol. A response with such a deviation is a success, but some of its
-//! values are missing or misleading.
+//! Deviations from the protocol in a successful response. They make some of its values missing or
+//! misleading.
 
 macro_rules! anomalies {
     ($($(#[doc = $doc:literal])+ $variant:ident $label:literal,)+) => {
-        /// A deviation from the protocol in a successful response.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Anomaly {
             $($(#[doc = $doc])+ $variant,)+
@@ -13,12 +12,10 @@ macro_rules! anomalies {
             /// Every value, in the order in which the documentation lists them.
             pub const ALL: [Anomaly; [$(Anomaly::$variant),+].len()] = [$(Anomaly::$variant),+];
 
-            /// Returns the value of the `kind` label.
             pub fn as_str(self) -> &'static str {
                 match self { $(Anomaly::$variant => $label,)+ }
             }
 
-            /// Returns a text for the documentation.
             pub fn meaning(self) -> &'static str {
                 match self { $(Anomaly::$variant => concat!($($doc),+),)+ }
             }
@@ -47,22 +44,18 @@ anomalies! {
     UnexpectedContentType "unexpected_content_type",
 }
 
-/// A set of anomalies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Anomalies(u8);
 
 impl Anomalies {
-    /// Adds an anomaly if the condition is true.
     pub fn add_if(&mut self, anomaly: Anomaly, condition: bool) {
         self.0 |= u8::from(condition) << anomaly as u8;
     }
 
-    /// Returns true if the anomaly is in the set.
     pub fn contains(self, anomaly: Anomaly) -> bool {
         self.0 & (1 << anomaly as u8) != 0
     }
 
-    /// Returns the anomalies in the order of [`Anomaly::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Anomaly> {
         Anomaly::ALL.into_iter().filter(move |anomaly| self.contains(*anomaly))
     }

@@ -1,22 +1,17 @@
-//! The cause of a failure, for failure classes that are too coarse to select a remedy.
+//! The cause of a failure, if the class is not exact enough to select a remedy.
 //!
-//! For example, an expired certificate and a wrong host name have the same class (`tls`) but
-//! different remedies. The code that receives an error knows its cause and stores it in this closed
-//! enum. So the code that selects a remedy does not have to search for the cause in the text of a
-//! message.
+//! For example, the class of an expired certificate and of a wrong host name is `tls`, but their
+//! remedies differ. The code that meets an error records its cause here, so no code searches the
+//! text of a message.
 
 use super::{Failure, FailureDetail};
 
-/// A more exact reason for a failure than its class. It selects a remedy and is never a label.
+/// A reason that is more exact than the class. It is never a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureCause {
-    /// The host name was not resolved for this reason.
     Lookup(LookupFault),
-    /// The TLS handshake failed for this reason.
     Tls(TlsFault),
-    /// The request failed for this reason in llmload or its machine.
     Client(ClientFault),
-    /// The endpoint did not respond to a request for its models or its version.
     NoMetadata,
     /// The endpoint responded with this HTTP status.
     Status(u16),
@@ -30,16 +25,14 @@ pub enum FailureCause {
     NoEndMarker,
 }
 
-/// The reason why a host name was not resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LookupFault {
     /// The resolver reported that the name has no address.
     UnknownName,
-    /// No resolver returned a usable answer in time.
+    /// No resolver returned a usable result in time.
     NoAnswer,
 }
 
-/// The reason why a TLS handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TlsFault {
     /// The server sent bytes that are not TLS, or closed the connection during the handshake.
@@ -56,22 +49,20 @@ pub enum TlsFault {
     Reset,
 }
 
-/// The reason why a request failed in llmload or its machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientFault {
-    /// No local port was free (EADDRNOTAVAIL).
+    /// EADDRNOTAVAIL: no local port was free.
     LocalPorts,
-    /// The process or the machine had too many open files (EMFILE, ENFILE).
+    /// EMFILE or ENFILE: too many open files.
     OpenFiles,
-    /// The kernel had no memory for the socket (ENOMEM, ENOBUFS).
+    /// ENOMEM or ENOBUFS: no memory for the socket.
     Memory,
-    /// The system did not permit a further thread (EAGAIN).
+    /// EAGAIN: the system did not permit another thread.
     Threads,
     /// No HTTP/2 stream became free before the timeout of the request.
     Streams,
     /// A prompt file has changed, or llmload could not read it.
     PromptFile,
-    /// A defect in llmload.
     Defect,
 }
 
@@ -87,8 +78,7 @@ impl ClientFault {
         ClientFault::Defect,
     ];
 
-    /// Returns the reason if the request failed in llmload or its machine. Such a failure says
-    /// nothing about the target.
+    /// The reason, if the request failed in llmload or its machine and not in the target.
     pub fn of(detail: &FailureDetail) -> Option<ClientFault> {
         match (detail.failure, detail.cause) {
             (_, Some(FailureCause::Client(fault))) => Some(fault),
@@ -97,7 +87,6 @@ impl ClientFault {
         }
     }
 
-    /// Returns the meaning as a clause for people.
     pub fn meaning(self) -> &'static str {
         match self {
             ClientFault::LocalPorts => "no local port was free",

@@ -1,4 +1,4 @@
-//! Tests of the derived values, of the anomalies and of printable messages.
+//! Tests of the derived values, the anomalies and the printable messages.
 
 use super::*;
 
@@ -56,7 +56,7 @@ fn tokens_that_arrived_at_once_have_no_speed() {
     let slowest = Duration::from_millis(1);
     assert_eq!(within(2, 1_000), (Some(slowest), Some(1_000.0), false));
     assert_eq!(within(10_001, 100_000), (Some(slowest / 100), Some(100_000.0), false));
-    // A response of one token has no speed either, but nothing is wrong with it.
+    // Nothing is wrong with a response of one token.
     assert_eq!(within(1, 0), (None, None, false));
 }
 

@@ -1,13 +1,10 @@
-//! The rate limiter of the crate `governor`, on a clock that shows Λ(now) instead of the time.
-//! Λ(now) is the number of arrivals expected so far; the parent module defines Λ, marks and cycles.
-//! Only these two modules use governor.
+//! The rate limiter of the crate `governor`, on a clock that shows Λ(now) instead of the time. The
+//! parent module defines Λ and marks.
 //!
-//! The limiter is a token bucket. governor calls the tokens *cells*, and the size of the bucket its
-//! *burst*. Here, one cell is one millionth of an arrival, and the bucket gains one cell for each
-//! unit of its clock. The limiter uses the algorithm GCRA, whose only state is a theoretical
-//! arrival time (TAT). It lets `n` cells pass if its clock has reached TAT + n − burst.
-//! [`MarkLimiter`] sets this clock to Λ(now), in millionths of an arrival. So the cells up to a
-//! mark pass as soon as Λ(now) reaches the mark.
+//! The limiter is a token bucket, with the algorithm GCRA. governor calls a token a *cell* and the
+//! size of the bucket the *burst*. Here, a cell is a millionth of an arrival, and the bucket gains
+//! one cell for each unit of its clock. GCRA stores one number, the theoretical arrival time (TAT).
+//! It lets `n` cells pass if the clock shows at least TAT + n − burst.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -19,54 +16,50 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-/// The size of the bucket in cells. It is the largest size that governor can count, and holds 4,294
-/// arrivals.
+/// The largest bucket that governor supports: 2³² − 1 cells, which is 4,294 arrivals.
 const BURST: NonZeroU32 = NonZeroU32::MAX;
 const A_BILLION: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999_999);
 
 type Limiter = RateLimiter<NotKeyed, InMemoryState, MarkClock, NoOpMiddleware<Nanos>>;
 
-/// Grants the marks of a cycle, one after the other. To grant a mark is to permit its arrival. All
-/// positions are on the Λ axis of the cycle, in millionths of an arrival.
+/// Permits the arrivals of a cycle, one mark after the other. All positions are millionths of an
+/// arrival on the axis of Λ.
 #[derive(Debug)]
 pub(super) struct MarkLimiter {
-    /// The position at which the limiter's clock shows 0.
+    /// The limiter's clock shows 0 at this position.
     origin: u64,
-    /// All cells up to this position have passed. After a successful call of
-    /// [`MarkLimiter::try_reach`], this is the mark that the call granted.
+    /// The limiter has let all cells up to this position pass.
     granted: u64,
     clock: MarkClock,
     limiter: Limiter,
 }
 
 impl MarkLimiter {
-    /// Creates a limiter at position 0. Its bucket is empty.
+    /// Creates a limiter with an empty bucket at position 0.
     pub(super) fn new() -> MarkLimiter {
         let clock = MarkClock::default();
-        // For governor, one unit of the clock is a nanosecond. So one cell for each unit is a
-        // billion cells per second.
+        // For governor, a unit of the clock is a nanosecond, and a billion nanoseconds are a
+        // second.
         let quota = Quota::per_second(A_BILLION).allow_burst(BURST);
         let limiter = RateLimiter::direct_with_clock(quota, clock.clone());
-        // A new bucket is full. If it stayed full, the first 4,294 arrivals of each cycle would
-        // pass at once. A full bucket always has enough cells for this call, so the result is never
-        // an error.
+        // A new bucket is full. Take all its cells; otherwise, the first 4,294 arrivals of each
+        // cycle would pass at once. This call cannot fail, because a full bucket has enough cells.
         let _emptied = limiter.check_n(BURST);
         MarkLimiter { origin: 0, granted: 0, clock, limiter }
     }
 
-    /// Starts the limiter at a position: the start of the segment, which is the part of a cycle
-    /// that the pacer runs. The pacer does not send earlier arrivals, so they need no grant. After
-    /// the first call of [`MarkLimiter::try_reach`], the origin must not move.
+    /// Moves the origin to the start of the segment. Earlier marks need no permission. Call this
+    /// before [`MarkLimiter::try_reach`].
     pub(super) fn start_at(&mut self, position: u64) {
         self.origin = position;
         self.granted = position;
     }
 
-    /// Lets all cells up to `mark` pass if `reading`, which is Λ(now), has reached `mark`.
+    /// Permits `mark` if `reading`, which is Λ(now), has reached it.
     ///
     /// # Errors
-    /// If `reading` is too low. The error is the reading at which to call again: `mark`, or an
-    /// earlier reading if governor cannot count all missing cells at once.
+    /// The error is the reading at which to try again. It is `mark`, or earlier if `mark` is more
+    /// than one burst away.
     pub(super) fn try_reach(&mut self, mark: u64, reading: u64) -> Result<(), u64> {
         while let Some(cells) = cells_between(self.granted, mark) {
             self.set_clock(reading);
@@ -75,45 +68,40 @@ impl MarkLimiter {
                 Ok(Err(not_until)) => {
                     return Err(self.origin + not_until.earliest_possible().as_u64());
                 }
-                // governor returns this error for more cells than its burst. `cells` is never above
-                // the burst.
+                // Impossible: governor returns this error only for more cells than the burst.
                 Err(_) => return Err(u64::MAX),
             }
         }
         Ok(())
     }
 
-    /// Sets the limiter's clock to a reading of Λ(now). If the reading is more than one burst
-    /// beyond the last cell that passed, the clock stops at one burst beyond this cell.
+    /// Sets the limiter's clock to Λ(now), but to at most one burst beyond the last cell that
+    /// passed.
     ///
-    /// The correctness of the pacer depends on this limit. Let B be the burst, and let g be the
-    /// number of cells that have passed since the origin. The bucket was emptied while the clock
-    /// showed 0, so TAT = B + g. The limiter lets n more cells pass if clock ≥ TAT + n − B = g + n.
-    /// This is true exactly if Λ(now) has reached the position of the last of these cells. Two
-    /// mistakes would break this equation:
+    /// The pacer is correct only with this limit. Let B be the burst, and let g be the number of
+    /// cells that have passed since the origin. The empty bucket at the origin has TAT = B, so now
+    /// TAT = B + g. The limiter lets n more cells pass if clock ≥ TAT + n − B = g + n. So they pass
+    /// exactly when Λ(now) has reached the last of them. Two mistakes would break this:
     ///
-    /// - The bucket is not emptied at the start. Then TAT = g, all cells pass B units too early,
-    ///   and a cycle begins with a burst of thousands of arrivals.
-    /// - The clock is beyond TAT. GCRA does not save cells beyond a full bucket. Instead, it sets
-    ///   TAT to the clock. If the process was stopped until Λ(now) was more than B ahead of g, the
-    ///   limiter would lose the cells in between. All later arrivals of the cycle would be late by
-    ///   this amount, and the last arrivals would be neither sent nor counted as dropped.
+    /// * A full bucket at the start. Then TAT = g, and a cycle begins with a burst of 4,294
+    ///   arrivals.
+    /// * A clock beyond TAT. GCRA then sets TAT to the clock, and the cells in between are lost.
+    ///   This would happen after the process was stopped for more than B cells. All later arrivals
+    ///   of the cycle would be late, and llmload would neither send nor drop the last arrivals.
     ///
-    /// With the limit, clock ≤ g + B = TAT, so GCRA loses no cells. Each success raises g, so the
-    /// loop in [`MarkLimiter::try_reach`] and repeated calls reach any reading step by step.
+    /// With the limit, clock ≤ g + B = TAT, so no cell is lost. Each success increases g, so the
+    /// loop in [`MarkLimiter::try_reach`] still reaches any reading.
     fn set_clock(&self, reading: u64) {
         let furthest = self.granted + u64::from(BURST.get());
         self.clock.set(reading.min(furthest).saturating_sub(self.origin));
     }
 }
 
-/// The number of cells between two positions; `None` for 0. If there are more cells than governor
-/// can count, the result is the highest number that governor can count.
+/// The number of cells between two positions, at most one burst; `None` for 0.
 fn cells_between(from: u64, to: u64) -> Option<NonZeroU32> {
     NonZeroU32::new(u32::try_from(to - from).unwrap_or(u32::MAX))
 }
 
-/// A clock for governor. It shows the position that [`MarkLimiter`] has set.
 #[derive(Clone, Debug, Default)]
 struct MarkClock(Arc<AtomicU64>);
 

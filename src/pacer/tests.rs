@@ -1,4 +1,4 @@
-//! Tests of the pacer. They poll it often, rarely, early and late.
+//! Tests that poll the pacer often, rarely, early and late.
 
 use proptest::prelude::*;
 
@@ -24,8 +24,7 @@ fn full_cycle(load: &[(Load, u64)], origin: Instant) -> Pacer {
     Pacer::new(schedule, &ArrivalSpec::default(), segment)
 }
 
-/// The due times in the first cycles, as offsets from the start of the first cycle. The pacer is
-/// polled only at the offsets in `polls`.
+/// The due times in the first cycles. Polls the pacer at the offsets in `polls` only.
 fn dues(
     schedule: &Arc<Schedule>,
     cycles: u64,
@@ -79,8 +78,8 @@ fn a_long_stop_loses_no_arrival_and_moves_no_due_time() {
     let schedule = schedule(&[(Load::Constant(rate("20000/s")), 10_000)]);
     let even = ArrivalSpec::default();
     let steady = dues(&schedule, 1, &even, (0..=10_000).map(Duration::from_millis));
-    // The only poll is after the end, so 200,000 arrivals are due at once. This number is far above
-    // the size of the limiter's bucket.
+    // The only poll is at the end, so 200,000 arrivals are due at once. The limiter's bucket holds
+    // only 4,294.
     let stopped = dues(&schedule, 1, &even, [Duration::from_mins(1)].into_iter());
     assert_eq!(steady.len(), 200_000);
     assert_eq!(steady, stopped);
@@ -173,7 +172,7 @@ fn random_arrivals_keep_the_mean_rate_and_start_anew_with_each_cycle() {
     let dues = walk(1);
     assert_eq!(dues, walk(1));
     assert_ne!(dues, walk(2));
-    // The expected number is 2,000, with a standard deviation of 45.
+    // The expected number is 2,000, and the standard deviation is 45.
     assert!((1800..2200).contains(&dues.len()), "{}", dues.len());
     assert!(dues.is_sorted());
     let second: Vec<_> =
@@ -207,7 +206,6 @@ fn a_pacer_that_joins_a_random_cycle_late_returns_its_remaining_arrivals() {
     assert_eq!(rest(&mut joined), expected);
 }
 
-/// With a very low burstiness, some gaps between arrivals are longer than the limiter's burst.
 #[test]
 fn a_gap_above_the_limiters_burst_moves_no_due_time() {
     let schedule = schedule(&[(Load::Constant(rate("100000/s")), 10_000)]);
@@ -241,7 +239,7 @@ proptest! {
         let polls = gaps.iter().map(|gap| { now += Duration::from_nanos(*gap); now }).collect::<Vec<_>>();
         let end = schedule.length() * cycles;
         let returned = dues(&schedule, u64::from(cycles), &ArrivalSpec::default(), polls.into_iter().chain([end.max(now)]));
-        // The expected due times follow from Λ⁻¹ of the same marks, without a limiter.
+        // The expected due times follow from the marks and Λ⁻¹, without a limiter.
         let mut expected = Vec::new();
         for k in 0u64.. {
             let mark = Area::from_micro(k * 1_000_000 + 500_000);

@@ -1,23 +1,21 @@
-//! The number of files that llmload can have open while it runs a plan. Both the daemon and `check`
-//! compare this number with the limit of the system.
+//! The number of files that a plan can open at once. The daemon and `check` compare it with the
+//! limit of the system.
 
 use std::num::NonZeroU32;
 
 use super::{Location, Plan};
 
-/// The number of file descriptors for everything except requests, such as the connections of the
-/// web server.
+/// Files that belong to no request, such as connections of the web server.
 pub const OTHER_FILES: u64 = 640;
 
 impl Plan {
-    /// Returns the highest number of files that are open at the same time.
     pub fn open_files(&self) -> u64 {
         let routes = self.scenarios.iter().flat_map(|scenario| {
             scenario.targets().map(|target| (&target.location, scenario.max_concurrency))
         });
         let connections = routes.map(|(location, max_concurrency)| match location {
             Location::Url(_) => connection_limit(max_concurrency),
-            // The simulator ends the body of a response at once.
+            // The simulator ends a body at once, so no request needs a second connection.
             Location::Simulator(_) => {
                 u64::from(max_concurrency.get()) * location.sockets_per_connection()
             }
@@ -27,19 +25,19 @@ impl Plan {
 }
 
 impl Location {
-    /// Returns the number of sockets that one connection needs in this process.
+    /// The number of sockets in this process for one connection.
     pub fn sockets_per_connection(&self) -> u64 {
         match self {
             Location::Url(_) => 1,
-            // The simulator runs in this process, so both ends of the connection are here.
+            // The simulator has the other end of the connection.
             Location::Simulator(_) => 2,
         }
     }
 }
 
-/// Returns the highest number of connections of one route (one scenario on one target). It is
-/// higher than `max_concurrency`: a request that has ended keeps its connection while llmload reads
-/// the rest of the response body.
+/// The highest number of connections of a route, which is one scenario on one target. It is above
+/// `max_concurrency`, because a request that has ended keeps its connection until llmload has read
+/// the remaining body.
 pub fn connection_limit(max_concurrency: NonZeroU32) -> u64 {
     let requests = u64::from(max_concurrency.get());
     requests + requests.div_ceil(4)

@@ -1,58 +1,52 @@
-//! Random marks that a pacer can enter anywhere.
+//! Random marks that a pacer can join anywhere.
 //!
-//! A daemon can join a cycle that began a month ago. If the gaps were drawn one after the other,
-//! it would first have to draw the gaps of the whole month. So this module draws the marks from
-//! the top down: first the length of a *block* of 256³ gaps, then the lengths of its 256 parts,
-//! then the 256 parts of one of these parts, and so on down to single gaps. One draw skips a
-//! complete part.
+//! A daemon can join a cycle that began a month ago. It would take long to draw each gap of a
+//! month. So this module draws from the top down: the length of a *block* of 256³ gaps, then its
+//! 256 parts, then the 256 parts of a part, down to single gaps. One draw skips a complete part.
 //!
-//! The distribution of the gaps is exact. The sum of n independent gaps with the gamma shape a has
-//! the gamma shape n·a. If independent gamma draws are scaled so that they add up to such a sum,
-//! which was drawn separately, the results are again independent gamma draws. (Their ratios do not
-//! depend on their sum. Of all distributions, only the gamma distribution has this property.)
+//! The gaps have the exact distribution. The sum of n independent gaps with the gamma shape a has
+//! the gamma shape n·a. The module draws this sum first. Then it draws 256 gamma values and scales
+//! them to the sum. The results are distributed like 256 independent gaps, because the ratios of
+//! gamma draws do not depend on their sum.
 
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Gamma};
 
 use super::gaps::MEAN_GAP;
 
-/// The number of parts of each block and of each part.
+/// The number of parts of a block, and of each part.
 const PARTS: u64 = 256;
-/// The number of times that a block is divided, until its parts are single gaps.
+/// The number of divisions from a block to single gaps.
 const DIVISIONS: usize = 3;
 
-/// The marks of one cycle: an endless sequence of positions with random gaps.
 #[derive(Clone, Debug)]
 pub(super) struct RandomMarks {
     random: ChaCha8Rng,
-    /// The lengths of single gaps, of parts of 256 gaps and so on, up to complete blocks. The unit
-    /// is an arrival.
+    /// The lengths of 1, 256, 256² and 256³ gaps, in arrivals.
     lengths: [Gamma<f64>; DIVISIONS + 1],
-    /// Draws the lengths of the blocks.
     blocks: ChaCha8Rng,
-    /// The block, and its parts, that contain the current mark. The first division is the smallest:
-    /// its parts are single gaps.
+    /// The parts that contain the current mark. The parts of the first division are single gaps.
     divisions: [Option<Division>; DIVISIONS],
     block: Part,
-    /// The gap that ends at the current mark.
+    /// The gap before the current mark.
     gap: Part,
 }
 
-/// A part of the axis that holds 256ⁿ gaps.
+/// 256ⁿ gaps.
 #[derive(Clone, Copy, Debug)]
 struct Part {
-    /// The position among all parts of this size. A single gap has the number of its mark.
+    /// The index among all parts of the same size. For a single gap, this is the number of its
+    /// mark.
     number: u64,
     start: u64,
     end: u64,
 }
 
 impl RandomMarks {
-    /// Returns the marks for a gamma distribution with this shape and a mean of one arrival. The
-    /// current mark is the first mark after the position `after`. `None` if the shape is not a
-    /// positive finite number.
+    /// Returns marks with gamma gaps of this shape and a mean of one arrival. The current mark is
+    /// the first one after `after`. `None` if the shape is not positive and finite.
     pub(super) fn new(shape: f64, random: ChaCha8Rng, after: u64) -> Option<RandomMarks> {
-        // No cycle is so long. The limit ends the loop below if the area of a cycle overflows.
+        // The limit ends the loop below even if the area of a cycle overflows.
         let after = after.min(u64::MAX / 2);
         let lengths = |gaps: f64| Gamma::new(shape * gaps, shape.recip()).ok();
         let nothing = Part { number: 0, start: 0, end: 0 };
@@ -73,17 +67,15 @@ impl RandomMarks {
         Some(marks)
     }
 
-    /// The position of the current mark.
     pub(super) fn position(&self) -> u64 {
         self.gap.end
     }
 
-    /// The number of marks before the current mark.
+    /// The number of earlier marks.
     pub(super) fn number(&self) -> u64 {
         self.gap.number
     }
 
-    /// Moves on to the next mark.
     pub(super) fn advance(&mut self) {
         let passed = self.gap.end;
         for size in 0..DIVISIONS {
@@ -96,7 +88,6 @@ impl RandomMarks {
         self.enter(DIVISIONS, self.block, passed);
     }
 
-    /// Draws the end of the current block, which starts at the end of the previous block.
     fn draw_block(&mut self) {
         let start = self.block.end;
         let length = micro(self.lengths[DIVISIONS].sample(&mut self.blocks));
@@ -104,8 +95,8 @@ impl RandomMarks {
         self.block = Part { start, end, ..self.block };
     }
 
-    /// Finds the first mark after the position `after` in a part of 256^`size` gaps. The part ends
-    /// after this position, and a mark is at its end, so there is always such a mark.
+    /// Finds the first mark after `after` in a part of 256^`size` gaps. The part must end after
+    /// `after`.
     fn enter(&mut self, size: usize, mut part: Part, after: u64) {
         for size in (0..size).rev() {
             let random = at_part(&self.random, size, part.number);
@@ -122,44 +113,41 @@ impl RandomMarks {
     }
 }
 
-/// Divides a part of the axis into 256 random parts.
+/// Divides a part into 256 random parts.
 #[derive(Clone, Debug)]
 struct Division {
     divided: Part,
     lengths: Gamma<f64>,
     random: ChaCha8Rng,
-    /// The sum of the 256 draws. They have the right ratios, but another sum than the length of the
-    /// divided part.
+    /// The sum of the 256 draws, before they are scaled to the length of `divided`.
     total: f64,
-    /// The sum of the draws so far.
     drawn: f64,
-    /// The length of the shortest part.
+    /// The shortest allowed length of a part.
     shortest: u64,
-    /// The number of parts so far.
     count: u64,
-    /// The end of the last part so far.
+    /// The end of the last drawn part.
     end: u64,
 }
 
 impl Division {
     fn new(divided: Part, lengths: Gamma<f64>, random: ChaCha8Rng, shortest: u64) -> Division {
-        // The sum must be known before the first part, so all draws take place twice.
+        // The sum is needed before the first part, so draw everything twice.
         let mut first_pass = random.clone();
         let total = (0..PARTS).map(|_| lengths.sample(&mut first_pass)).sum();
         let end = divided.start;
         Division { divided, lengths, random, total, drawn: 0.0, shortest, count: 0, end }
     }
 
-    /// Returns the next part. The last part ends with the divided part.
+    /// Returns the next part. The last part ends at the end of `divided`.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     fn next_part(&mut self) -> Option<Part> {
         let remaining = (PARTS - self.count).checked_sub(1)?;
         let Part { number, start, end } = self.divided;
         self.drawn += self.lengths.sample(&mut self.random);
-        // With bursts, all draws can be too small for a floating point number. The result is then
-        // not a number, which the conversion turns into 0.
+        // With bursts, all draws can be so small that their sum is 0. The quotient is then NaN,
+        // which converts to 0.
         let offset = (self.drawn / self.total * (end - start) as f64).round() as u64;
-        // A divided part is never shorter than its 256 shortest parts, so the limits never cross.
+        // `divided` has room for 256 shortest parts, so the limits never cross.
         let part_end = (start + offset)
             .max(self.end + self.shortest)
             .min(end - remaining * self.shortest)
@@ -170,15 +158,15 @@ impl Division {
     }
 }
 
-/// Returns the generator of one part: a separate range of the random numbers of the cycle.
+/// Returns the generator of one part. Each part has a separate range of random numbers.
 fn at_part(random: &ChaCha8Rng, size: usize, number: u64) -> ChaCha8Rng {
     let mut random = random.clone();
-    // The 256 draws of a part need some thousand numbers, and each range has 2²⁴.
+    // 256 draws need some thousand numbers, and each range has 2²⁴.
     random.set_word_pos(u128::from(size as u64) << 64 | u128::from(number << 24));
     random
 }
 
-/// The shortest length of 256^`size` gaps: each gap is at least a millionth of an arrival.
+/// The shortest length of 256^`size` gaps. The shortest gap is a millionth of an arrival.
 fn shortest(size: usize) -> u64 {
     (0..size).fold(1, |length, _| length * PARTS)
 }
@@ -198,8 +186,7 @@ mod tests {
         RandomMarks::new(shape, ChaCha8Rng::seed_from_u64(seed), after).unwrap()
     }
 
-    /// With bursts, many gaps have the shortest length, and many marks are close to an edge of a
-    /// part.
+    /// With bursts, many marks are close to an edge of a part.
     #[test]
     fn marks_joined_anywhere_are_the_marks_of_the_full_sequence() {
         for shape in [0.01, 0.5, 1.0, 100.0] {
@@ -230,13 +217,12 @@ mod tests {
         let joined = marks(1.0, 1, after);
         assert!(joined.position() > after);
         let expected = after / MEAN_GAP;
-        // The standard deviation of the number is 1.8 million.
+        // The standard deviation is 1.8 million.
         assert!(joined.number().abs_diff(expected) < 10_000_000, "{}", joined.number());
         assert!(joined.block.number < 200_000, "{} blocks", joined.block.number);
     }
 
-    /// Neighbours can be in one part or in two, so both kinds of neighbours are tested: a wrong
-    /// scale would correlate them.
+    /// A wrong scale would correlate the parts of one division.
     #[test]
     #[allow(clippy::cast_precision_loss)]
     fn gaps_are_independent_within_a_part_and_between_parts() {
@@ -253,11 +239,11 @@ mod tests {
         for distance in [1, 2, 255, 256] {
             let pairs = gaps.iter().zip(&gaps[distance..]).map(|(one, other)| one * other);
             let correlation = pairs.sum::<f64>() / gaps.len() as f64;
-            // The standard deviation of the correlation is 0.0022.
+            // The standard deviation is 0.0022.
             assert!(correlation.abs() < 0.01, "{distance}: {correlation}");
         }
-        // The sums of 256 gaps have the variance 256, as sums of independent gaps have. A part
-        // whose length was its mean would have the variance 0.
+        // 256 independent gaps have the variance 256. If each part had its mean length, the
+        // variance would be 0.
         let sums: Vec<f64> = gaps.chunks_exact(256).map(|part| part.iter().sum()).collect();
         let variance = sums.iter().map(|sum| sum * sum).sum::<f64>() / sums.len() as f64;
         assert!((variance / 256.0 - 1.0).abs() < 0.2, "{variance}");

@@ -1,61 +1,51 @@
-//! The marks of arrivals on the Λ axis, and the gaps between them, in millionths of an arrival.
+//! The marks of arrivals, and the gaps between marks, in millionths of an arrival.
 //!
-//! The Λ axis counts expected arrivals, not time. On this axis the mean gap is always one arrival,
-//! so the distribution of the gaps does not depend on the rate.
+//! Marks are on the axis of Λ, which counts expected arrivals. There, the mean gap is one arrival
+//! at every rate.
 
 use super::Shard;
 use super::blocks::RandomMarks;
 use crate::random::{self, Purpose};
 
-/// The mean gap, which is one arrival.
+/// One arrival.
 pub const MEAN_GAP: u64 = 1_000_000;
 
-/// The distribution of the gaps between arrivals. Every open-loop load works with every
-/// distribution.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Arrivals {
-    /// All gaps are equal.
     #[default]
     Constant,
-    /// A Poisson process: the gaps are exponentially distributed, as if many independent users sent
-    /// the requests.
+    /// A Poisson process, which has exponential gaps, as with many independent users.
     Poisson,
-    /// The gaps have a gamma distribution with this shape parameter, which vLLM calls burstiness.
-    /// Below 1, arrivals form bursts. At 1, they are a Poisson process. Above 1, the gaps are more
-    /// even.
+    /// Gamma gaps with this shape, which vLLM calls burstiness. Below 1, arrivals form bursts. At
+    /// 1, they are a Poisson process. Above 1, gaps are more even.
     Burstiness(f64),
 }
 
 impl Arrivals {
-    /// Returns true if all gaps are equal. Only in this case do the gaps continue from one cycle
-    /// to the next: the first gap of a cycle begins at the last arrival of the previous cycle.
+    /// Returns true if all gaps are equal. Equal gaps continue across the start of a cycle.
     pub fn is_even(self) -> bool {
         self == Arrivals::Constant
     }
 }
 
-/// The values that determine the arrivals of a scenario, in addition to its schedule.
+/// The values that, with a schedule, determine the arrivals of a scenario.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ArrivalSpec {
     pub arrivals: Arrivals,
-    /// The seed of the configuration.
     pub seed: u64,
-    /// The name of the scenario.
     pub scenario: String,
-    /// The shard that sends the arrivals.
     pub shard: Shard,
 }
 
-/// The marks of the arrivals of this shard in one cycle, in order. They are a function of the seed,
-/// the scenario and the number of the cycle.
+/// The marks of one shard in one cycle. They depend only on the seed, the scenario and the cycle.
 #[derive(Clone, Debug)]
 pub struct ArrivalMarks {
     source: Source,
-    /// The number of arrivals of all shards in the cycles before this cycle.
+    /// The number of arrivals of all shards before this cycle.
     earlier: u64,
-    /// The number of arrivals of all shards in this cycle before the current arrival.
+    /// The number of arrivals of all shards in this cycle before the current one.
     index: u64,
-    /// The number of shards: every `shards`-th arrival belongs to this shard.
+    /// The distance between two arrivals of one shard.
     shards: u64,
 }
 
@@ -66,10 +56,9 @@ enum Source {
 }
 
 impl ArrivalMarks {
-    /// Returns the marks of a cycle. The current arrival is the first arrival of this shard whose
-    /// mark is after the position `after`. `earlier` is the number of arrivals of all shards in the
-    /// cycles before it. The number of marks up to `after` does not matter for the time that this
-    /// takes.
+    /// Returns the marks of a cycle, from the first mark of this shard after `after`. `earlier` is
+    /// the number of arrivals of all shards before this cycle. The time for this does not depend on
+    /// `after`.
     pub fn new(spec: &ArrivalSpec, cycle: u64, earlier: u64, after: u64) -> ArrivalMarks {
         let random = |shape| {
             let mut random = random::seeded_rng(spec.seed, &spec.scenario, Purpose::Arrivals);
@@ -79,7 +68,7 @@ impl ArrivalMarks {
         let source = match spec.arrivals {
             Arrivals::Constant => None,
             Arrivals::Poisson => random(1.0),
-            // The configuration rejects every shape for which the result is `None`.
+            // The configuration rejects each shape for which this is `None`.
             Arrivals::Burstiness(shape) => random(shape),
         };
         let source = source.map_or(Source::Even, |marks| Source::Random(Box::new(marks)));
@@ -95,7 +84,6 @@ impl ArrivalMarks {
         marks
     }
 
-    /// The mark of the current arrival.
     pub fn position(&self) -> u64 {
         match &self.source {
             Source::Even => (self.index + 1).saturating_mul(MEAN_GAP),
@@ -103,12 +91,12 @@ impl ArrivalMarks {
         }
     }
 
-    /// The number of the current arrival in the sequence that all shards share.
+    /// The number of the current arrival, among the arrivals of all shards.
     pub fn number(&self) -> u64 {
         self.earlier.wrapping_add(self.index)
     }
 
-    /// Moves on to the next arrival of this shard.
+    /// Advances to the next arrival of this shard.
     pub fn advance(&mut self) {
         self.index += self.shards;
         self.reach_index();
@@ -149,7 +137,7 @@ mod tests {
         all.take(n).collect()
     }
 
-    /// The coefficient of variation: the standard deviation divided by the mean.
+    /// The standard deviation divided by the mean.
     fn cv(gaps: &[f64]) -> f64 {
         let n = gaps.len() as f64;
         let mean = gaps.iter().sum::<f64>() / n;
@@ -200,8 +188,8 @@ mod tests {
         }
     }
 
-    /// A Kolmogorov–Smirnov test of 1,000 gaps against the exponential distribution. At the
-    /// significance level of 0.01, about 99 of 100 seeds pass. At least 95 must pass.
+    /// A Kolmogorov–Smirnov test of 1,000 gaps. At the significance level of 0.01, about 99 of 100
+    /// seeds pass.
     #[test]
     fn poisson_gaps_are_exponential() {
         let n = 1000;
@@ -218,7 +206,7 @@ mod tests {
         };
         let passed = (0..100).filter(|seed| passes(*seed)).count();
         assert!(passed >= 95, "{passed}");
-        // Constant arrivals have equal gaps, so they are not exponential.
+        // Equal gaps must fail the same test.
         let even = random_gaps(Arrivals::Constant, 0, n);
         assert!(even.iter().all(|gap| (gap - 1.0).abs() < 1e-9));
     }

@@ -1,9 +1,8 @@
 //! The shape of the load in a phase.
 //!
-//! To add a shape, add one variant to [`Load`] and one arm to each method in this file. Every
-//! method matches exhaustively, so the compiler lists the missing arms. Other modules must call
-//! these methods and must not match on [`Load`] with a wildcard arm. The compiler would not report
-//! such a match, and the match would return a wrong value for a new shape.
+//! To add a shape, add a variant to [`Load`] and an arm to each method here. The compiler lists the
+//! missing arms. Other modules call these methods, and must not match on [`Load`] with a wildcard
+//! arm, because the compiler could not report the missing arm.
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -15,43 +14,40 @@ use super::trace::{Trace, TraceRow};
 /// [`Load::rate_range`] counts the rows of a replay in windows of this length.
 const BURST_WINDOW: Duration = Duration::from_secs(1);
 
-/// The load of one phase.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Load {
-    /// Open loop at a constant rate.
     Constant(Rate),
-    /// Open loop at a rate that moves in a straight line from one rate to another.
-    Ramp { from: Rate, to: Rate },
-    /// Open loop at a rate that swings about a mean: mean + amplitude · sin(2πt/period).
+    /// A straight line from one rate to the other.
+    Ramp {
+        from: Rate,
+        to: Rate,
+    },
+    /// mean + amplitude · sin(2πt/period)
     Sine {
-        /// The rate at the start, and the average over a period.
         mean: Rate,
-        /// The largest distance of the rate from the mean. It is at most the mean itself.
+        /// At most `mean`.
         amplitude: Rate,
         period: Duration,
     },
-    /// Open loop. Arrivals are due at the recorded times of a trace.
+    /// Arrivals at the recorded times of a trace.
     Replay(Trace),
-    /// No arrivals and no closed loop.
+    /// No load.
     Pause,
-    /// Closed loop with a fixed number of requests in flight. When a request ends, llmload sends
-    /// the next request.
+    /// Closed loop: when a request ends, llmload sends the next one.
     Concurrency(NonZeroU32),
-    /// Closed loop that ends after a fixed number of requests. The clock of the schedule stops
-    /// while this phase runs, so the phase takes no schedule time.
+    /// Closed loop that ends after `count` requests. The time of the cycle does not advance during
+    /// this phase.
     Requests {
-        /// The number of requests in flight.
         slots: NonZeroU32,
-        /// The total number of requests.
         count: NonZeroU64,
     },
 }
 
-/// The arithmetic of open-loop arrivals. Every time is an offset from the start of the phase, and
-/// `length` is the length of the phase. Times that are integers are in nanoseconds.
+/// The arithmetic of open-loop arrivals. Times are offsets from the start of the phase, and integer
+/// times are in nanoseconds.
 impl Load {
-    /// Returns Λ(time), the number of arrivals expected from the start of the phase up to and
-    /// including `time`. If a trace has a row at time 0, Λ(0) is above zero.
+    /// Returns Λ(time), the expected arrivals from the start of the phase up to `time`. Includes a
+    /// trace row exactly at `time`.
     pub(super) fn area(&self, time: u64, length: u64) -> Area {
         match *self {
             Load::Constant(rate) => Area::constant(rate, time),
@@ -64,8 +60,8 @@ impl Load {
         }
     }
 
-    /// Returns Λ⁻¹(area), the first nanosecond at which Λ reaches `area`. The caller makes sure
-    /// that Λ reaches this area in the phase.
+    /// Returns Λ⁻¹(area), the first nanosecond at which Λ reaches `area`. The caller ensures that Λ
+    /// reaches `area` in this phase.
     pub(super) fn due(&self, area: Area, length: u64) -> u64 {
         match *self {
             Load::Constant(rate) => area.time_at_rate(rate),
@@ -82,7 +78,7 @@ impl Load {
         }
     }
 
-    /// Returns λ(time), the scheduled rate in arrivals per second.
+    /// Returns λ(time) in arrivals per second.
     pub(super) fn rate(&self, time: Duration, length: Duration) -> f64 {
         match *self {
             Load::Constant(rate) => rate.per_second(),
@@ -101,9 +97,9 @@ impl Load {
         }
     }
 
-    /// Returns the lowest and the highest rate between two times of the phase, in arrivals per
-    /// second. The time `to` is excluded. For a replay, the two values are the fewest and the most
-    /// rows within any one second. `None` if the phase takes no schedule time.
+    /// Returns the lowest and the highest rate from `from` until before `to`, in arrivals per
+    /// second. For a replay, these are the fewest and the most rows in any second. `None` if the
+    /// phase has no length in time.
     pub fn rate_range(&self, from: Duration, to: Duration, length: Duration) -> Option<(f64, f64)> {
         let last = to.saturating_sub(Duration::from_nanos(1)).max(from);
         let at = |time| self.rate(time, length);
@@ -124,9 +120,8 @@ impl Load {
     }
 }
 
-/// The properties of a shape.
 impl Load {
-    /// The key of this shape in a configuration.
+    /// The key in the configuration.
     pub fn kind(&self) -> &'static str {
         match self {
             Load::Constant(_) => "constant",
@@ -138,7 +133,7 @@ impl Load {
         }
     }
 
-    /// The number of requests that a closed loop keeps in flight; `None` for an open loop.
+    /// The number of requests in flight of a closed loop; `None` for an open loop.
     pub fn slots(&self) -> Option<NonZeroU32> {
         match *self {
             Load::Constant(_)
@@ -150,7 +145,7 @@ impl Load {
         }
     }
 
-    /// The number of requests after which the phase ends; `None` if the phase has a length in time.
+    /// The number of requests that ends the phase; `None` if the phase has a length in time.
     pub fn count(&self) -> Option<NonZeroU64> {
         match *self {
             Load::Constant(_)
@@ -163,13 +158,11 @@ impl Load {
         }
     }
 
-    /// The number of slots of a closed loop that has a length in time; `None` for an open loop and
-    /// for a closed loop that ends after a number of requests.
+    /// Like [`Load::slots`], but `None` for a closed loop that ends after a number of requests.
     pub fn timed_slots(&self) -> Option<NonZeroU32> {
         self.slots().filter(|_| self.count().is_none())
     }
 
-    /// The trace that the phase replays; `None` for every other shape.
     pub fn trace(&self) -> Option<&Trace> {
         match self {
             Load::Replay(trace) => Some(trace),
@@ -182,9 +175,8 @@ impl Load {
         }
     }
 
-    /// The rate at the end of the phase. A ramp without a start rate begins at the final rate of
-    /// the previous phase. `None` for a sine, a replay and a closed loop: a ramp after one of them
-    /// needs a start rate in the file.
+    /// The rate at the end of the phase, at which a following ramp without a start rate begins.
+    /// `None` for a sine, a replay and a closed loop. A ramp after one of these needs a start rate.
     pub fn final_rate(&self) -> Option<Rate> {
         match *self {
             Load::Constant(rate) | Load::Ramp { to: rate, .. } => Some(rate),
@@ -195,8 +187,8 @@ impl Load {
         }
     }
 
-    /// Returns true if the load is the same at every time of the phase. If a schedule is one such
-    /// phase that repeats, users see one endless load without cycles.
+    /// Returns true if the load never changes during the phase. If the only phase of a repeated
+    /// schedule is flat, users see an endless load without cycles.
     pub fn is_flat(&self) -> bool {
         match self {
             Load::Constant(_) | Load::Pause | Load::Concurrency(_) => true,
@@ -207,8 +199,7 @@ impl Load {
     }
 }
 
-/// The text form for people: `constant 5/s`, `ramp 5/s to 50/s`, `replay trace.csv`, `pause`,
-/// `concurrency 10`.
+/// Formats the load for people, such as `constant 5/s`, `ramp 5/s to 50/s` or `concurrency 10`.
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())?;
@@ -224,9 +215,8 @@ impl fmt::Display for Load {
     }
 }
 
-/// Two consecutive turning points of a sine: its first maximum or minimum at or after `from`, and
-/// the next one. In any part of the phase that begins at `from`, the lowest and the highest rate
-/// are at the ends of the part or at one of these two points.
+/// The first maximum or minimum of a sine at or after `from`, and the next one. From `from` to any
+/// later time, the lowest and the highest rate are at one of these two points or at an end.
 fn turning_points(period: Duration, from: Duration) -> [Duration; 2] {
     let half = (period / 2).max(Duration::from_nanos(1));
     let first = period / 4;
@@ -235,7 +225,7 @@ fn turning_points(period: Duration, from: Duration) -> [Duration; 2] {
     [next, next + half]
 }
 
-/// The fewest and the most rows within any second that begins between two times of a trace.
+/// The fewest and the most rows in any second between two times of a trace.
 fn burst_range(rows: &[TraceRow], from: Duration, to: Duration) -> (f64, f64) {
     let rows_before = |time: Duration| rows.partition_point(|row| row.at() < time);
     let (first, last) = (rows_before(from), rows.partition_point(|row| row.at() <= to));
@@ -247,7 +237,7 @@ fn burst_range(rows: &[TraceRow], from: Duration, to: Duration) -> (f64, f64) {
             end += 1;
         }
         most = most.max(end - index);
-        // The second that begins just after this row does not contain the row.
+        // A second that begins just after this row excludes the row.
         if row.at() + BURST_WINDOW <= to {
             let at_end = rows.get(end).is_some_and(|other| other.at() == row.at() + BURST_WINDOW);
             fewest = fewest.min(end + usize::from(at_end) - index - 1);
@@ -256,22 +246,20 @@ fn burst_range(rows: &[TraceRow], from: Duration, to: Duration) -> (f64, f64) {
     (as_f64(fewest), as_f64(most))
 }
 
-/// Returns the time in nanoseconds at which a ramp reaches an area, in floating point. The result
-/// is exact to a few nanoseconds.
+/// The time in nanoseconds at which a ramp reaches an area, with an error of a few nanoseconds.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn approximate_due_of_ramp(from: Rate, to: Rate, area: Area, length: u64) -> u64 {
     let (r0, r1, n) = (from.per_second(), to.per_second(), area.as_f64());
     let slope = (r1 - r0) / (length as f64 / 1e9);
-    // The equation r0·t + slope·t²/2 = n has the root t = 2n/(r0 + √(r0² + 2·slope·n)). In this
-    // form, the root is also exact for r0 = 0.
+    // r0·t + slope·t²/2 = n has the root t = 2n/(r0 + √(r0² + 2·slope·n)). This form is also exact
+    // for r0 = 0.
     let root = (r0 * r0 + 2.0 * slope * n).max(0.0).sqrt();
     let seconds = if r0 + root > 0.0 { 2.0 * n / (r0 + root) } else { 0.0 };
     ((seconds * 1e9) as u64).min(length)
 }
 
-/// Returns the first time up to `end` for which `reached` is true. `reached` must stay true after
-/// this time. The search begins at a guess from floating point arithmetic and corrects the guess
-/// with `reached`, which uses integers. So the result is exact.
+/// Returns the first time up to `end` at which `reached` is true. `reached` must stay true after
+/// that. `guess` only makes the search fast.
 fn first_reached(guess: u64, end: u64, reached: impl Fn(u64) -> bool) -> u64 {
     let (mut low, mut high, mut step) = (guess, guess, 1);
     while !reached(high) && high < end {
@@ -285,7 +273,7 @@ fn first_reached(guess: u64, end: u64, reached: impl Fn(u64) -> bool) -> u64 {
         low = low.saturating_sub(step);
         step *= 2;
     }
-    // The result is in low..=high.
+    // The first time is in low..=high.
     while low < high {
         let middle = low + (high - low) / 2;
         if reached(middle) {

@@ -1,49 +1,42 @@
-//! Rates, their text form such as `5/s`, and the areas under rates.
+//! Rates such as `5/s`, and the areas under rates.
 
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A rate of arrivals, exact to a millionth of an arrival per hour. Its text form is `5/s`,
-/// `300/m`, `0.2/s` or `40/h`.
+/// A rate of arrivals, such as `5/s`, `300/m` or `40/h`. It is exact to a millionth of an arrival
+/// per hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rate {
     micro_per_hour: u64,
 }
 
-/// An error in the text of a rate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseRateError {
-    /// The text does not consist of a number, a slash and a unit.
     #[error("`{0}` is not a rate; write a number and a unit, such as `5/s`, `300/m` or `40/h`")]
     Form(String),
-    /// The rate is not an integer number of millionths of an arrival per hour.
     #[error("`{0}` has too many decimals; round it: the finest step of a rate is 0.000001/h")]
     TooFine(String),
-    /// The rate is above [`Rate::MAX`].
     #[error("`{0}` is above the highest rate, 100000/s")]
     TooHigh(String),
 }
 
 impl Rate {
-    /// No arrivals.
     pub const ZERO: Rate = Rate { micro_per_hour: 0 };
-    /// The highest rate: 100,000 per second.
+    /// 100,000 per second.
     pub const MAX: Rate = Rate { micro_per_hour: 100_000 * MICRO_PER_HOUR_AT_ONE_PER_SECOND };
 
-    /// Creates a rate from a number of millionths of an arrival per hour; `None` if the rate is
-    /// above [`Rate::MAX`].
+    /// `None` above [`Rate::MAX`].
     pub fn from_micro_per_hour(micro_per_hour: u64) -> Option<Rate> {
         (micro_per_hour <= Rate::MAX.micro_per_hour).then_some(Rate { micro_per_hour })
     }
 
-    /// The number of millionths of an arrival per hour.
     pub fn micro_per_hour(self) -> u64 {
         self.micro_per_hour
     }
 
-    /// The number of arrivals per second as a floating point number, for display and for metrics.
+    /// For display and metrics.
     #[allow(clippy::cast_precision_loss)]
     pub fn per_second(self) -> f64 {
         self.micro_per_hour as f64 / MICRO_PER_HOUR_AT_ONE_PER_SECOND as f64
@@ -97,14 +90,13 @@ impl FromStr for Rate {
     }
 }
 
-/// The shortest exact form: `5/s`, `0.2/s`, `90/m`, `7/h`.
+/// The shortest exact form, such as `5/s`, `0.2/s`, `90/m` or `7/h`.
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (unit, scale) in [("s", 1), ("m", 60), ("h", 3600)] {
             let scale = MICRO_PER_HOUR_AT_ONE_PER_SECOND / scale;
             let (integer, rest) = (self.micro_per_hour / scale, self.micro_per_hour % scale);
-            // A rate that needs more than three decimals in one unit is easier to read in a longer
-            // unit.
+            // If a rate needs more than three decimals, a longer unit is easier to read.
             if unit == "h" || rest * 1000 % scale == 0 {
                 let digits = if unit == "h" { 6 } else { 3 };
                 let fraction = u128::from(rest) * 10u128.pow(digits) / u128::from(scale);
@@ -121,35 +113,30 @@ impl fmt::Display for Rate {
     }
 }
 
-/// A number of expected arrivals: the exact area under a rate.
+/// The area under a rate, which is an exact number of expected arrivals.
 ///
-/// The unit is 1/(7.2·10¹⁸) of an arrival, where 7.2·10¹⁸ = 2 × 10⁶ × 3600 × 10⁹. A rate is in
-/// millionths of an arrival per hour, and a time is in nanoseconds. The area of a ramp is a product
-/// divided by 2, and the factor 2 makes it an integer.
+/// The unit is 1/(7.2·10¹⁸) of an arrival. The module [`schedule`](super) explains it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Area(pub(super) u128);
 
 impl Area {
-    /// No arrivals.
     pub const ZERO: Area = Area(0);
-    /// One millionth of an arrival.
     pub const MICRO: Area = Area(7_200_000_000_000);
-    /// One arrival.
     pub const ARRIVAL: Area = Area(1_000_000 * Area::MICRO.0);
 
-    /// The area under a constant rate over `time` nanoseconds.
+    /// The area under a constant rate in `time` nanoseconds.
     pub fn constant(rate: Rate, time: u64) -> Area {
         Area(2 * u128::from(rate.micro_per_hour) * u128::from(time))
     }
 
-    /// The area under the first `time` nanoseconds of a ramp, rounded down. The rate of the ramp
-    /// moves in a straight line from `from` to `to` over `length` nanoseconds.
+    /// The area under the first `time` nanoseconds of a ramp, rounded down. The rate changes from
+    /// `from` to `to` in `length` nanoseconds.
     pub fn ramp(from: Rate, to: Rate, time: u64, length: u64) -> Area {
         let base = Area::constant(from, time).0;
         let slope = u128::from(to.micro_per_hour.abs_diff(from.micro_per_hour));
         let (time, length) = (u128::from(time), u128::from(length));
-        // This computes slope·time²/length within 128 bits, because time ≤ length < 2⁵⁵ and
-        // slope < 2⁴⁹.
+        // This computes slope·time²/length in 128 bits, because time ≤ length < 2⁵⁵ and slope <
+        // 2⁴⁹.
         let (quotient, rest) = (slope * time / length, slope * time % length);
         if to >= from {
             Area(base + quotient * time + rest * time / length)
@@ -158,10 +145,10 @@ impl Area {
         }
     }
 
-    /// The area under the first `time` nanoseconds of the rate mean + amplitude · sin(2πt/period).
+    /// The area under the first `time` nanoseconds of mean + amplitude · sin(2πt/period).
     ///
     /// The integral is mean · t + amplitude · period/π · sin²(πt/period). The first term is exact.
-    /// The second term is a floating point number. Its error is below 10⁻¹² of an arrival and does
+    /// The second is a floating-point number with an error below 10⁻¹² of an arrival, which does
     /// not accumulate.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn sine(mean: Rate, amplitude: Rate, period: u64, time: u64) -> Area {
@@ -173,29 +160,28 @@ impl Area {
         Area(Area::constant(mean, time).0 + swing.round() as u128)
     }
 
-    /// Returns the time in nanoseconds after which a constant rate reaches this area, rounded up.
-    /// The rate must not be zero.
+    /// The nanoseconds, rounded up, after which a rate reaches this area. The rate must not be
+    /// zero.
     pub(super) fn time_at_rate(self, rate: Rate) -> u64 {
         let time = self.0.div_ceil(2 * u128::from(rate.micro_per_hour.max(1)));
         u64::try_from(time).unwrap_or(u64::MAX)
     }
 
-    /// The area of this number of millionths of an arrival.
     pub fn from_micro(micro: u64) -> Area {
         Area(u128::from(micro) * Area::MICRO.0)
     }
 
-    /// The number of arrivals, rounded down.
+    /// Rounded down.
     pub fn arrivals(self) -> u128 {
         self.0 / Area::ARRIVAL.0
     }
 
-    /// The number of millionths of an arrival, rounded down.
+    /// Rounded down.
     pub fn micro(self) -> u128 {
         self.0 / Area::MICRO.0
     }
 
-    /// The number of arrivals as a floating point number, for estimates and for display.
+    /// For estimates and display.
     #[allow(clippy::cast_precision_loss)]
     pub fn as_f64(self) -> f64 {
         self.0 as f64 / Area::ARRIVAL.0 as f64
@@ -218,7 +204,6 @@ impl Sub for Area {
     }
 }
 
-/// A duration in nanoseconds, the unit of time in all arithmetic of a schedule.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,58 +1,56 @@
-//! A shard: one of N daemons that divide the arrivals of one schedule among themselves.
+//! A shard: one of N daemons that divide one schedule.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-/// One of N shards. All shards compute the same sequence of arrivals. Shard i sends every N-th
-/// arrival of this sequence, beginning with arrival i.
+/// Shard i of N sends every N-th arrival, from arrival i. All shards compute the same sequence of
+/// arrivals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shard {
     index: u32,
     count: NonZeroU32,
 }
 
-/// An error in the text of a shard.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a shard; write its number from 0 and the number of shards, such as `0/3`")]
 pub struct ParseShardError(String);
 
 impl Shard {
-    /// The only shard of an undivided schedule, which sends all arrivals.
+    /// All arrivals.
     pub const ALL: Shard = Shard { index: 0, count: NonZeroU32::MIN };
 
-    /// Creates shard `index` of `count` shards; `None` if `index` is not below `count`.
+    /// `None` if `index` is not below `count`.
     pub fn new(index: u32, count: u32) -> Option<Shard> {
         let count = NonZeroU32::new(count)?;
         (index < count.get()).then_some(Shard { index, count })
     }
 
-    /// The number of the shard, from 0.
+    /// From 0.
     pub fn index(self) -> u32 {
         self.index
     }
 
-    /// The number of shards.
     pub fn count(self) -> u32 {
         self.count.get()
     }
 
-    /// Returns this shard's part of a total. The parts of all shards add up to the total. If the
-    /// total does not divide evenly, the first shards get one more each.
+    /// The part of a total for this shard. The parts add up to the total. For example, the parts of
+    /// 10 for three shards are 4, 3 and 3.
     pub fn part(self, total: u64) -> u64 {
         let count = u64::from(self.count.get());
         total / count + u64::from(u64::from(self.index) < total % count)
     }
 
-    /// Returns the number of arrivals that this shard skips before its next arrival, after the
-    /// first `earlier` arrivals of the sequence. The sequence continues from cycle to cycle, so the
-    /// shards divide short cycles as evenly as long cycles.
+    /// Returns the number of arrivals before the next arrival of this shard, after `earlier`
+    /// arrivals of all shards. The count continues across cycles, so the shards also divide short
+    /// cycles evenly.
     pub fn arrivals_to_skip(self, earlier: u64) -> u64 {
         let count = u64::from(self.count.get());
         (u64::from(self.index) + count - earlier % count) % count
     }
 
-    /// Returns the number that this shard's n-th arrival has in the sequence of all shards.
+    /// The number of this shard's n-th arrival, among the arrivals of all shards.
     pub fn arrival_number(self, n: u64) -> u64 {
         n.wrapping_mul(u64::from(self.count.get())).wrapping_add(u64::from(self.index))
     }
@@ -76,7 +74,7 @@ impl FromStr for Shard {
     }
 }
 
-/// The text form, such as `0/3`, as in the environment variable `LLMLOAD_SHARD`.
+/// Formats the shard as in `LLMLOAD_SHARD`, such as `0/3`.
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.index, self.count)

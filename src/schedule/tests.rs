@@ -1,5 +1,4 @@
-//! Tests of the arithmetic of a schedule: its properties, and results that were calculated
-//! manually.
+//! Tests of the arithmetic of a schedule.
 
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ fn ramp(from: &str, to: &str, seconds: u64) -> Phase {
     phase(Load::Ramp { from: rate(from), to: rate(to) }, seconds)
 }
 
-/// The mark of evenly spread arrival k, which is k + ½. The first arrival is k = 0.
+/// The mark of even arrival k, from 0, is k + ½.
 fn mark(k: u64) -> Area {
     Area::from_micro(k * 1_000_000 + 500_000)
 }
@@ -41,7 +40,7 @@ fn constant_arrivals_are_due_in_the_middle_of_equal_intervals() {
 fn a_ramp_from_zero_has_half_the_arrivals_of_its_end_rate() {
     let schedule = Schedule::new(vec![ramp("0/s", "400/s", 20)]);
     assert_eq!(schedule.total().arrivals(), 4000);
-    // Λ(t) = 10 t², so the mark ½ is reached at √0.05 s, rounded up to a nanosecond.
+    // Λ(t) = 10 t², so the first mark ½ is reached at √0.05 s.
     assert_eq!(schedule.due(mark(0)), Some(Duration::from_nanos(223_606_798)));
     assert!(schedule.due(mark(3999)).unwrap() < Duration::from_secs(20));
 }
@@ -81,7 +80,7 @@ fn sine(mean: &str, amplitude: &str, period: u64, seconds: u64) -> Phase {
 fn a_sine_has_its_mean_rate_over_complete_periods() {
     let schedule = Schedule::new(vec![sine("20/s", "15/s", 3600, 6 * 3600)]);
     assert_eq!(schedule.total().arrivals(), 20 * 6 * 3600);
-    // Over the first half period, the integral of the swing is amplitude · period/π.
+    // In the first half period, the integral of the sine term is amplitude · period/π.
     let half = schedule.area(Duration::from_mins(30)).as_f64();
     assert!((half - (36_000.0 + 15.0 * 3600.0 / std::f64::consts::PI)).abs() < 1e-6);
     assert!((schedule.rate(Duration::from_mins(15)) - 35.0).abs() < 1e-9);
@@ -89,8 +88,8 @@ fn a_sine_has_its_mean_rate_over_complete_periods() {
     assert_eq!(schedule.due(mark(0)), Some(Duration::from_nanos(24_999_591)));
 }
 
-/// The test integrates the rate with Simpson's rule in steps of one second. This computation shares
-/// no code with the closed form of the integral.
+/// Integrates the rate with Simpson's rule in steps of one second, without the closed formula of
+/// the code.
 #[test]
 fn a_sine_is_the_integral_of_its_rate_at_every_second() {
     let schedule = Schedule::new(vec![sine("20/s", "20/s", 600, 1200)]);
@@ -114,7 +113,7 @@ fn a_phase_includes_its_start_and_excludes_its_end() {
     assert!(schedule.rate(Duration::from_secs(2)).abs() < 1e-12);
 }
 
-/// A replay of rows that are due at these milliseconds. The prompt of row k has k + 1 tokens.
+/// A trace with rows at these milliseconds. The prompt of row k has k + 1 tokens.
 fn replay(millis: &[u64], length: u64) -> Phase {
     let row = |(k, at): (usize, &u64)| {
         let input = NonZeroU32::new(u32::try_from(k).unwrap() + 1);
@@ -165,8 +164,7 @@ fn the_rate_of_a_replay_is_its_mean_over_ten_seconds() {
     let rows: Vec<u64> = (0..200).map(|k| k * 500).collect();
     let schedule = Schedule::new(vec![replay(&rows, 200_000)]);
     let rate = |second| schedule.rate(Duration::from_secs(second));
-    // The rate is two arrivals per second. The window includes the rows at both of its ends, so it
-    // has 21 rows in ten seconds.
+    // The ten seconds include the rows at both ends, so they have 21 rows at 2/s.
     assert!((rate(50) - 2.1).abs() < 1e-9, "{}", rate(50));
     assert!(
         (rate(0) - 2.2).abs() < 1e-9,
@@ -246,9 +244,8 @@ proptest! {
         prop_assert_eq!(schedule.area(schedule.length()), schedule.total());
     }
 
-    /// The phases before and after the replay can end at any fraction of an arrival, and the cycle
-    /// can start with any fraction. In all cases, every row becomes one arrival, with the due time
-    /// and the token counts of the row.
+    /// Phases before and after the replay, and the start of the cycle, are at any fraction of an
+    /// arrival. Every row must still be exactly one arrival.
     #[test]
     fn a_replay_between_fractions_of_arrivals_sends_each_row_once(
         before in 0u64..100_000_000_000, after in 0u64..100_000_000_000, carry in 0u64..1_000_000,
@@ -260,8 +257,7 @@ proptest! {
         let (first, last) = (phase(rate(before), 1), phase(rate(after), 1));
         let schedule = Schedule::new(vec![first, replay(&rows, at + 1 + silence), last]);
 
-        // All marks of a cycle. The last mark of the previous cycle is `carry` before the start of
-        // this cycle.
+        // All marks of the cycle, relative to its start.
         let mark = |k| Area::from_micro(k * MEAN_GAP - carry);
         let count = u64::try_from(schedule.total().arrivals()).unwrap() + 1;
         let marks: Vec<Area> = (1..=count).map(mark).filter(|mark| *mark <= schedule.total()).collect();
@@ -283,7 +279,6 @@ proptest! {
         from in any_rate(), to in any_rate(), length in 1u64..3_600_000_000_000, at: u64
     ) {
         let time = at % (length + 1);
-        // The area is 2·from·t + (to − from)·t²/length, rounded down.
         let schedule = Schedule::new(vec![Phase {
             name: String::new(), load: Load::Ramp { from, to }, length: Duration::from_nanos(length),
         }]);
@@ -298,8 +293,8 @@ proptest! {
     }
 }
 
-/// Computes (2·from·length + (to − from)·time)·time/length, rounded down. It multiplies and divides
-/// at the same time, one bit of `time` after the other, so nothing exceeds 128 bits.
+/// (2·from·length + (to − from)·time)·time/length, rounded down. Computes the product and the
+/// quotient bit by bit, so that nothing exceeds 128 bits.
 fn ramp_oracle(from: Rate, to: Rate, time: u64, length: u64) -> u128 {
     let (from, to) = (i128::from(from.micro_per_hour()), i128::from(to.micro_per_hour()));
     let factor = 2 * from * i128::from(length) + (to - from) * i128::from(time);

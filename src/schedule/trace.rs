@@ -1,8 +1,7 @@
 //! The load of a recorded trace.
 //!
-//! Each row of a trace is one recorded request. At the recorded time of a row, Λ rises by exactly
-//! one arrival. If the arrivals have equal gaps on the Λ axis, each arrival therefore belongs to
-//! one row and is due at the recorded time of this row.
+//! Each row of a trace is a recorded request, at which Λ rises by one arrival. So with even
+//! arrivals, each arrival is due at the time of its row.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -11,16 +10,14 @@ use std::time::Duration;
 
 use super::rate::{Area, nanos};
 
-/// The token counts of a request in a trace. A count is `None` if the trace does not contain it.
+/// The token counts of a recorded request; `None` if the trace does not have the count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lengths {
-    /// The number of prompt tokens.
     pub input: Option<NonZeroU32>,
-    /// The number of output tokens.
     pub output: Option<NonZeroU32>,
 }
 
-/// One request of a trace. A trace can have a million rows, so each row has only 16 bytes.
+/// A recorded request. A trace can have a million rows, so a row needs only 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TraceRow {
     /// Nanoseconds from the start of the trace.
@@ -29,12 +26,11 @@ pub struct TraceRow {
 }
 
 impl TraceRow {
-    /// Creates a request that is due at this offset from the start of the trace.
     pub fn new(at: Duration, lengths: Lengths) -> TraceRow {
         TraceRow { at: nanos(at), lengths }
     }
 
-    /// The due time, as an offset from the start of the trace.
+    /// The offset from the start of the trace.
     pub fn at(&self) -> Duration {
         Duration::from_nanos(self.at)
     }
@@ -44,20 +40,18 @@ impl TraceRow {
     }
 }
 
-/// The requests of a trace in the order of their due times. All phases that replay the trace share
-/// its rows in memory.
+/// The recorded requests by due time. All phases with this trace share the rows in memory.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Trace {
     name: Arc<str>,
     rows: Arc<[TraceRow]>,
 }
 
-/// The time over which [`Trace::rate`] averages, in nanoseconds. It is ten seconds, the same as for
-/// the measured queries per second.
+/// [`Trace::rate`] is the mean of ten seconds, as for the measured queries per second.
 const WINDOW: u64 = 10_000_000_000;
 
 impl Trace {
-    /// Creates a trace. Rows with the same due time keep their order.
+    /// Rows with the same due time keep their order.
     pub fn new(name: &str, mut rows: Vec<TraceRow>) -> Trace {
         rows.sort_by_key(|row| row.at);
         Trace { name: name.into(), rows: rows.into() }
@@ -68,7 +62,7 @@ impl Trace {
         &self.name
     }
 
-    /// The requests, in the order of their due times.
+    /// By due time.
     pub fn rows(&self) -> &[TraceRow] {
         &self.rows
     }
@@ -78,23 +72,21 @@ impl Trace {
         Duration::from_nanos(self.rows.last().map_or(0, |row| row.at))
     }
 
-    /// Returns Λ(time), the area that is equal to the number of rows up to and including this time.
+    /// Returns Λ(time), which is the number of rows up to and including `time`.
     pub(super) fn area(&self, time: u64) -> Area {
         Area(self.rows_until(time) as u128 * Area::ARRIVAL.0)
     }
 
-    /// Returns Λ⁻¹(area): the due time of the row at which Λ reaches this area.
+    /// Returns Λ⁻¹(area), which is the due time of a row.
     pub(super) fn due(&self, area: Area) -> u64 {
         self.row(area).map_or(0, |row| row.at)
     }
 
-    /// The token counts of the row at which Λ reaches this area.
     pub(super) fn lengths(&self, area: Area) -> Option<Lengths> {
         self.row(area).map(|row| row.lengths)
     }
 
-    /// The mean number of rows per second in the ten seconds around a time. If some of these ten
-    /// seconds are outside the phase, the mean is over the rest.
+    /// Rows per second in the ten seconds around `time`, without the seconds outside the phase.
     #[allow(clippy::cast_precision_loss)]
     pub(super) fn rate(&self, time: u64, length: u64) -> f64 {
         let from = time.saturating_sub(WINDOW / 2);
@@ -108,14 +100,14 @@ impl Trace {
         self.rows.partition_point(|row| row.at <= time)
     }
 
-    /// The row at which Λ reaches this area; `None` if the area is 0.
+    /// The row at which Λ reaches `area`; `None` if `area` is 0.
     fn row(&self, area: Area) -> Option<&TraceRow> {
         let number = usize::try_from(area.0.div_ceil(Area::ARRIVAL.0)).ok()?;
         self.rows.get(number.checked_sub(1)?)
     }
 }
 
-/// Shows the name and the number of rows, because the rows would fill pages of a log.
+/// Leaves out the rows, which would fill pages of a log.
 impl fmt::Debug for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Trace({}, {} rows)", self.name, self.rows.len())

@@ -1,14 +1,14 @@
 //! The two clocks of a machine, and steps of the wall clock.
 //!
-//! The monotonic clock counts the seconds since the machine started. The wall clock shows the date
-//! and the time. Somebody can set the wall clock, and while a machine is suspended, only its wall
-//! clock continues. In both cases the difference between the clocks changes at once: a step.
+//! The monotonic clock counts seconds since the start of the machine. The wall clock shows the date
+//! and the time. If somebody sets the wall clock, or if the machine was suspended, the difference
+//! between the clocks changes at once: a step.
 
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// One instant on two clocks: the monotonic clock and the wall clock.
+/// One instant on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     pub instant: Instant,
@@ -16,8 +16,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Returns the time that the wall clock shows at a past or future instant, on the assumption
-    /// that there is no step in between.
+    /// Returns the wall time of an instant, if there is no step in between.
     pub fn wall_at(self, instant: Instant) -> SystemTime {
         match instant.checked_duration_since(self.instant) {
             Some(later) => self.wall + later,
@@ -25,18 +24,17 @@ impl Moment {
         }
     }
 
-    /// Returns the instant at which the wall clock shows a past or future time, on the assumption
-    /// that there is no step in between.
+    /// Returns the instant of a wall time, if there is no step in between.
     pub fn instant_at(self, wall: SystemTime) -> Instant {
         match wall.duration_since(self.wall) {
             Ok(later) => self.instant + later,
-            // If the monotonic clock started after that time, it has no instant for that time.
+            // The monotonic clock did not exist at that time.
             Err(earlier) => self.instant.checked_sub(earlier.duration()).unwrap_or(self.instant),
         }
     }
 }
 
-/// The direction of a step. Forward: the wall clock shows a later time than without the step.
+/// Forward means that the wall clock shows a later time than without the step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepDirection {
     Forward,
@@ -54,21 +52,19 @@ impl StepDirection {
     }
 }
 
-/// A step of the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockStep {
-    /// The latest moment that was observed before the step.
+    /// The last moment before the step.
     pub before: Moment,
-    /// The first moment that was observed after the step.
+    /// The first moment after the step.
     pub after: Moment,
 }
 
 impl ClockStep {
-    /// A smaller change of the difference between the clocks is not a step. Time services adjust
-    /// clocks by milliseconds, and a leap second is a second.
+    /// A smaller change is not a step. Time services adjust clocks by milliseconds, and a leap
+    /// second is a second.
     pub const SMALLEST: Duration = Duration::from_secs(1);
 
-    /// The direction and the size of the step.
     pub fn extent(self) -> (StepDirection, Duration) {
         let expected = self.before.wall_at(self.after.instant);
         match self.after.wall.duration_since(expected) {
@@ -77,13 +73,11 @@ impl ClockStep {
         }
     }
 
-    /// Returns true if the wall clock shows a later time than without the step.
     pub fn is_forward(self) -> bool {
         self.extent().0 == StepDirection::Forward
     }
 
-    /// Turns a time before the step into the time that the wall clock shows for the same instant
-    /// after the step.
+    /// Corrects a wall time from before the step.
     pub fn shift(self, wall: SystemTime) -> SystemTime {
         match self.extent() {
             (StepDirection::Forward, size) => wall + size,
@@ -92,30 +86,29 @@ impl ClockStep {
     }
 }
 
-/// Finds steps of the wall clock. It compares the difference between the two clocks with the
-/// difference at the last step, so several small changes also add up to a step.
+/// Finds steps. It compares the difference between the clocks with the difference at the last step,
+/// so several small changes add up to a step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StepDetector {
-    /// The latest moment without a step.
+    /// The latest moment, with the difference of the last step.
     latest: Option<Moment>,
 }
 
 impl StepDetector {
-    /// Returns the step between the latest moment without a step and `now`. Returns the step again
-    /// at each call until [`StepDetector::accept`] accepts it.
+    /// Returns the step before `now`, again at each call until [`StepDetector::accept`].
     pub fn step_at(&mut self, now: Moment) -> Option<ClockStep> {
         let latest = self.latest.get_or_insert(now);
         let step = ClockStep { before: *latest, after: now };
         if step.extent().1 > ClockStep::SMALLEST {
             return Some(step);
         }
-        // The wall time follows from the difference at the last step and not from `now`.
-        // Otherwise, small changes would never add up.
+        // Keep the difference of the last step. With the wall time of `now`, small changes would
+        // never add up.
         *latest = Moment { instant: now.instant, wall: latest.wall_at(now.instant) };
         None
     }
 
-    /// From now on, the difference between the clocks after this step is the normal one.
+    /// Makes the difference after this step the normal one.
     pub fn accept(&mut self, step: ClockStep) {
         self.latest = Some(step.after);
     }

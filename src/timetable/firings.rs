@@ -1,4 +1,4 @@
-//! The cycles that cron firings start, and the effect of a step of the wall clock on them.
+//! The cycles that cron firings start, and the effect of a clock step on them.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,43 +9,38 @@ use crate::calendar::Cron;
 use crate::pacer::Segment;
 use crate::schedule::Repeat;
 
-/// If a step of the wall clock passes over a cron firing by less than this time, the cycles of this
-/// firing still begin, at the step. A cron has a resolution of one minute.
+/// If a clock step passes over a firing by less than this time, the cycles of the firing begin at
+/// the step. A cron has a resolution of one minute.
 const LATEST_START: Duration = Duration::from_mins(1);
-/// If somebody sets the wall clock back by at most this time, firings at fixed times that have
-/// taken place do not take place again. Vixie's cron uses the same limit: a larger step corrects a
-/// wrong clock.
+/// After a step back of at most this length, fixed times do not fire again. A larger step corrects
+/// a wrong clock. Vixie cron uses the same limit.
 const LARGEST_REPEATED_TIME: Duration = Duration::from_hours(3);
-/// A machine that starts with the clock at 1970 passes over millions of firings when its clock is
-/// set. They are counted only up to this number.
+/// A machine that starts in 1970 passes over millions of firings when its clock is set. llmload
+/// counts at most this number.
 const MAX_COUNTED: u64 = 1000;
 
-/// The state of the search for cron firings.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Firings {
-    /// Only firings after this time matter. `None` before the first call of
-    /// [`Timetable::next_entry`], which sets it to the time of the call.
+    /// Only firings after this time count. The first call of [`Timetable::next_entry`] sets it.
     searched_until: Option<SystemTime>,
     /// The latest firing that started cycles, or that was skipped because cycles ran.
     latest: Option<SystemTime>,
-    /// A firing that a step of the wall clock passed over, and the instant of the step, at which
-    /// its cycles begin.
+    /// A firing that a clock step passed over, and the step, at which its cycles begin.
     passed_over: Option<(SystemTime, Instant)>,
-    /// The number of firings that were skipped.
     pub(super) skipped: u64,
 }
 
-/// The effect of a step of the wall clock on cron firings.
+/// The effect of a clock step on cron firings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FiringsAfterStep {
-    /// The clock was set forward. This number of firings is skipped, or at least this number.
+    /// A step forward skipped at least `count` firings.
     Skipped { count: u64, first: SystemTime },
-    /// The clock was set back. Firings up to this time do not take place again.
+    /// After a step back, firings up to this time do not take place again.
     NotRepeatedUntil(SystemTime),
 }
 
 impl Firings {
-    /// Each firing after the first call counts, even if the first active window opens later.
+    /// Firings after the first call count, even if the first window opens later.
     pub(super) fn search_from(&mut self, wall: SystemTime) {
         self.searched_until.get_or_insert(wall);
     }
@@ -58,7 +53,7 @@ impl Firings {
         (self.searched_until, self.latest) = (Some(firing), Some(firing));
     }
 
-    /// Skips the firings before `end`, because the cycles of an earlier firing ran.
+    /// Skips the firings before `end`, while earlier cycles ran.
     fn skip_before(&mut self, cron: &Cron, end: SystemTime) {
         while let Some(firing) = self.next(cron)
             && firing < end
@@ -68,8 +63,8 @@ impl Firings {
         }
     }
 
-    /// Skips the firings that a step forward passed over. If the last of them is recent and no
-    /// cycles run, its cycles begin at the step.
+    /// Skips the firings that a step forward passed over. If the last one is recent and no cycle
+    /// runs, its cycles begin at the step.
     fn pass_over(&mut self, cron: &Cron, at: Moment, is_running: bool) -> Option<FiringsAfterStep> {
         let latest_start = at.wall - LATEST_START;
         let (mut count, mut first) = (0, None);
@@ -90,8 +85,8 @@ impl Firings {
 
     /// Continues at the new time after a step back.
     fn go_back(&mut self, cron: &Cron, wall: SystemTime) -> Option<FiringsAfterStep> {
-        // An expression that fires whenever the clock shows a matching time fires again, as in the
-        // repeated hour at the end of daylight saving time.
+        // An expression with a wildcard fires again, as in the repeated hour at the end of daylight
+        // saving time.
         let done = self.latest.filter(|done| {
             cron.has_fixed_times()
                 && done
@@ -114,9 +109,8 @@ impl Timetable {
                     return running;
                 }
                 self.last_cycle = None;
-                // If a manual override was active or no active window was open, the cycles can have
-                // ended before `at`. A cron firing between their end and `at` met no running
-                // cycle, so it is not counted as skipped.
+                // The cycles possibly ended before `at`, during an override or a closed window. A
+                // firing after their end met no running cycle, so it is not skipped.
                 let ended = at.wall_at(self.end_of_cycles(last, repeat)).min(at.wall);
                 self.firings.skip_before(cron, ended);
             }
@@ -141,12 +135,12 @@ impl Timetable {
             if past < START_TOLERANCE {
                 return entry;
             }
-            // The cron fired well before `at`, during a manual override or while no active window
-            // was open. The next iteration returns the rest of its cycles, if they still run.
+            // The cron fired during an override or a closed window. The next iteration returns its
+            // remaining cycles.
         }
     }
 
-    /// Searches for firings from the new time of the wall clock on. Cycles that run continue.
+    /// Searches from the new wall time. Running cycles continue.
     pub(super) fn step_cron(
         &mut self,
         cron: &Cron,
@@ -155,8 +149,8 @@ impl Timetable {
         is_running: bool,
     ) -> Option<FiringsAfterStep> {
         self.firings.searched_until?;
-        // The firings before the step take place at the old time, even if the driver has not
-        // looked for them because of a manual override or a closed window.
+        // Firings before the step keep the old time, even if the driver has not looked for them
+        // yet.
         let is_running = is_running
             || matches!(self.cron_entry(cron, repeat, step.before), TimetableEntry::Active(_));
         if is_running {
@@ -169,7 +163,7 @@ impl Timetable {
         }
     }
 
-    /// The end of all cycles that a cron firing started. `last` is one of these cycles.
+    /// The end of all cycles of a cron firing. `last` is one of them.
     fn end_of_cycles(&self, last: super::LastCycle, repeat: Repeat) -> Instant {
         let remaining = match repeat {
             Repeat::Times(times) => u64::from(times.get()).saturating_sub(last.number),
@@ -177,7 +171,7 @@ impl Timetable {
         };
         let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
         let length = self.schedule.length().saturating_mul(remaining);
-        // `requests` phases take no schedule time, so the length can be 0.
+        // `requests` phases have no length in time, so the length can be 0.
         last.start.checked_add(length.max(last.length)).unwrap_or(last.start)
     }
 }

@@ -1,5 +1,4 @@
-//! Tests that compare the calendar with a clock. They read the clock of a zone minute by minute,
-//! near the changes of the zone's offset.
+//! Compares the calendar with a simulated clock that advances minute by minute.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -13,11 +12,10 @@ use crate::calendar::{Anchor, Cron, Days, Window, Windows, Zone, timestamp};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// The minutes of two days. Each minute has its instant, its local time and the latest local time
-/// that the clock has shown so far.
+/// Every minute of two days: the instant, the local time, and the latest local time that the clock
+/// has shown up to this minute.
 fn observed(zone: &Zone, from: SystemTime) -> Vec<(SystemTime, DateTime, DateTime)> {
-    // Start a day earlier, because the latest local time of the first minute can be from the day
-    // before.
+    // On the first minute, the latest local time can be from the day before.
     let start = from - Duration::from_hours(24);
     let mut latest = DateTime::MIN;
     let minutes = (0..3 * 24 * 60).map(|minute| start + MINUTE * minute);
@@ -32,8 +30,7 @@ fn observed(zone: &Zone, from: SystemTime) -> Vec<(SystemTime, DateTime, DateTim
     all
 }
 
-/// A zone, and an instant at the start of a minute. If the clock of the zone ever changes, the
-/// instant is near a change.
+/// A zone, and the start of a minute near a change of the zone's clock.
 fn zones_and_instants() -> impl Strategy<Value = (Zone, SystemTime)> {
     let near = (0..ZONES.len(), 0_i64..1_700_000_000, 0_u32..40 * 60);
     near.prop_map(|(which, second, minutes)| {
@@ -46,7 +43,7 @@ fn zones_and_instants() -> impl Strategy<Value = (Zone, SystemTime)> {
     })
 }
 
-/// A set of values for one field. An empty set means `*`.
+/// The values of one field of a cron expression. An empty set means `*`.
 fn values(range: std::ops::Range<i8>) -> impl Strategy<Value = BTreeSet<i8>> {
     prop_oneof![1 => Just(BTreeSet::new()), 2 => proptest::collection::btree_set(range, 1..6)]
 }
@@ -59,11 +56,10 @@ fn field(values: &BTreeSet<i8>) -> String {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
 
-    /// The cron firings are exactly the minutes at which the observed clock shows a matching time.
     #[test]
     fn firings_agree_with_an_observed_clock(
         (zone, from) in zones_and_instants(),
-        // Many hours are from 0 to 3, because clocks change at night.
+        // Clocks change at night, so half of the cases use hours from 0 to 3.
         minutes in values(0..60), hours in prop_oneof![values(0..24), values(0..4)],
         days in values(1..32), weekdays in values(0..7),
     ) {
@@ -89,8 +85,8 @@ proptest! {
             let fires = if has_star {
                 matches(*reading)
             } else {
-                // The local times that the clock showed or skipped for the first time in this
-                // minute.
+                // All local times that the clock showed or skipped in this minute, for the first
+                // time.
                 let mut time = before.2;
                 std::iter::from_fn(|| {
                     time = time.saturating_add(1.minute());
@@ -108,8 +104,6 @@ proptest! {
         prop_assert_eq!(firings, expected, "{} {}", text, zone);
     }
 
-    /// A window is open exactly if it contains the latest local time that the clock has shown so
-    /// far.
     #[test]
     fn windows_agree_with_an_observed_clock(
         (zone, from) in zones_and_instants(),
@@ -153,8 +147,6 @@ proptest! {
         }
     }
 
-    /// Each cycle begins where the previous cycle ended, and has a higher number. For every instant
-    /// of a cycle, `cycle_at` returns this cycle.
     #[test]
     fn cycles_cover_all_of_time(
         (zone, from) in zones_and_instants(), epoch in proptest::bool::weighted(0.1), minutes in 10_u32..4_000, part in 0.0..1.0,
@@ -175,7 +167,6 @@ proptest! {
     }
 }
 
-/// This test walks through nine years of cycles in every zone, so it meets every kind of change.
 #[test]
 fn no_change_of_a_clock_leaves_a_gap_between_cycles() {
     for name in ZONES {
@@ -186,7 +177,7 @@ fn no_change_of_a_clock_leaves_a_gap_between_cycles() {
             let next = anchor.cycle_at(length, cycle.end);
             assert_eq!(next.start, cycle.end, "{name}");
             assert!(next.number > cycle.number, "{name}");
-            // If the clock was set back across midnight, it shows yesterday again at this instant.
+            // A clock that went back across midnight shows yesterday again in these minutes.
             let within =
                 next.start + (MINUTE * 30).min(next.end.duration_since(next.start).unwrap() / 2);
             assert_eq!(anchor.cycle_at(length, within), next, "{name}");
