@@ -1,11 +1,8 @@
-//! The sources of prompts. The prompt of an arrival depends only on the seed, the scenario and the
-//! number of the arrival.
+//! The sources of prompts. The seed, the scenario and k determine the k-th prompt.
 //!
-//! A source has no state, so the k-th prompt of a scenario is always the same, whatever the order
-//! of the calls. If N shards each send every N-th arrival, together they send the same prompts as
-//! one daemon. A repeated run sends the same prompts again. The only exceptions are the nonce, a
-//! unique text before each prompt of [`PrefixCache::Cold`], and the salt, a unique parameter of
-//! each request of [`PrefixCache::Salted`]. Both must be different in each request.
+//! A source has no state. So a repeated run sends the same prompts, and N shards together send the
+//! prompts of one daemon. Exceptions are the nonce of [`PrefixCache::Cold`] and the salt of
+//! [`PrefixCache::Salted`], which differ in each request.
 
 mod builtin;
 mod filler_text;
@@ -33,49 +30,43 @@ pub use load::{
 };
 pub use synthetic::{LengthDistribution, MAX_TOKENS, Synthetic};
 
-/// The name of the built-in prompts.
 pub const BUILTIN: &str = "builtin";
 
-/// The highest sum of the weights of a mix.
 pub const MAX_TOTAL_WEIGHT: u32 = 10_000;
 
-/// An estimate of the number of bytes of text in a token. In English, four bytes are four letters.
-/// In Chinese, they are a little more than one character, because a character has three bytes.
+/// An estimate of the bytes per token. Four bytes are four English letters, or a little more than
+/// one Chinese character, which has three bytes.
 const BYTES_PER_TOKEN: f64 = 4.0;
 
-/// The order in which the arrivals of a scenario take prompts from a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PromptOrder {
-    /// One prompt after the other. After the last prompt, the first prompt follows again.
+    /// After the last prompt, the first prompt follows.
     #[default]
     Sequential,
-    /// A random prompt for each arrival. It depends on the seed and the number of the arrival.
+    /// A random prompt for each arrival.
     Random,
 }
 
-/// The parts of a prompt that an inference engine can find in its prefix cache.
+/// The part of a prompt that an engine can find in its prefix cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PrefixCache {
-    /// Every prefix that the prompt has in common with an earlier prompt.
+    /// Every prefix that an earlier prompt also had.
     #[default]
     Warm,
-    /// Nothing, because each prompt begins with a nonce. No other prompt of any run has this nonce.
+    /// Nothing: each prompt begins with a nonce, a text that no other prompt has.
     Cold,
-    /// Nothing, because each request has a different `cache_salt`. vLLM supports this parameter.
-    /// The text of the prompt does not change.
+    /// Nothing: each request has a different `cache_salt`, a parameter of vLLM.
     Salted,
 }
 
-/// A source of prompts.
 #[derive(Clone)]
 pub struct Prompts {
-    /// The name in the YAML, or [`BUILTIN`].
+    /// The name in the configuration, or [`BUILTIN`].
     pub name: String,
     source: Source,
     order: PromptOrder,
     prefix_cache: PrefixCache,
-    /// The state from which llmload computes nonces. It starts at a different random number in each
-    /// run.
+    /// The state of the nonces. Each run starts at a different random number.
     nonces: Arc<AtomicU64>,
 }
 
@@ -87,17 +78,15 @@ enum Source {
     Mix(mix::WeightedRoundRobin, Arc<[Prompts]>),
 }
 
-/// The values from which a prompt is made. In a mix, they are the same for all members.
+/// The values that determine a prompt. All members of a mix get the same values.
 #[derive(Clone, Copy)]
 struct PromptInputs {
     seed: u64,
     lengths: Lengths,
-    /// The number of tokens of the nonce before the text.
     nonce_tokens: u32,
 }
 
-/// Two sources are equal if they send the same prompts. Their nonces are not compared, because
-/// nonces are always different.
+/// Two sources are equal if they send the same prompts. Nonces always differ, so they do not count.
 impl PartialEq for Prompts {
     fn eq(&self, other: &Prompts) -> bool {
         let options = |prompts: &Prompts| (prompts.order, prompts.prefix_cache);
@@ -106,17 +95,15 @@ impl PartialEq for Prompts {
 }
 
 impl Prompts {
-    /// Creates a source from a list of texts; `None` if the list is empty.
+    /// `None` if `texts` is empty.
     pub fn new(name: impl Into<String>, texts: Vec<String>, order: PromptOrder) -> Option<Prompts> {
         (!texts.is_empty()).then(|| Prompts::from_source(name, Source::Texts(texts.into()), order))
     }
 
-    /// Creates a source from the rows of a file.
     pub fn from_rows(name: impl Into<String>, rows: Rows, order: PromptOrder) -> Prompts {
         Prompts::from_source(name, Source::Rows(rows), order)
     }
 
-    /// Creates a source of generated prompts.
     pub fn synthetic(name: &str, synthetic: Synthetic) -> Prompts {
         Prompts::from_source(
             name,
@@ -125,8 +112,8 @@ impl Prompts {
         )
     }
 
-    /// Creates a source from several sources with weights. The result is `None` if `members` is
-    /// empty, if a weight is 0, or if the sum of the weights is above [`MAX_TOTAL_WEIGHT`].
+    /// `None` if `members` is empty, a weight is 0, or the sum of the weights is above
+    /// [`MAX_TOTAL_WEIGHT`].
     pub fn mixed(
         name: impl Into<String>,
         members: Vec<(Prompts, u32)>,
@@ -146,8 +133,7 @@ impl Prompts {
         })
     }
 
-    /// Creates the built-in source of everyday questions and tasks. Their length is from one line
-    /// to one page, so prefill times differ.
+    /// The built-in source: everyday questions and tasks, from one line to one page.
     pub fn builtin() -> Prompts {
         let texts = builtin::TEXTS.map(str::to_owned).to_vec();
         Prompts::from_source(BUILTIN, Source::Texts(texts.into()), PromptOrder::Sequential)
@@ -163,25 +149,22 @@ impl Prompts {
         }
     }
 
-    /// Returns the same source with this order.
     #[must_use]
     pub fn with_order(self, order: PromptOrder) -> Prompts {
         Prompts { order, ..self }
     }
 
-    /// Returns the same source with this setting of the prefix cache.
     #[must_use]
     pub fn with_prefix_cache(self, prefix_cache: PrefixCache) -> Prompts {
         Prompts { prefix_cache, nonces: Arc::new(random::unique_number().into()), ..self }
     }
 
-    /// Returns true if an inference engine can find prefixes of the prompts in its cache.
     #[must_use]
     pub fn can_hit_prefix_cache(&self) -> bool {
         self.prefix_cache == PrefixCache::Warm
     }
 
-    /// The number of prompts, which is at least one; `None` if prompts are generated.
+    /// At least 1; `None` if prompts are generated.
     #[must_use]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> Option<u64> {
@@ -193,8 +176,8 @@ impl Prompts {
         }
     }
 
-    /// Returns an entry for each source of a mix: the name, the fraction of the arrivals, and the
-    /// number of prompts. For a source that is not a mix, returns one entry for this source.
+    /// For each source of a mix: its name, its fraction of the arrivals, and its number of prompts.
+    /// A source that is not a mix has one entry.
     pub fn sources(&self) -> Vec<(&str, f64, Option<u64>)> {
         match &self.source {
             Source::Mix(turns, members) => {
@@ -207,7 +190,7 @@ impl Prompts {
         }
     }
 
-    /// The number of prompts without text. llmload cannot add a nonce to these prompts.
+    /// The number of prompts to which llmload cannot add a nonce, because they have no text.
     #[must_use]
     pub fn count_without_text(&self) -> u64 {
         match &self.source {
@@ -217,9 +200,9 @@ impl Prompts {
         }
     }
 
-    /// Returns the mean number of prompt tokens and the mean limit of output tokens. A prompt
-    /// without an output limit counts as a prompt with the limit `limit`. The values are exact if
-    /// prompts are generated or if a trace sets `lengths`. Otherwise, they are estimates.
+    /// The mean number of prompt tokens and the mean output limit. `limit` is the output limit of
+    /// prompts that have none. Values are exact for generated prompts and for a trace, which sets
+    /// `lengths`. Otherwise, they are estimates.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
     pub fn mean_tokens(&self, lengths: Lengths, limit: f64) -> (f64, f64) {
@@ -245,17 +228,16 @@ impl Prompts {
         (input, from_trace(lengths.output).unwrap_or(output))
     }
 
-    /// Returns the prompt of arrival `k` of a scenario. The first arrival has the number 0. With
-    /// the same seed, scenarios with different names draw different prompts.
+    /// Returns the prompt of arrival `k`, counted from 0. Scenarios with different names draw
+    /// different prompts.
     ///
-    /// If the arrival is from a trace, `lengths` contains the token counts of its row. Generated
-    /// prompts then have exactly the number of input tokens of the row. For all prompts, the output
-    /// tokens of the row are the output limit.
+    /// The token counts of a trace row are in `lengths`. A generated prompt then has exactly this
+    /// number of input tokens. Every prompt gets this number of output tokens as its output limit.
     ///
-    /// If the source is a large file, this function reads a row from the disk.
+    /// Reads a row from the disk if the source is a large file.
     ///
     /// # Errors
-    /// If the file has changed or cannot be read.
+    /// The file has changed or cannot be read.
     pub fn prompt_for(
         &self,
         seed: u64,
@@ -263,8 +245,7 @@ impl Prompts {
         k: u64,
         lengths: Option<Lengths>,
     ) -> Result<Prompt<'_>, PromptUnavailable> {
-        // Each arrival has a separate random sequence, so its prompt does not depend on the draws
-        // of earlier arrivals.
+        // Each arrival has a separate random sequence, so earlier draws have no effect.
         let mut rng = random::seeded_rng(seed, scenario, Purpose::Prompts);
         rng.set_stream(k);
         let lengths = lengths.unwrap_or_default();
@@ -313,7 +294,7 @@ impl Prompts {
     }
 }
 
-/// Shows the name and the number of prompts, because the texts would be too long for a log.
+/// Leaves out the texts, because they are too long for a log.
 impl fmt::Debug for Prompts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prompts")
@@ -325,9 +306,9 @@ impl fmt::Debug for Prompts {
     }
 }
 
-/// Returns a number that no other request of this run has. It is almost certain that no request of
-/// another run has this number either. The algorithm is `SplitMix64` from a random start. It is
-/// invertible, so different states give different numbers.
+/// Returns a number that no other request has, almost certainly not even in another run. The
+/// algorithm is `SplitMix64` from a random start. It is invertible, so different states give
+/// different numbers.
 fn next_nonce(state: &AtomicU64) -> u64 {
     let mut mixed = state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

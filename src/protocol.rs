@@ -1,20 +1,19 @@
-//! The wire format: how a request becomes bytes, and how the bytes of a response are understood.
+//! The wire format: encodes requests and decodes responses.
 //!
-//! Everything here is synchronous and uses neither sockets nor clocks. The caller reads the socket,
-//! reads the clock and passes the bytes in. So a test can split the bytes of a response at any
-//! point.
+//! This module uses neither sockets nor clocks. The caller reads the socket and passes the bytes,
+//! so a test can split a response at any byte.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`prompt`] | the prompt of one request, before it is encoded for an API |
-//! | [`dialect`] | the list of APIs, and the settings in which endpoints of one API differ |
+//! | [`dialect`] | the APIs, and the settings in which endpoints of one API differ |
 //! | [`chat`], [`completions`] | one API each: path, encoding, decoding, end of a stream |
-//! | `openai_body` | the body fields that chat and completions have in common |
-//! | [`decoded`] | one decoded event, in the same form for every API |
-//! | [`sse`] | the decoder that turns bytes into server-sent events |
-//! | [`stream_reader`], [`body_reader`] | one response, from its first byte to the verdict |
-//! | [`response`] | the verdict: the rules that decide between success and failure |
-//! | [`reported_error`] | errors as servers report them |
+//! | `openai_body` | the body fields that chat and completions share |
+//! | [`decoded`] | a decoded event, in the same form for every API |
+//! | [`sse`] | the decoder of server-sent events |
+//! | [`stream_reader`], [`body_reader`] | a response, from its first byte to the verdict |
+//! | [`response`] | the verdict: the rules of success and failure |
+//! | [`reported_error`] | errors in the formats of many servers |
 //! | [`headers`] | rate limits and request ids in a response head |
 //! | [`trace`] | the trace context of a request |
 
@@ -46,44 +45,38 @@ pub use sse::{ResponseLimits, begins_like_event_stream};
 pub use stream_reader::{Progress, StreamEnd, StreamReader};
 pub use trace::Trace;
 
-/// Returns true if a `content-type` header names an event stream. Parameters of the header, such as
-/// `charset`, are ignored.
+/// True for `text/event-stream`, with or without parameters such as `charset`.
 pub fn is_event_stream(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("text/event-stream")
 }
 
-/// The proof that a streamed response is complete. A stream that ends without this proof is a
-/// failure. Users choose the proof with the key `terminal` of a target.
+/// The proof that a stream is complete, from the key `terminal` of a target. A stream without this
+/// proof is a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Terminal {
-    /// A finish reason (the default).
+    /// A finish reason.
     #[default]
     FinishReason,
-    /// The end marker of the API (`[DONE]`), for servers that never send a finish reason.
+    /// The end marker of the API, such as `[DONE]`, for servers without finish reasons.
     Done,
-    /// The end of the body, for servers that send neither a finish reason nor an end marker.
+    /// The end of the body, for servers without finish reasons and end markers.
     Eof,
 }
 
-/// The parameters that all requests of a scenario have in common.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequestParameters {
-    /// The highest number of output tokens. Every request contains this limit, so no response is
-    /// endless.
+    /// The highest number of output tokens. Every request has a limit, so no response is endless.
     pub max_tokens: NonZeroU32,
-    /// The sampling temperature. If `None`, requests contain no temperature, and the endpoint uses
-    /// its default.
+    /// The sampling temperature; `None` means the default of the endpoint.
     pub temperature: Option<f64>,
-    /// The system message that precedes each prompt.
+    /// The message before each prompt.
     pub system: Option<String>,
-    /// True if llmload requests a stream. Without streaming, TTFT and TPOT cannot be measured.
+    /// Without a stream, TTFT and TPOT cannot be measured.
     pub stream: bool,
-    /// Additional fields of the request body.
     pub extra: BTreeMap<String, serde_json::Value>,
 }
 
 impl RequestParameters {
-    /// The `max_tokens` of a request if the configuration sets none.
     pub const DEFAULT_MAX_TOKENS: u32 = 256;
 }

@@ -1,8 +1,5 @@
-//! The built-in prompts. A scenario uses them if the configuration names no other prompts.
-//!
-//! Long prompts are placed between short prompts, so each part of a run contains both.
+//! The built-in prompts. Long and short prompts alternate, so each part of a run has both.
 
-/// The prompts, in the order in which llmload sends them.
 pub(super) const TEXTS: [&str; 42] = [
     "What is the capital of Mongolia?",
     "Why is the sky blue? Answer in two sentences.",

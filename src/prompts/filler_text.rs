@@ -1,23 +1,22 @@
 //! The text of synthetic prompts, with a known number of tokens.
 //!
-//! llmload does not know the tokenizer of the target. So the text uses only common words. Each of
-//! these words, together with the space before it, is one token for GPT-3, GPT-4, GPT-4o, Llama 2,
-//! Llama 3 and Mistral. A full stop is also one token.
+//! llmload does not know the tokenizer of the target. So the text has only common words that are
+//! one token, with the space before them, for GPT-3, GPT-4, GPT-4o, Llama 2, Llama 3 and Mistral. A
+//! full stop is also one token.
 
 use rand::Rng;
 
-/// The number of tokens of one sentence.
 const SENTENCE_TOKENS: u32 = 11;
 
 /// The number of tokens of a [`nonce`].
 pub(super) const NONCE_TOKENS: u32 = 10;
 
-/// Appends text with exactly this number of tokens. The last sentence can be incomplete.
+/// Appends exactly `tokens` tokens. The last sentence can be incomplete.
 pub(super) fn write(text: &mut String, tokens: u32, rng: &mut impl Rng) {
     let mut rest = tokens;
     while rest > 0 {
-        // A sentence depends on 46 random bits, so it is very unlikely that two prompts begin with
-        // the same sentence.
+        // A sentence depends on 46 random bits, so two prompts almost never begin with the same
+        // sentence.
         let mut bits = rng.next_u64();
         let mut draw = |words: &[&'static str]| {
             let count = words.len() as u64;
@@ -50,14 +49,12 @@ pub(super) fn write(text: &mut String, tokens: u32, rng: &mut impl Rng) {
     }
 }
 
-/// Returns a sentence that is different for each number. llmload puts the sentence before the text
-/// of a prompt.
+/// A sentence that is different for each number.
 pub(super) fn nonce(number: u64) -> String {
     let words = number.to_be_bytes().map(|byte| NOUNS[usize::from(byte)]);
     format!("The {}. ", words.join(" "))
 }
 
-/// Nouns for people, places and things.
 pub(super) const NOUNS: [&str; 256] = [
     "time",
     "year",
@@ -317,7 +314,6 @@ pub(super) const NOUNS: [&str; 256] = [
     "corn",
 ];
 
-/// Adjectives that fit the nouns.
 pub(super) const ADJECTIVES: [&str; 64] = [
     "old", "new", "young", "small", "big", "little", "large", "great", "long", "short", "high",
     "low", "good", "bad", "early", "late", "dark", "bright", "red", "blue", "green", "black",
@@ -327,7 +323,6 @@ pub(super) const ADJECTIVES: [&str; 64] = [
     "rough", "smooth", "sharp", "round", "wide", "narrow", "deep", "thin", "thick", "full",
 ];
 
-/// Verbs in the past tense.
 pub(super) const VERBS: [&str; 64] = [
     "saw",
     "found",
@@ -395,7 +390,6 @@ pub(super) const VERBS: [&str; 64] = [
     "described",
 ];
 
-/// Prepositions of place.
 pub(super) const PREPOSITIONS: [&str; 16] = [
     "near", "behind", "beside", "before", "after", "under", "over", "above", "below", "inside",
     "outside", "against", "around", "with", "without", "for",

@@ -1,8 +1,7 @@
-//! The formats of the rows in a prompt file: a line of text, a request body, a ShareGPT
-//! conversation or a JSON object.
+//! The formats of the rows in a prompt file.
 //!
-//! The same code validates a row when llmload loads the file, and parses the row when llmload sends
-//! it. So llmload can send every row that it has accepted.
+//! The same code validates a row at the load of the file and parses it before the sending. So
+//! llmload can send every row that it has accepted.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -14,27 +13,24 @@ use super::synthetic::MAX_TOKENS;
 use crate::protocol::Prompt;
 use crate::protocol::prompt::{Content, Message, Role};
 
-/// The format of the rows of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowFormat {
-    /// Text with one prompt on each line.
+    /// One prompt on each line.
     Lines,
-    /// Recorded request bodies. The configuration sets the fields `model` and `stream`. llmload
-    /// sends all other fields of a body unchanged.
+    /// Recorded request bodies. llmload replaces `model` and `stream`, and sends all other fields
+    /// unchanged.
     Payloads,
-    /// ShareGPT conversations: `{"conversations": [{"from": "human", "value": "…"}, …]}`. The
-    /// prompt is the first turn of the human.
+    /// ShareGPT: `{"conversations": [{"from": "human", "value": "…"}, …]}`. The prompt is the first
+    /// human turn.
     Sharegpt,
-    /// JSON objects. The prompt is in the field with this name. If the name is `None`, the prompt
-    /// is in the field `prompt`, or it is a conversation in the field `messages`. An object can
-    /// limit its output with `output_tokens`.
+    /// JSON objects, with the prompt in this field. With `None`, the prompt is in `prompt`, or a
+    /// conversation is in `messages`. The field `output_tokens` limits the output.
     Jsonl(Option<String>),
 }
 
-/// An error in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RowError {
-    /// The line of the error within the row. The first line of the row is 0.
+    /// The line within the row, from 0.
     pub(super) line: usize,
     pub(super) problem: String,
     pub(super) remedy: String,
@@ -47,13 +43,12 @@ impl RowError {
 }
 
 impl RowFormat {
-    /// Returns true if the rows are JSON objects. The file then has one object on each line, or it
-    /// is one JSON list of objects.
+    /// True if the file has one JSON object on each line, or is one JSON list of objects.
     pub(super) fn is_json(&self) -> bool {
         *self != RowFormat::Lines
     }
 
-    /// Parses a row; `None` if the row is valid but contains no prompt.
+    /// `None` if the row is valid but contains no prompt.
     pub(super) fn parse<'a>(&self, row: Cow<'a, str>) -> Result<Option<Prompt<'a>>, RowError> {
         match self {
             RowFormat::Lines => Ok(Some(row.into())),
@@ -107,8 +102,7 @@ fn payload(body: Map<String, Value>) -> Result<Map<String, Value>, RowError> {
         let remedy = "write `messages`, a list of objects, or one `prompt`";
         return Err(RowError::new("it contains no prompt", remedy));
     }
-    // llmload measures the times and the tokens of one completion for each request, so a body must
-    // not request several.
+    // llmload measures one completion per request.
     for name in ["n", "best_of"] {
         if body.get(name).is_some_and(|count| count.as_u64() != Some(1)) {
             return Err(RowError::new(
@@ -141,7 +135,6 @@ fn first_human_turn(row: &str) -> Result<Option<String>, RowError> {
     Ok(human.and_then(|turn| turn.value).filter(|text| !text.trim().is_empty()))
 }
 
-/// Parses a row of [`RowFormat::Jsonl`].
 fn jsonl_prompt(
     mut row: Map<String, Value>,
     field: Option<&str>,
@@ -192,7 +185,6 @@ fn conversation(messages: Value) -> Result<Prompt<'static>, RowError> {
     Ok(Content::Conversation(messages).into())
 }
 
-/// Parses a limit of output tokens; `None` if the row has no such limit.
 fn token_limit(row: &Map<String, Value>, name: &str) -> Result<Option<NonZeroU32>, RowError> {
     let Some(value) = row.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
     let tokens = value.as_u64().and_then(|tokens| u32::try_from(tokens).ok());

@@ -1,5 +1,5 @@
-//! Prompts from files. A file has rows in one of several formats, or a list of pairs. A pair is a
-//! JSON object with a context and a prompt. A template makes one text from both.
+//! Prompts from files. A file has rows, or pairs. A pair is a JSON object with a context and a
+//! prompt, and a template makes one text from both.
 
 mod indexer;
 mod rows;
@@ -13,52 +13,52 @@ use minijinja::{Environment, Template, UndefinedBehavior};
 
 pub use rows::{PromptUnavailable, Rows, load_rows};
 
-/// The size in bytes of the largest file that llmload keeps in memory. The same limit applies to
-/// the total size of all prompts from a file of pairs.
+/// The largest file that stays in memory, in bytes. Also the largest total of the prompts of a file
+/// of pairs.
 pub const MAX_BYTES: usize = 64 << 20;
 
-/// The default template, which makes a prompt from a pair.
+/// The template for pairs if the configuration has none.
 pub const DEFAULT_TEMPLATE: &str = "{{context}}\n\n{{prompt}}";
 
-/// An error in a prompt file. The module `config` adds the place in the YAML at which the user
-/// named the file.
+/// An error in a prompt file. `config` adds the line of the configuration that names the file.
 #[derive(Debug)]
 pub enum LoadError {
-    /// The file does not exist or cannot be read.
     Unreadable {
         path: String,
-        /// The error message of the operating system.
         reason: String,
     },
-    /// The file has more bytes or more rows than llmload accepts. `limit` is the exceeded limit,
-    /// such as `64 MiB`.
-    TooLarge { path: String, limit: &'static str },
-    /// The file is encoded in UTF-16.
+    /// The file exceeds `limit`, such as `64 MiB`.
+    TooLarge {
+        path: String,
+        limit: &'static str,
+    },
     Utf16(String),
-    /// The file is not encoded in UTF-8.
     Encoding {
         path: String,
-        /// The line of the error. The first line of the file is 1.
+        /// The line, from 1.
         line: usize,
     },
-    /// The file contains no prompts.
     Empty(String),
-    /// A row is not JSON in the expected form.
     Json {
         path: String,
-        /// The line of the error. The first line of the file is 1.
+        /// The line, from 1.
         line: usize,
         problem: String,
         remedy: String,
     },
-    /// The file has `count` further wrong rows, which are not reported.
-    More { path: String, count: usize },
-    /// The template is invalid, or it uses a field that one of the pairs does not have.
-    Template { problem: String, remedy: Option<String> },
+    /// `count` further wrong rows, which have no separate error.
+    More {
+        path: String,
+        count: usize,
+    },
+    /// The template is invalid, or a pair lacks a field of the template.
+    Template {
+        problem: String,
+        remedy: Option<String>,
+    },
 }
 
 impl LoadError {
-    /// The problem, without the remedy.
     #[must_use]
     pub fn problem(&self) -> String {
         match self {
@@ -75,7 +75,7 @@ impl LoadError {
         }
     }
 
-    /// The way to fix the problem, in the imperative.
+    /// The remedy, in the imperative.
     #[must_use]
     pub fn remedy(&self) -> Option<&str> {
         Some(match self {
@@ -101,19 +101,16 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// Loads the prompts of a file of pairs. The file is a JSON list of objects or a single object.
-/// Each object becomes one prompt.
+/// Loads a file of pairs: a JSON list of objects, or one object. Each object becomes a prompt.
 ///
 /// # Errors
-/// If the file cannot be read, if it is not JSON in this form, or if an object does not have a
-/// field that the template uses.
+/// The file cannot be read, its JSON has another form, or an object lacks a field of the template.
 pub fn load_pairs(path: &Path, template: &str) -> Result<Vec<String>, LoadError> {
     let name = path.display().to_string();
     let entries = parse_entries(&name, &read(path)?)?;
 
     let mut environment = Environment::new();
-    // By default, a template replaces a missing field with an empty text. `Strict` makes a missing
-    // field an error.
+    // By default, a missing field would become an empty text.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     let template = environment.template_from_str(template).map_err(|error| {
         LoadError::Template { problem: format!("not a template: {}", reason(&error)), remedy: None }
@@ -136,7 +133,6 @@ pub fn load_pairs(path: &Path, template: &str) -> Result<Vec<String>, LoadError>
 
 type Entry = serde_json::Map<String, serde_json::Value>;
 
-/// Parses a list of objects or a single object.
 fn parse_entries(name: &str, text: &str) -> Result<Vec<Entry>, LoadError> {
     let json = |error: serde_json::Error| LoadError::Json {
         path: name.to_owned(),
@@ -153,11 +149,9 @@ fn parse_entries(name: &str, text: &str) -> Result<Vec<Entry>, LoadError> {
     if entries.is_empty() { Err(LoadError::Empty(name.to_owned())) } else { Ok(entries) }
 }
 
-/// Renders the prompt of an entry.
 ///
 /// # Errors
-/// The problem and the remedy. The problem is the rest of a sentence that begins with the name of
-/// the entry, such as `is blank`.
+/// The problem and the remedy. The problem is a predicate, such as `is blank`.
 fn render(template: &Template<'_, '_>, entry: &Entry) -> Result<String, (String, String)> {
     let must_be_text = |field: &str| field == "context" || field == "prompt";
     if let Some((field, _)) =
@@ -185,7 +179,7 @@ fn reason(error: &minijinja::Error) -> String {
     }
 }
 
-/// The message of serde without the position, because [`LoadError::Json`] contains the line.
+/// Removes the position, because [`LoadError::Json`] has the line.
 fn without_position(error: &serde_json::Error) -> String {
     let message = error.to_string();
     message.split(" at line ").next().unwrap_or(&message).to_owned()
@@ -210,8 +204,8 @@ fn read(path: &Path) -> Result<String, LoadError> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// Returns true if a text is UTF-16. Such a text begins with a byte order mark, or each of its
-/// first characters has a zero byte.
+/// True if a text begins with the byte order mark of UTF-16, or if each of its first characters has
+/// a zero byte.
 #[must_use]
 pub fn is_utf16(bytes: &[u8]) -> bool {
     match bytes {
@@ -228,14 +222,13 @@ fn open(path: &Path) -> Result<(File, Metadata), LoadError> {
     let unreadable =
         |reason: String| LoadError::Unreadable { path: path.display().to_string(), reason };
     let failed = |error: std::io::Error| unreadable(error.to_string());
-    // The opening of a pipe or a device, or a read from it, could block forever.
+    // Opening or reading a pipe could block forever.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(unreadable("not a file".into()));
     }
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
-    // The system reports the length 0 for its own files, such as `/proc/kmsg`. A read from such a
-    // file can block forever.
+    // Files of the system, such as `/proc/kmsg`, have the length 0, and a read can block forever.
     if metadata.len() == 0 {
         return Err(LoadError::Empty(path.display().to_string()));
     }

@@ -1,34 +1,30 @@
-//! A mix: several sources of prompts with weights. These sources are the members of the mix.
+//! A mix: several sources of prompts, its members, with weights.
 //!
-//! In sequential order, the members of a mix take turns in a fixed pattern, which repeats. In the
-//! pattern, the turns of each member are spread as evenly as the weights allow. At each turn, a
-//! member sends the prompt that follows the prompt of its previous turn. After each complete
-//! pattern, the numbers of turns have exactly the ratio of the weights.
+//! In sequential order, the members take turns in a pattern that repeats. For example, the weights
+//! 2 and 1 give the pattern A, B, A. At each turn, a member sends its next prompt.
 //!
-//! The number of an arrival alone determines the member and its prompt, so a mix has no state.
+//! The number of an arrival determines the member and the prompt, so a mix has no state.
 
 use std::sync::Arc;
 
 use super::PromptOrder;
 
-/// The pattern in which the members of a mix take turns. The pattern repeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WeightedRoundRobin {
-    /// For each position of the pattern, the index of the member, and the number of earlier turns
-    /// of this member in the pattern.
+    /// For each position of the pattern: the index of the member, and the number of its earlier
+    /// turns in the pattern.
     pattern: Arc<[(u16, u32)]>,
-    /// The number of turns of each member in one pattern.
+    /// The number of turns of each member in the pattern.
     weights: Arc<[u32]>,
 }
 
 impl WeightedRoundRobin {
-    /// Creates the pattern for members with these weights. No weight is 0.
+    /// No weight is 0.
     pub(super) fn new(weights: &[u32]) -> WeightedRoundRobin {
         let divisor = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
         let weights: Vec<u32> = weights.iter().map(|weight| weight / divisor).collect();
         let total: u32 = weights.iter().sum();
-        // This is the smooth weighted round robin of nginx: the member with the highest credit
-        // takes the next turn.
+        // The smooth weighted round robin of nginx: the member with the highest credit is next.
         let mut credit = vec![0_i64; weights.len()];
         let mut turns = vec![0; weights.len()];
         let mut pattern = Vec::new();
@@ -47,15 +43,14 @@ impl WeightedRoundRobin {
         WeightedRoundRobin { pattern: pattern.into(), weights: weights.into() }
     }
 
-    /// The fraction of the arrivals that each member gets.
+    /// The fraction of the arrivals for each member.
     pub(super) fn fractions(&self) -> impl Iterator<Item = f64> + '_ {
         let total: u32 = self.weights.iter().sum();
         self.weights.iter().map(move |weight| f64::from(*weight) / f64::from(total.max(1)))
     }
 
-    /// Returns the index of the member that sends arrival `k`, and the number of the prompt that
-    /// this member sends. Its first prompt has the number 0. `draw` returns a random number below
-    /// its argument.
+    /// Returns the member that sends arrival `k`, and the number of its prompt, from 0. `draw`
+    /// returns a random number below its argument.
     pub(super) fn turn_of(
         &self,
         k: u64,
@@ -80,9 +75,8 @@ impl WeightedRoundRobin {
                     .saturating_mul(u64::from(weight))
                     .saturating_add(u64::from(before))
             }
-            // The number of the member's earlier turns depends on all earlier draws, so it is not
-            // known here. The number of the prompt is `k` instead. Over time, `k` reaches all
-            // prompts of the member.
+            // The earlier turns of a random member are unknown without all earlier draws. The
+            // number `k` also reaches all prompts of the member over time.
             PromptOrder::Random => k,
         };
         (member, member_k)

@@ -1,29 +1,28 @@
-//! Splits a file into rows. A row is a line, or an object of a JSON list.
+//! Splits a file into rows, which are lines or the objects of a JSON list.
 //!
-//! A file can be larger than memory, so the splitter keeps only the current row and limits its
-//! size. It does not parse the rows. In a JSON list, it only looks for the end of each object.
+//! A file can be larger than the memory, so the splitter holds only the current row. It does not
+//! parse JSON; it only finds the end of each object.
 
 use std::mem;
 
-/// The size of the largest row in bytes. An index entry has 24 bits for the size of a row.
+/// In bytes. An index entry has 24 bits for the length of a row.
 pub(super) const LARGEST_ROW: usize = (1 << 24) - 1;
 
-/// The bytes of a row and its place in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RawRow<'a> {
-    /// The offset of the first byte of the row in the file.
+    /// The offset in the file.
     pub(super) start: u64,
-    /// The line on which the row begins. The first line of the file is 1.
+    /// The first line of the row, from 1.
     pub(super) line: usize,
-    /// The content of the row, including white space at its start and its end.
+    /// Includes white space at both ends.
     pub(super) bytes: &'a [u8],
 }
 
-/// An error in the structure of a file.
+/// The file cannot be split into rows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}; {remedy}")]
 pub(super) struct SplitError {
-    /// The line of the error. The first line of the file is 1.
+    /// The line, from 1.
     pub(super) line: usize,
     pub(super) problem: &'static str,
     pub(super) remedy: &'static str,
@@ -32,47 +31,46 @@ pub(super) struct SplitError {
 const TOO_LARGE: &str = "the row is larger than 16 MiB";
 const REMOVE_ROW: &str = "remove the row, because no endpoint accepts it";
 
-/// The place of the next byte in the structure of the file.
+/// The position of the next byte in the structure of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// At the start of the file. A list or lines can follow.
+    /// A list or lines can follow.
     Start,
-    /// In a file that is not a list. Each row ends at a newline.
+    /// In a file of lines.
     Lines,
-    /// After the `[` of the list. An object must follow, or the end of an empty list.
+    /// After `[`. An object or `]` must follow.
     First,
-    /// After a comma of the list. An object must follow.
+    /// After a comma. An object must follow.
     Next,
-    /// Inside an object of the list. `depth` is the number of open brackets.
+    /// In an object. `depth` is the number of open brackets.
     Inside { depth: u32, quoted: bool, escaped: bool },
-    /// After an object of the list. A comma or the end of the list must follow.
+    /// After an object. A comma or `]` must follow.
     Between,
-    /// After the end of the list.
+    /// After the final `]`.
     End,
 }
 
-/// Splits the bytes of a file into rows.
 #[derive(Debug)]
 pub(super) struct RowSplitter {
     place: Place,
-    /// The offset of the next byte.
+    /// The offset of the next byte in the file.
     offset: u64,
-    /// The line of the next byte. The first line of the file is 1.
+    /// The line of the next byte, from 1.
     line: usize,
-    /// The bytes of the current row that have been read.
+    /// The current row up to the next byte.
     row: Vec<u8>,
-    /// The offset and the line at which the current row begins.
+    /// The offset and the line of the first byte of the current row.
     start: (u64, usize),
 }
 
 impl RowSplitter {
-    /// Creates a splitter at the start of a file. If `json` is true, the file can be one JSON list.
+    /// If `json` is true, the file can be a JSON list.
     pub(super) fn new(json: bool) -> RowSplitter {
         let place = if json { Place::Start } else { Place::Lines };
         RowSplitter { place, offset: 0, line: 1, row: Vec::new(), start: (0, 1) }
     }
 
-    /// Takes the next bytes of the file. Calls `each` for each row whose end is in these bytes.
+    /// Calls `each` for each row that ends in these bytes.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],
@@ -85,8 +83,7 @@ impl RowSplitter {
                 Place::Inside { .. } => self.object_part(rest, &mut each)?,
                 _ => {
                     self.outside_row(*byte)?;
-                    // If this byte begins a row, it is not taken here. The next iteration reads it
-                    // as part of the row.
+                    // The next iteration reads the first byte of a row again, as part of the row.
                     usize::from(!matches!(self.place, Place::Lines | Place::Inside { .. }))
                 }
             };
@@ -96,7 +93,7 @@ impl RowSplitter {
         Ok(())
     }
 
-    /// Handles the end of the file. If the file is not a list, calls `each` for its last line.
+    /// Calls `each` for the last line, unless the file is a list.
     pub(super) fn end(mut self, mut each: impl FnMut(RawRow<'_>)) -> Result<(), SplitError> {
         match self.place {
             Place::Lines => self.finish(&mut each),
@@ -155,10 +152,9 @@ impl RowSplitter {
         Ok(rest.len())
     }
 
-    /// Handles a byte outside of rows.
     fn outside_row(&mut self, byte: u8) -> Result<(), SplitError> {
         self.place = match (self.place, byte) {
-            // Some editors write a byte order mark at the start of a file.
+            // Some editors begin a file with a byte order mark.
             (Place::Start, 0xEF | 0xBB | 0xBF) if self.offset < 3 => Place::Start,
             (place, b' ' | b'\t' | b'\r' | b'\n') => {
                 self.line += usize::from(byte == b'\n');
@@ -203,7 +199,7 @@ impl RowSplitter {
         let (start, line) = self.start;
         let mut bytes = mem::take(&mut self.row);
         each(RawRow { start, line, bytes: &bytes });
-        // Reuse the allocation for the next row.
+        // The next row uses the same allocation.
         bytes.clear();
         self.row = bytes;
     }
@@ -238,8 +234,8 @@ mod tests {
         Ok(rows)
     }
 
-    /// Splits a text into rows. For every position, it feeds the text in two parts that are divided
-    /// at this position. The rows must always be the same.
+    /// Splits a text that is fed in two parts, for each possible division. All results must be
+    /// equal.
     fn rows(text: &str, json: bool) -> Result<Vec<(usize, String)>, SplitError> {
         let undivided = split(text, json, 0);
         for at in 1..=text.len() {

@@ -1,11 +1,9 @@
-//! Synthetic prompts. The text has a random length and can begin with a prefix that other prompts
-//! share. The limit of output tokens is also random.
+//! Synthetic prompts: random text with a random length, an optional shared prefix and a random
+//! output limit.
 //!
-//! The target returns token counts, but llmload does not correct the length of later prompts with
-//! them. If it did, a prompt would depend on earlier responses, and the same seed would no longer
-//! give the same prompts. Instead, [`super::filler_text`] writes text with a known number of
-//! tokens. A chat template adds the same number of tokens to every prompt of a model. The user
-//! writes this number into the configuration.
+//! [`super::filler_text`] writes text with a known number of tokens. llmload does not correct the
+//! length with the token counts in responses, because then the same seed would no longer give the
+//! same prompts. The user configures the number of tokens that the chat template adds.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -18,29 +16,24 @@ use crate::protocol::Prompt;
 use crate::random::{self, Purpose};
 use crate::schedule::Lengths;
 
-/// The highest number of input tokens or output tokens of a request.
 pub const MAX_TOKENS: u32 = 2_000_000;
 
-/// The highest number of draws for one length. If all drawn values are outside the bounds, the
-/// length is the mean.
+/// If this number of draws are all out of bounds, the length is the mean.
 const MAX_DRAWS: usize = 100;
 
-/// A normal distribution of lengths, in tokens. If a drawn length is outside the bounds, it is
-/// drawn again.
+/// A normal distribution of lengths in tokens. llmload draws again if a length is out of bounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LengthDistribution {
-    /// The mean, which is between the bounds.
     pub mean: f64,
-    /// The standard deviation; 0 makes all lengths equal.
+    /// The standard deviation; with 0, all lengths are equal.
     pub stddev: f64,
-    /// The shortest length, at least 1.
+    /// At least 1.
     pub min: u32,
-    /// The longest length, at most [`MAX_TOKENS`].
+    /// At most [`MAX_TOKENS`].
     pub max: u32,
 }
 
 impl LengthDistribution {
-    /// Creates a distribution in which all lengths are equal.
     pub fn fixed(tokens: u32) -> LengthDistribution {
         LengthDistribution { mean: f64::from(tokens), stddev: 0.0, min: tokens, max: tokens }
     }
@@ -56,27 +49,25 @@ impl LengthDistribution {
     }
 }
 
-/// The parameters of synthetic prompts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Synthetic {
-    /// The number of tokens of a prompt, including the shared prefix and the chat template.
+    /// The length of a prompt, including the shared prefix and the chat template.
     pub input: LengthDistribution,
-    /// The limit of output tokens. If this is `None`, the limit of the scenario applies.
+    /// The output limit; `None` means the limit of the scenario.
     pub output: Option<LengthDistribution>,
-    /// The number of tokens of a shared prefix.
+    /// The length of a shared prefix in tokens.
     pub shared_prefix: u32,
     /// The number of different shared prefixes.
     pub shared_prefixes: NonZeroU32,
-    /// The number of tokens that the chat template of the target adds. The text is shorter by this
-    /// number.
+    /// The tokens of the chat template. The text is shorter by this number.
     pub template: u32,
-    /// True if the engine should always generate as many tokens as the output limit allows.
+    /// True if the engine should generate as many tokens as the output limit.
     pub ignore_eos: bool,
 }
 
 impl Synthetic {
-    /// Generates a prompt with the random numbers of `rng`. Lengths in `given` replace the drawn
-    /// lengths. If a nonce precedes the text, the text is shorter by `nonce_tokens`.
+    /// Generates a prompt. Lengths in `given` replace drawn lengths. The text is shorter by
+    /// `nonce_tokens`.
     pub(super) fn generate(
         &self,
         source: &Arc<str>,
@@ -85,15 +76,13 @@ impl Synthetic {
         nonce_tokens: u32,
         rng: &mut impl Rng,
     ) -> Prompt<'static> {
-        // Draw both lengths even if `given` replaces them, because otherwise the later draws would
-        // change.
+        // Draw both lengths even if `given` replaces them, so that the later draws do not change.
         let input = self.input.draw(rng);
         let output = self.output.map(|output| output.draw(rng));
         let input = given.input.map_or(input, NonZeroU32::get).min(MAX_TOKENS);
-        // A prompt needs at least one token of text.
         let length = input.saturating_sub(self.template).saturating_sub(nonce_tokens).max(1);
 
-        // At least one token of the text is not part of the shared prefix.
+        // At least one token of the text is not shared.
         let shared = self.shared_prefix.min(length - 1);
         let mut text = String::new();
         let prefix = scale_to(rng.next_u64(), u64::from(self.shared_prefixes.get()));
@@ -111,8 +100,7 @@ impl Synthetic {
     }
 }
 
-/// Scales a random number to the range from 0 to `count` − 1. The probabilities of the results
-/// differ by at most 2⁻⁴⁰. With a modulo, they would differ more.
+/// Maps a random 64-bit number to 0 … `count` − 1. A modulo would be less uniform.
 pub(super) fn scale_to(draw: u64, count: u64) -> u64 {
     u64::try_from((u128::from(draw) * u128::from(count)) >> 64).unwrap_or_default()
 }
@@ -168,8 +156,7 @@ mod tests {
         let lengths: Vec<_> =
             (0..10_000).map(|k| tokens(&generate(&synthetic, k, Lengths::default()).0)).collect();
         assert!(lengths.iter().all(|length| (80..=120).contains(length)));
-        // If a length outside the bounds were replaced by the nearest bound instead of being drawn
-        // again, a third of the lengths would be 80.
+        // If they were clamped, a third of the lengths would be 80.
         assert!(lengths.iter().filter(|length| **length == 80).count() < 500);
         assert_eq!(
             tokens(
@@ -190,7 +177,6 @@ mod tests {
         let synthetic = Synthetic { shared_prefix: 40, shared_prefixes: groups, ..PLAIN };
         let texts: Vec<_> =
             (0..300).map(|k| generate(&synthetic, k, Lengths::default()).0).collect();
-        // 40 tokens are 37 words and three full stops.
         let start =
             |text: &String, words| text.split(' ').take(words).collect::<Vec<_>>().join(" ");
         let long: Vec<_> = texts.iter().filter(|text| tokens(text) > 60).collect();

@@ -1,4 +1,4 @@
-//! Tests of properties that every kind of source has.
+//! Tests for every kind of source.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -58,7 +58,7 @@ fn a_prompt_in_random_order_depends_only_on_seed_scenario_and_k() {
     assert_eq!(sequence(7, "s"), sequence(7, "s"));
     assert_ne!(sequence(7, "s"), sequence(8, "s"));
     assert_ne!(sequence(7, "s"), sequence(7, "t"));
-    // A new version must send the same prompts as an old one.
+    // This sequence must stay the same in every version.
     assert!(sequence(7, "s").starts_with("baabcccbbaca"), "{}", sequence(7, "s"));
     // A prompt does not depend on calls for earlier prompts.
     assert_eq!(prompt(&prompts, 7, "s", u64::MAX), prompt(&prompts, 7, "s", u64::MAX));
@@ -78,7 +78,7 @@ fn a_synthetic_prompt_depends_only_on_seed_scenario_and_k() {
     assert_eq!(generate(7, "s", 5), generate(7, "s", 5));
     let others = [generate(8, "s", 5), generate(7, "t", 5), generate(7, "s", 6)];
     assert!(others.iter().all(|other| *other != generate(7, "s", 5)));
-    // A new version must send the same prompts as an old one.
+    // This text must stay the same in every version.
     assert!(text(&generate(7, "s", 5)).starts_with(EXPECTED), "{}", text(&generate(7, "s", 5)));
     let prompt = generate(7, "s", 5);
     assert_eq!(

@@ -1,5 +1,5 @@
-//! Reads responses that are not streams, because llmload requested none or because the server sent
-//! something else.
+//! Reads responses without a stream: llmload did not request a stream, or the server sent something
+//! else.
 
 use super::decoded::{Channel, DecodedEvent, discard_text};
 use super::dialect::Api;
@@ -10,12 +10,12 @@ use crate::measurement::{Failure, FailureCause, FailureDetail};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The reader of the response to a request without streaming. The response is complete when its
-/// JSON is complete, so the reader does not need the setting `terminal` of the target.
+/// Reads the response to a request without streaming. It is complete when its JSON is complete, so
+/// `terminal` does not apply.
 #[derive(Debug)]
 pub struct BodyReader {
     body: Vec<u8>,
-    /// The longest body that is accepted, in bytes.
+    /// In bytes.
     limit: usize,
     response: ResponseState,
 }
@@ -29,15 +29,14 @@ impl BodyReader {
         }
     }
 
-    /// Sets the requested model. A response that names another model has an anomaly.
+    /// A response from another model has an anomaly.
     #[must_use]
     pub fn with_requested_model(mut self, model: &str) -> BodyReader {
         self.response.set_requested_model(model);
         self
     }
 
-    /// Takes the bytes of one read from the connection. Returns false if the body is too large, in
-    /// which case the caller can stop reading.
+    /// Takes the bytes of one read. Returns false if the body is too large and reading can stop.
     pub fn read(&mut self, bytes: &[u8]) -> bool {
         if self.body.len() + bytes.len() > self.limit {
             self.response
@@ -50,7 +49,7 @@ impl BodyReader {
         !self.response.has_failed()
     }
 
-    /// Returns the verdict: success or failure. Call this method when the body has ended cleanly.
+    /// Returns the verdict. Call this when the body has ended cleanly.
     ///
     /// # Errors
     /// The response is a failure.
@@ -86,14 +85,13 @@ impl BodyReader {
         }
     }
 
-    /// Returns the length of the text on one channel, in bytes. It is 0 before
-    /// [`BodyReader::end`] is called.
+    /// In bytes. 0 before [`BodyReader::end`].
     pub fn text_bytes(&self, channel: Channel) -> u64 {
         self.response.text_bytes(channel)
     }
 }
 
-/// Decodes a complete body, with or without a byte-order mark.
+/// Decodes a complete body. A byte order mark is allowed.
 fn decode<'a, S>(
     api: Api,
     body: &'a [u8],
@@ -105,9 +103,8 @@ where
     api.decode_body(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body), sink)
 }
 
-/// Returns the failure of a response with status 200 that is not the requested event stream. The
-/// body is an error of the endpoint, a completion in one piece, or something else such as a login
-/// page.
+/// The failure of a response that has status 200 but is not the requested event stream. It can be
+/// an error of the endpoint, a completion in one piece, or a login page.
 pub fn explain_missing_stream(api: Api, body: &[u8]) -> FailureDetail {
     match decode(api, body, &mut discard_text) {
         Ok(DecodedEvent { error: Some(error), .. }) => error.detail(Failure::StreamError),

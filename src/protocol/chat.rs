@@ -1,8 +1,8 @@
-//! The chat completions API. Its requests contain `messages`. The text of a stream is in
-//! `choices[].delta` of each event.
+//! The chat completions API. Requests contain `messages`. Events of a stream contain the text in
+//! `choices[].delta`.
 //!
-//! The decoder accepts every format that is known from real servers and gateways. It also reads the
-//! text field of the completions API, because the responses of the two APIs differ in nothing else.
+//! The decoder accepts every known format of real servers and gateways. It also reads the text
+//! field of the completions API, the only difference between the responses of the two APIs.
 
 use serde_json::{Value, json};
 
@@ -19,20 +19,20 @@ mod usage;
 
 pub use decode::decode;
 
-/// The path of the endpoint, relative to the base URL.
+/// Relative to the base URL.
 pub const PATH: &str = "chat/completions";
 
 /// The data of the last event of a stream.
 pub(super) const END_MARKER: &str = "[DONE]";
 
-/// The kind of JSON to decode. It decides which field of a choice contains the text.
+/// Decides which field of a choice contains the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// One event of a stream. The text is in `choices[].delta`. If a choice has no `delta`, the
-    /// text is in `choices[].message`. If a choice has both, `message` is ignored, because some
-    /// servers repeat the complete text there.
+    /// An event of a stream, with the text in `choices[].delta`. Without `delta`, the text is in
+    /// `choices[].message`. With both, `message` is ignored, because it can repeat the complete
+    /// text.
     Event,
-    /// The body of a response without streaming. The text is in `choices[].message`.
+    /// A body without streaming, with the text in `choices[].message`.
     Body,
 }
 
@@ -52,11 +52,10 @@ fn messages_field(messages: &[(Role, &str)]) -> (&'static str, Value) {
     ("messages", messages.collect())
 }
 
-/// Decodes one event of a stream. An event without data and an event named `ping` become an empty
-/// [`DecodedEvent`].
+/// An event that has no data or is named `ping` becomes an empty [`DecodedEvent`].
 ///
 /// # Errors
-/// The data is not valid JSON, or its structure does not fit the API.
+/// The data is not JSON, or its structure does not fit the API.
 pub(super) fn decode_event<'a, S>(
     event: SseEvent<'a>,
     sink: &mut S,
@@ -78,10 +77,8 @@ where
     decode_json(data, Shape::Event, sink)
 }
 
-/// Decodes the body of a response without streaming.
-///
 /// # Errors
-/// The body is not valid JSON, or its structure does not fit the API.
+/// The body is not JSON, or its structure does not fit the API.
 pub(super) fn decode_body<'a, S>(
     body: &'a [u8],
     sink: &mut S,
@@ -100,8 +97,8 @@ fn decode_json<'a, S>(
 where
     S: FnMut(u32, Channel, &str),
 {
-    // WHATWG requires the replacement character for invalid UTF-8. A gateway that cuts a character
-    // in two would otherwise fail the request.
+    // WHATWG requires a replacement character for invalid UTF-8. Some gateways cut a character in
+    // two, and the request must not fail.
     let Ok(json) = str::from_utf8(bytes) else {
         let json = String::from_utf8_lossy(bytes);
         return Ok(decode_lenient(&json, shape, sink)?.into_owned());
@@ -109,8 +106,8 @@ where
     decode_lenient(json, shape, sink)
 }
 
-/// Decodes JSON that can contain `NaN`, `Infinity` and `-Infinity`, which Python writes by default,
-/// for example as the logarithm of a probability. llmload reads these names as null.
+/// Reads `NaN`, `Infinity` and `-Infinity` as null. Python writes them by default, for example as a
+/// logarithm of a probability.
 fn decode_lenient<'a, S>(
     json: &'a str,
     shape: Shape,
@@ -129,7 +126,7 @@ where
         Err(error) => error,
     };
     let Some(json) = text::without_non_finite_numbers(json) else { return Err(error.into()) };
-    // The sink already has the text before the first such name.
+    // The sink already has the text before the first of these values.
     let decoded = decode(&json, shape, &mut |choice, channel, text: &str| {
         if emitted == 0 {
             sink(choice, channel, text);
@@ -140,9 +137,8 @@ where
     Ok(decoded.into_owned())
 }
 
-/// Returns the finish reason for a name that a server sent. Servers use different names for the
-/// same reason. An empty name is no finish reason, because some servers send the field in every
-/// event.
+/// Maps the names that servers use. An empty name is no finish reason, because some servers send
+/// the field in every event.
 pub fn finish_reason(name: &str) -> Option<FinishReason> {
     Some(match name.to_ascii_lowercase().as_str() {
         "" | "null" => return None,

@@ -1,8 +1,5 @@
-//! The completions API. Its requests contain one text (`prompt`) instead of messages.
-//!
-//! Its responses differ from the responses of the chat API only in the field that contains the text
-//! (`choices[].text`). The decoder of the chat API reads this field too, so this module uses that
-//! decoder.
+//! The completions API. Requests contain one text (`prompt`) instead of messages. Responses differ
+//! from chat only in the text field (`choices[].text`), so the decoder of chat reads both.
 
 use serde_json::Value;
 
@@ -11,7 +8,7 @@ use super::{Dialect, RequestParameters, openai_body};
 
 pub(super) use super::chat::{END_MARKER, decode_body, decode_event};
 
-/// The path of the endpoint, relative to the base URL.
+/// Relative to the base URL.
 pub const PATH: &str = "completions";
 
 pub(super) fn encode(
@@ -24,8 +21,8 @@ pub(super) fn encode(
     openai_body::encode(dialect, model, parameters, prompt, text)
 }
 
-/// Joins the messages to the single text that this API accepts. The roles of the messages are lost,
-/// because only the chat template of a model could express them.
+/// Joins the messages into one text. Their roles are lost, because only a chat template could
+/// express them.
 fn prompt_field(messages: &[(Role, &str)]) -> (&'static str, Value) {
     let texts: Vec<&str> = messages.iter().map(|(_, text)| *text).collect();
     ("prompt", texts.join("\n\n").into())

@@ -1,13 +1,10 @@
 //! The APIs that llmload can use, and the settings in which endpoints of one API differ.
 //!
-//! An [`Api`] is chat or completions. A [`Dialect`] is the `Api` of one target, together with the
-//! request fields that this target expects or refuses. Encoding a request needs the dialect.
-//! Decoding a response needs only the `Api`.
+//! An [`Api`] is chat or completions. A [`Dialect`] adds the request fields that one target expects
+//! or refuses. The encoder needs the dialect; the decoder needs only the `Api`.
 //!
-//! This is the only file that knows which module implements which API. Each module provides a path,
-//! an encoder, a decoder for events, a decoder for bodies, and the end marker of its streams. To
-//! add an API, write its module and add a variant to [`Api`]. The compiler then reports each
-//! `match` that needs a new arm. Dispatch is static, because a decoder runs once for each chunk.
+//! Only this file knows the module of each API. To add an API, write its module and add a variant
+//! to [`Api`]. The compiler then reports each `match` without an arm for it.
 
 use std::collections::BTreeMap;
 
@@ -18,26 +15,25 @@ use super::prompt::Prompt;
 use super::sse::SseEvent;
 use super::{RequestParameters, chat, completions};
 
-/// An API: the path of its requests, and the format of its responses. A [`Dialect`] adds the
-/// settings of one target.
+/// An API: the path of its requests and the format of its responses.
 ///
-/// [`StreamReader`](super::StreamReader) and [`BodyReader`](super::BodyReader) know no field names
-/// of responses. They call the decoder of the `Api`.
+/// [`StreamReader`](super::StreamReader) and [`BodyReader`](super::BodyReader) know no field names.
+/// They call the decoder of the `Api`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Api {
-    /// `/chat/completions` (the default).
+    /// `/chat/completions`
     #[default]
     Chat,
-    /// `/completions`.
+    /// `/completions`
     Completions,
 }
 
 impl Api {
-    /// All APIs. `chat/completions` comes before `completions`, so that a search for the path at
-    /// the end of a URL finds the longer path first.
+    /// `chat/completions` is first, so that a search for a path at the end of a URL finds the
+    /// longer path first.
     pub const ALL: [Api; 2] = [Api::Chat, Api::Completions];
 
-    /// Returns the path of the endpoint, relative to the base URL.
+    /// Relative to the base URL.
     pub const fn path(self) -> &'static str {
         match self {
             Api::Chat => chat::PATH,
@@ -45,8 +41,7 @@ impl Api {
         }
     }
 
-    /// Returns the data of the event with which the API ends a stream, such as `[DONE]`. Error
-    /// messages quote this text.
+    /// Returns the data of the last event of a stream, such as `[DONE]`.
     pub const fn end_marker(self) -> &'static str {
         match self {
             Api::Chat => chat::END_MARKER,
@@ -54,11 +49,10 @@ impl Api {
         }
     }
 
-    /// Decodes one event of a stream. Passes each piece of text to `sink`, with the index of the
-    /// choice that contains it.
+    /// Decodes one event of a stream. Passes each text to `sink`, with the index of its choice.
     ///
     /// # Errors
-    /// The event is not valid JSON, or its structure does not fit the API.
+    /// The data is not JSON, or its structure does not fit the API.
     pub fn decode_event<'a, S>(
         self,
         event: SseEvent<'a>,
@@ -73,11 +67,10 @@ impl Api {
         }
     }
 
-    /// Decodes the body of a response that is not a stream. Passes each piece of text to `sink`,
-    /// with the index of the choice that contains it.
+    /// Decodes a body without streaming. Passes each text to `sink`, with the index of its choice.
     ///
     /// # Errors
-    /// The body is not valid JSON, or its structure does not fit the API.
+    /// The body is not JSON, or its structure does not fit the API.
     pub fn decode_body<'a, S>(
         self,
         body: &'a [u8],
@@ -93,18 +86,16 @@ impl Api {
     }
 }
 
-/// The field that limits the number of output tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MaxTokensField {
-    /// `max_tokens` (the default).
+    /// `max_tokens`
     #[default]
     MaxTokens,
-    /// `max_completion_tokens`.
+    /// `max_completion_tokens`
     MaxCompletionTokens,
 }
 
 impl MaxTokensField {
-    /// Returns the name of the field in a request body.
     pub const fn as_str(self) -> &'static str {
         match self {
             MaxTokensField::MaxTokens => "max_tokens",
@@ -114,17 +105,14 @@ impl MaxTokensField {
 }
 
 /// The [`Api`] of one target, and the request fields that this target expects or refuses.
-///
-/// Encoding a request needs the dialect. Decoding a response needs only the `Api`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dialect {
     pub api: Api,
     pub max_tokens_field: MaxTokensField,
     /// True if streaming requests contain `stream_options.include_usage`, so the stream ends with
-    /// the token counts. If false, llmload never sends `stream_options`.
+    /// token counts. If false, requests never contain `stream_options`.
     pub include_usage: bool,
-    /// Additional fields of every request body. If a scenario sets the same field, the value of the
-    /// scenario is sent.
+    /// Additional fields of every request. A scenario can override them.
     pub extra_body: BTreeMap<String, Value>,
 }
 
@@ -140,12 +128,10 @@ impl Default for Dialect {
 }
 
 impl Dialect {
-    /// Returns the path of the endpoint, relative to the base URL.
     pub fn path(&self) -> &'static str {
         self.api.path()
     }
 
-    /// Encodes the body of a request.
     pub fn encode(
         &self,
         model: &str,

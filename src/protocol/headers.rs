@@ -1,46 +1,40 @@
-//! Reads rate limits and request ids from the head of a response. Endpoints use many formats. A
-//! value in an unknown format is ignored.
+//! Reads rate limits and request ids from a response head. Endpoints use many formats, and llmload
+//! ignores values in unknown formats.
 
 use std::time::{Duration, SystemTime};
 
 use crate::measurement::printable;
 
-/// The highest plausible value of a limit or of a duration in seconds. A higher value is a defect
-/// of the server, or a Unix time where a duration is expected.
+/// A higher limit or duration is a defect of the server, or a Unix time instead of a duration.
 const MAX_AMOUNT: f64 = 1e12;
-/// The longest plausible wait, in seconds. A higher value is a Unix time where a duration is
-/// expected.
+/// In seconds. A longer wait is a Unix time instead of a duration.
 const MAX_WAIT: f64 = 366.0 * 24.0 * 3600.0;
 
-/// The headers in which endpoints and gateways return the id of a request, the best known first.
+/// The headers with the id of a request, the best known first.
 const REQUEST_IDS: [&str; 4] = ["x-request-id", "apim-request-id", "x-ms-request-id", "request-id"];
-/// The longest request id that is kept, in bytes. A longer id is shortened.
+/// In bytes.
 const MAX_REQUEST_ID: usize = 64;
 
-/// The rate limits that an endpoint reports. A value that the endpoint does not report is `None`.
+/// The rate limits that an endpoint reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RateLimits {
     pub requests: Allowance,
     pub tokens: Allowance,
-    /// The time to wait before the next request (`retry-after`).
+    /// The value of `retry-after`.
     pub retry_after: Option<Duration>,
 }
 
-/// The rate limit for requests or for tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Allowance {
-    /// The full allowance.
     pub limit: Option<f64>,
-    /// The part of the allowance that is left.
     pub remaining: Option<f64>,
-    /// The time until the full allowance is available again.
+    /// The time until `remaining` is `limit` again.
     pub reset: Option<Duration>,
 }
 
 impl RateLimits {
-    /// Reads the limits from a response head. `header` returns the value of a header. `now` is
-    /// needed because `retry-after` can contain a date. Returns `None` if the head reports no
-    /// limit.
+    /// Reads the limits from a response head. `header` returns the value of a header. `now` is for
+    /// a date in `retry-after`. Returns `None` if there are no limits.
     pub fn read<'a>(
         header: impl Fn(&str) -> Option<&'a str>,
         now: SystemTime,
@@ -67,21 +61,20 @@ impl RateLimits {
     }
 }
 
-/// Returns the id that the endpoint gave to the request, made safe to print.
+/// Returns the id that the endpoint gave to the request, safe to print.
 pub fn request_id<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
     let id =
         REQUEST_IDS.into_iter().find_map(|name| header(name).filter(|id| !id.trim().is_empty()))?;
     Some(printable(id, MAX_REQUEST_ID))
 }
 
-/// Parses a value without a unit. Returns `None` for `-1`, which Azure sends if the value is
-/// unknown.
+/// Parses a number without a unit. Azure sends `-1` for an unknown value, which becomes `None`.
 fn amount(text: &str) -> Option<f64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     text.parse().ok().filter(|amount| plain && *amount <= MAX_AMOUNT)
 }
 
-/// Parses a number of seconds, or a duration in Go's format such as `6m0s`, `2m59.56s` or `120ms`.
+/// Parses seconds, or a duration in Go's format, such as `6m0s`, `2m59.56s` or `120ms`.
 fn duration(text: &str) -> Option<Duration> {
     if let Some(seconds) = amount(text) {
         return wait(seconds);
@@ -111,7 +104,6 @@ fn duration(text: &str) -> Option<Duration> {
     wait(seconds)
 }
 
-/// Returns the duration, or `None` if it is not a plausible wait.
 fn wait(seconds: f64) -> Option<Duration> {
     (0.0..=MAX_WAIT).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
 }

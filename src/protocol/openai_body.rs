@@ -1,27 +1,23 @@
-//! The request body that chat and completions have in common. The two APIs differ only in the field
-//! that contains the text. All parameters have the same names and meanings in both APIs.
+//! The request body of chat and completions. The two APIs differ only in the field with the text.
 
 use serde_json::{Map, Value, json};
 
 use super::prompt::{Content, Prompt};
 use super::{Dialect, MaxTokensField, RequestParameters};
 
-/// The fields that limit the number of output tokens. The order matters: if a body contains both
-/// fields, endpoints that know both use the first one in this list.
+/// The fields that limit the output tokens. An endpoint that knows both uses the first one.
 pub(super) const LIMIT_FIELDS: [&str; 2] =
     [MaxTokensField::MaxCompletionTokens.as_str(), MaxTokensField::MaxTokens.as_str()];
 
-/// Encodes the body of a request. `text` is the name and the value of the field that contains the
-/// conversation. It is `None` for a recorded body, because a recorded body already contains its
-/// text.
+/// Encodes a request. `text` is the field with the conversation and its value. `None` means a
+/// recorded body, which already contains its text.
 ///
-/// If a field is set several times, the last setting wins. The order is: the scenario's parameters,
-/// the target's `extra_body`, the scenario's `extra`, a recorded body, the settings of this prompt.
+/// A later setting of a field wins, in this order: the scenario's parameters, the target's
+/// `extra_body`, the scenario's `extra`, a recorded body, the settings of this prompt.
 ///
-/// The body contains exactly one limit of output tokens, because servers that expect
-/// `max_completion_tokens` refuse `max_tokens`. If the target expects `max_completion_tokens`, the
-/// limit gets this name. Otherwise the limit keeps the name under which it was configured or
-/// recorded.
+/// The body contains exactly one output limit, because servers that expect `max_completion_tokens`
+/// refuse `max_tokens`. If the target expects `max_completion_tokens`, the limit gets this name.
+/// Otherwise, it keeps the name that was configured or recorded.
 pub(super) fn encode(
     dialect: &Dialect,
     model: &str,
@@ -52,8 +48,7 @@ pub(super) fn encode(
     Value::Object(body).to_string().into_bytes()
 }
 
-/// Requests usage at the end of the stream if `include_usage` is true. Otherwise removes
-/// `stream_options`, because endpoints refuse this field in a request without streaming.
+/// Requests usage, or removes `stream_options`, which endpoints refuse without streaming.
 fn set_stream_options(body: &mut Map<String, Value>, include_usage: bool) {
     match body.get_mut("stream_options") {
         _ if !include_usage => _ = body.remove("stream_options"),
@@ -62,7 +57,6 @@ fn set_stream_options(body: &mut Map<String, Value>, include_usage: bool) {
     }
 }
 
-/// Sets the fields that apply to this prompt only.
 fn set_prompt_fields(body: &mut Map<String, Value>, prompt: &Prompt<'_>) {
     if let Some(limit) = prompt.max_tokens {
         let name = LIMIT_FIELDS.into_iter().find(|name| body.contains_key(*name));
@@ -73,7 +67,7 @@ fn set_prompt_fields(body: &mut Map<String, Value>, prompt: &Prompt<'_>) {
         body.insert("ignore_eos".into(), true.into());
     }
     if let Some(nonce) = &prompt.nonce {
-        // A body without text gets no nonce. The configuration refuses nonces for such prompts.
+        // A prompt without text gets no nonce. The configuration rejects such a combination.
         if let Some(text) = first_text(body) {
             text.insert_str(0, nonce);
         }
@@ -83,9 +77,8 @@ fn set_prompt_fields(body: &mut Map<String, Value>, prompt: &Prompt<'_>) {
     }
 }
 
-/// Sets fields in the body. If the old and the new value of a field are both objects, they are
-/// merged. A limit of output tokens replaces the earlier limit, even if the earlier limit has the
-/// other name.
+/// Sets fields in the body. Merges an old and a new value that are both objects. A new output limit
+/// also replaces one with the other name.
 fn merge_fields<'a>(
     body: &mut Map<String, Value>,
     fields: impl Iterator<Item = (&'a String, &'a Value)> + Clone,
@@ -106,8 +99,8 @@ fn merge_fields<'a>(
     }
 }
 
-/// Finds the limit of output tokens in the fields. Returns its name and its value. If the fields
-/// contain both names, returns the first of [`LIMIT_FIELDS`], or the second if the first is `null`.
+/// Returns the name and the value of the output limit. If both names exist, prefers the first of
+/// [`LIMIT_FIELDS`] that is not `null`.
 pub(super) fn output_limit<'a>(
     fields: &(impl Iterator<Item = (&'a String, &'a Value)> + Clone),
 ) -> Option<(&'static str, &'a Value)> {
@@ -117,8 +110,8 @@ pub(super) fn output_limit<'a>(
     limits.clone().find(|(_, value)| !value.is_null()).or_else(|| limits.clone().next())
 }
 
-/// Returns the first text of a body of either API. The text is the `prompt` or the content of the
-/// first message. If the prompt or the content is a list, the text is the first text in this list.
+/// Returns the `prompt`, or the content of the first message. If it is a list, returns the first
+/// text in the list.
 pub(super) fn first_text(body: &mut Map<String, Value>) -> Option<&mut String> {
     let first_message = body.get("messages").and_then(|messages| messages.get(0)?.get("content"));
     let content = if first_message.is_some() {
@@ -139,10 +132,8 @@ pub(super) fn first_text(body: &mut Map<String, Value>) -> Option<&mut String> {
     }
 }
 
-/// The parts of a prompt that depend on the field names of a recorded body.
 impl Prompt<'_> {
-    /// Returns the limit of output tokens that this prompt sets, if any. It replaces the limit of
-    /// the scenario.
+    /// Returns the output limit of this prompt, which replaces the limit of the scenario.
     pub fn own_output_limit(&self) -> Option<u64> {
         let recorded = match &self.content {
             Content::Payload(body) => output_limit(&body.iter()),
@@ -152,9 +143,8 @@ impl Prompt<'_> {
         own.or_else(|| recorded.and_then(|(_, limit)| limit.as_u64()))
     }
 
-    /// Returns true if a nonce can be put before the text of this prompt. This is not possible if a
-    /// recorded body contains token ids instead of text, or if its first message contains only an
-    /// image.
+    /// Returns true if a nonce can precede the text. This is false for token ids, and for a first
+    /// message with only an image.
     pub fn has_first_text(self) -> bool {
         match self.content {
             Content::Conversation(_) => true,

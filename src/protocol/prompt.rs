@@ -1,7 +1,5 @@
-//! The prompt of one request, before it is encoded for an API. A prompt is a conversation or a
-//! recorded request body.
-//!
-//! The prompt sources create each [`Prompt`], and a [`Dialect`](super::Dialect) encodes it.
+//! The prompt of one request: a conversation or a recorded request body. The prompt sources create
+//! it, and a [`Dialect`](super::Dialect) encodes it.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -10,47 +8,40 @@ use serde_json::{Map, Value};
 
 use super::RequestParameters;
 
-/// The prompt of one request, with the settings that apply to this request only.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prompt<'a> {
     pub content: Content<'a>,
-    /// The highest number of output tokens. It replaces the limits of the scenario, the target and
-    /// a recorded body.
+    /// Replaces the output limits of the scenario, the target and a recorded body.
     pub max_tokens: Option<NonZeroU32>,
-    /// True if the engine should always generate as many tokens as the limit allows. `ignore_eos`
-    /// is a field of vLLM, SGLang and llama.cpp.
+    /// True if the engine should generate as many tokens as the limit. `ignore_eos` is a field of
+    /// vLLM, SGLang and llama.cpp.
     pub ignore_eos: bool,
-    /// A unique text at the start of the first message. With this text, an engine cannot find the
-    /// start of the prompt in its prefix cache.
+    /// A unique text before the first message. With it, an engine cannot find the prompt in its
+    /// prefix cache.
     pub nonce: Option<String>,
-    /// vLLM's `cache_salt`. Two requests share cached prefixes only if they have the same salt.
+    /// A field of vLLM. Only requests with the same salt share cached prefixes.
     pub cache_salt: Option<String>,
 }
 
-/// The content of a request: messages or a recorded body.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content<'a> {
-    /// Messages. If the first is a system message, it replaces the system message of the scenario.
+    /// A system message at the start replaces the system message of the scenario.
     Conversation(Vec<Message<'a>>),
-    /// A recorded request body. Its fields override the parameters of the scenario, except `model`
-    /// and `stream`. These two keep their configured values, because the metrics name the
-    /// configured model, and llmload reads the response according to the configured `stream`.
+    /// A recorded request body, whose fields override the scenario. Exceptions are `model`, which
+    /// is a label of the metrics, and `stream`, which decides how llmload reads the response.
     Payload(Map<String, Value>),
 }
 
-/// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     pub role: Role,
     pub text: Cow<'a, str>,
 }
 
-/// The author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The operator of the model.
     System,
-    /// The operator, under the name that newer endpoints use.
+    /// The newer name of [`Role::System`].
     Developer,
     User,
     /// The model, in an earlier turn.
@@ -60,7 +51,6 @@ pub enum Role {
 impl Role {
     pub const ALL: [Role; 4] = [Role::System, Role::Developer, Role::User, Role::Assistant];
 
-    /// Returns the value of `role` in a request body.
     pub fn as_str(self) -> &'static str {
         match self {
             Role::System => "system",
@@ -77,7 +67,7 @@ impl<'a> From<Content<'a>> for Prompt<'a> {
     }
 }
 
-/// Creates a conversation that consists of one user message.
+/// A conversation with one user message.
 impl<'a> From<Cow<'a, str>> for Prompt<'a> {
     fn from(text: Cow<'a, str>) -> Prompt<'a> {
         Content::Conversation(vec![Message { role: Role::User, text }]).into()
@@ -91,8 +81,8 @@ impl<'a> From<&'a str> for Prompt<'a> {
 }
 
 impl Content<'_> {
-    /// The number of bytes of the text that the model reads. Token ids count as four bytes each. A
-    /// recorded body can also contain images and tools, whose tokens are unknown.
+    /// The length of the text that the model reads, in bytes. A token id counts as four bytes.
+    /// Images and tools in a recorded body do not count.
     pub fn text_bytes(&self) -> u64 {
         match self {
             Content::Conversation(messages) => {
@@ -106,9 +96,8 @@ impl Content<'_> {
         }
     }
 
-    /// Returns the messages of a conversation. If the conversation does not begin with a system
-    /// message, the system message of the scenario is the first one. Returns `None` for a recorded
-    /// body.
+    /// Returns the messages, with a system message of the scenario if they have none. `None` for a
+    /// recorded body.
     pub(super) fn messages<'a>(
         &'a self,
         parameters: &'a RequestParameters,
@@ -124,8 +113,8 @@ impl Content<'_> {
     }
 }
 
-/// The number of bytes of the text in a `content` or in a `prompt`: a text, or a list of texts, of
-/// parts with a text, or of token ids.
+/// The length of the text in a `content` or `prompt`, in bytes. The value is a text, or a list of
+/// texts, parts or token ids.
 fn text_bytes(value: &Value) -> u64 {
     match value {
         Value::String(text) => text.len() as u64,
@@ -253,7 +242,7 @@ mod tests {
         let body = encoded(&prompt, &json!({}), true);
         assert_eq!((&body["max_tokens"], &body["ignore_eos"]), (&json!(3), &json!(true)));
         assert_eq!(body["cache_salt"], "salt");
-        // The limit has the name that the endpoint expects.
+        // The endpoint expects this name.
         let body = encoded(&prompt, &json!({"max_completion_tokens": 9}), true);
         assert_eq!((&body["max_completion_tokens"], body.get("max_tokens")), (&json!(3), None));
         let plain = encoded(&"Hi".into(), &json!({}), true);

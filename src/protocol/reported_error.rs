@@ -1,9 +1,7 @@
-//! Reads the errors that endpoints report: an error event in a stream, or the body of a response
-//! with an error status.
+//! Reads errors from an error event, or from the body of a response with an error status.
 //!
-//! Nearly every server uses a different format. Each format becomes a message for people, a code,
-//! and a kind from a closed set. This code runs for failed requests only, so it does not need to be
-//! fast.
+//! Nearly every server has a different format. Each becomes a message, a code and a kind from a
+//! closed set. Only failed requests run this code, so it can be slow.
 
 use std::borrow::Cow;
 
@@ -11,46 +9,35 @@ use serde_json::Value;
 
 use crate::measurement::{Failure, FailureCause, FailureDetail};
 
-/// The longest error report that is parsed, in bytes. A longer report is quoted without parsing.
+/// In bytes. A longer report is quoted without parsing.
 const MAX_PARSED: usize = 64 << 10;
-/// The longest message that is kept, in bytes. [`FailureDetail`] shortens it again for display.
+/// In bytes. [`FailureDetail`] shortens the message further.
 const MAX_MESSAGE: usize = 1 << 10;
 
-/// The kind of a reported error. Servers can send any message, but each error has one of these
-/// kinds.
+/// The kind of a reported error, from a closed set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ErrorKind {
-    /// Too many requests or tokens at the moment.
     RateLimited,
-    /// The endpoint cannot take more work.
     Overloaded,
-    /// The quota, budget or balance of the account is used up. Waiting does not help.
+    /// The quota, budget or balance of the account is used up, so waiting does not help.
     Quota,
-    /// A content filter refused the prompt or the output.
     Filtered,
-    /// The request is invalid.
     Invalid,
-    /// The endpoint failed.
     Server,
-    /// Any other error.
     Other,
 }
 
-/// An error that an endpoint reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportedError {
-    /// The message of the endpoint. It is not safe to print. [`ReportedError::detail`] returns a
-    /// safe form.
+    /// Not safe to print: use [`ReportedError::detail`].
     pub message: String,
-    /// The error code of the endpoint, if any.
     pub code: Option<String>,
     pub kind: ErrorKind,
 }
 
 impl ReportedError {
-    /// Reads the body of a response with an error status, or the data of an error event. The text
-    /// is JSON (an `error` object in any of its forms), plain text or HTML. An empty body gives an
-    /// empty message.
+    /// Reads a body or the data of an error event: JSON with an `error` in any form, plain text or
+    /// HTML.
     pub fn from_body(body: &[u8]) -> ReportedError {
         let head = &body[..body.len().min(MAX_PARSED)];
         let text = String::from_utf8_lossy(head);
@@ -103,19 +90,18 @@ impl ReportedError {
         ReportedError { message: cut(message, MAX_MESSAGE).to_owned(), code, kind }
     }
 
-    /// Returns true if the quota of the account is used up. In this case, status 429 does not mean
-    /// a rate limit.
+    /// Returns true if the quota is used up. Status 429 is then not a rate limit.
     pub fn is_quota(&self) -> bool {
         self.kind == ErrorKind::Quota
     }
 
-    /// Returns a failure of the given class with this error's message, made safe to print.
+    /// Returns a failure of this class with a message that is safe to print.
     pub fn detail(&self, failure: Failure) -> FailureDetail {
         FailureDetail::new(failure, &self.message)
     }
 }
 
-/// Parts of error codes and types. Each means that the quota of the account is used up.
+/// Parts of codes and types that mean an exhausted quota.
 const QUOTA: [&str; 6] = [
     "insufficient_quota",
     "budget_exceeded",
@@ -182,8 +168,7 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// Returns a message as one sentence. The value is a text, a list of problems from a validator, or
-/// an object.
+/// Formats a text, an object, or a list of problems from a validator.
 fn sentence(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -201,7 +186,7 @@ fn problem(value: &Value) -> String {
     if place.is_empty() { message.to_owned() } else { format!("{message} at {}", place.join(".")) }
 }
 
-/// Returns the text of an HTML page, without tags, scripts and styles.
+/// Removes tags, scripts and styles.
 fn strip_tags(html: &str) -> String {
     let mut page_text = String::new();
     let mut rest = html;
@@ -234,8 +219,7 @@ fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
 
-/// Returns the failure of a response with a status other than 200. `body` is the start of the
-/// response body.
+/// Returns the failure of a response with a status other than 200.
 pub fn failure_of_status(status: u16, body: &[u8]) -> FailureDetail {
     let error = ReportedError::from_body(body);
     let failure = match status {

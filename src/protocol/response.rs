@@ -1,7 +1,7 @@
-//! The verdict on a response: success or failure. A success has a list of anomalies.
+//! The verdict on a response: success or failure.
 //!
 //! Neither status 200 nor `[DONE]` proves a success, because an engine that crashes can send both.
-//! The same rules apply to streamed and unstreamed responses.
+//! The same rules apply with and without streaming.
 
 use super::Terminal;
 use super::decoded::{Channel, DecodedEvent};
@@ -11,20 +11,16 @@ use crate::measurement::{
     Anomalies, Anomaly, Failure, FailureCause, FailureDetail, FinishReason, Usage,
 };
 
-/// A successful response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompletedResponse {
-    /// The finish reason, if the endpoint sent one.
     pub finish: Option<FinishReason>,
-    /// The token counts of the endpoint.
     pub usage: Usage,
-    /// The number of events that contained text. One event can contain several tokens.
+    /// Each can contain several tokens.
     pub token_events: u32,
-    /// The deviations from the protocol.
     pub anomalies: Anomalies,
 }
 
-/// The facts about one response that the verdict needs. Each decoded event adds to them.
+/// The facts about a response that determine the verdict.
 #[derive(Debug)]
 pub(super) struct ResponseState {
     api: Api,
@@ -32,17 +28,15 @@ pub(super) struct ResponseState {
     expects_usage: bool,
     finish: Option<FinishReason>,
     usage: Usage,
-    /// True if an event with text arrived after an event with a finish reason.
+    /// True if text arrived after a finish reason.
     has_text_after_finish: bool,
-    /// True if the end marker of the API arrived.
     has_end_marker: bool,
     token_events: u32,
-    /// The length of the text on each [`Channel`], in bytes.
+    /// In bytes.
     text_bytes: [u64; Channel::ALL.len()],
-    /// True if the first model that the response names is the requested model. `None` until the
-    /// response names a model.
+    /// True if the first named model is the requested model. `None` until the response names a
+    /// model.
     is_requested_model: Option<bool>,
-    /// The first failure.
     failure: Option<FailureDetail>,
 }
 
@@ -83,8 +77,7 @@ impl ResponseState {
         self.text_bytes[channel as usize] += text.len() as u64;
     }
 
-    /// Adds a decoded event. Returns true if the event counts as a token event. An event that
-    /// reports an error never counts, even if it contains text.
+    /// Adds an event. Returns true if it is a token event: it has text and reports no error.
     pub(super) fn apply(&mut self, decoded: DecodedEvent<'_>) -> bool {
         self.usage = decoded.usage.or(self.usage);
         if let Some(error) = decoded.error {
@@ -103,7 +96,7 @@ impl ResponseState {
         decoded.has_text
     }
 
-    /// Records a failure. Only the first one counts.
+    /// Records a failure. Only the first failure counts.
     pub(super) fn fail(&mut self, failure: Failure, message: &str) {
         self.failure.get_or_insert_with(|| FailureDetail::new(failure, message));
     }
@@ -117,8 +110,7 @@ impl ResponseState {
         self.has_end_marker || self.has_failed()
     }
 
-    /// Returns true if a response whose body has ended is complete. It is complete if the proof
-    /// that `terminal` requires has arrived.
+    /// Returns true if a response whose body has ended contains the proof that `terminal` requires.
     pub(super) fn has_ended(&self, terminal: Terminal) -> bool {
         match terminal {
             Terminal::FinishReason => self.finish.is_some(),
@@ -127,10 +119,9 @@ impl ResponseState {
         }
     }
 
-    /// Returns true if a response is already complete before its body has ended. A finish reason
-    /// does not count if text follows it, because some servers send a finish reason with every
-    /// event. For [`Terminal::Eof`], only the end of the body is a proof, so the result is always
-    /// false.
+    /// Returns true if the response is complete before its body has ended. A finish reason before
+    /// more text is no proof, because some servers send one with every event. Always false for
+    /// [`Terminal::Eof`].
     pub(super) fn is_complete(&self, terminal: Terminal) -> bool {
         match terminal {
             Terminal::FinishReason => self.finish.is_some() && !self.has_text_after_finish,
@@ -139,11 +130,10 @@ impl ResponseState {
         }
     }
 
-    /// Returns the verdict on a stream that has ended: the result of [`ResponseState::verdict`],
-    /// with one more anomaly if the end marker is missing.
+    /// Returns the verdict on a stream. A missing end marker is an anomaly.
     ///
     /// Some servers write an error as plain text into the stream, such as `Internal Server Error`.
-    /// If the response is incomplete, its message quotes this text.
+    /// The message of an incomplete response quotes it.
     pub(super) fn stream_verdict(
         &self,
         is_complete: bool,
@@ -161,8 +151,8 @@ impl ResponseState {
         Ok(completed)
     }
 
-    /// Returns the verdict on a response that has ended. `is_complete` is false if the proof that
-    /// the target's `terminal` requires is missing.
+    /// Returns the verdict. `is_complete` is false if the proof that `terminal` requires is
+    /// missing.
     pub(super) fn verdict(&self, is_complete: bool) -> Result<CompletedResponse, FailureDetail> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
@@ -180,11 +170,10 @@ impl ResponseState {
         if !is_complete {
             return Err(self.incomplete());
         }
-        // A count of 0 is no count if text arrived, and a prompt is never empty.
+        // A 0 means an unknown count if text arrived. A prompt is never empty.
         let counted = |tokens: Option<u64>| tokens.filter(|tokens| *tokens > 0);
         let (input, output) = (counted(self.usage.input), counted(self.usage.output));
-        // A server can count hidden reasoning without sending it as text. So a response with a
-        // token count is not empty.
+        // A count without text is hidden reasoning, so the response is not empty.
         if self.token_events == 0 && output.is_none() {
             return fail(Failure::EmptyOutput, "the response is complete but contains no text");
         }
@@ -201,7 +190,6 @@ impl ResponseState {
         })
     }
 
-    /// Returns the failure of a response that ended without the proof that `terminal` requires.
     fn incomplete(&self) -> FailureDetail {
         let marker = self.api.end_marker();
         let fail = |message: &str| FailureDetail::new(Failure::Incomplete, message);
@@ -216,9 +204,8 @@ impl ResponseState {
     }
 }
 
-/// Returns true if `named` is the requested model. Differences in these parts are ignored: upper
-/// and lower case, the publisher's prefix, a revision (`@main`), a tag (`:latest`) or a date
-/// (`-2024-08-06`).
+/// Compares without case, and without a publisher's prefix, a revision (`@main`), a tag (`:latest`)
+/// or a date (`-2024-08-06`).
 fn is_same_model(requested: &str, named: &str) -> bool {
     let base = |name: &str| name.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     let (requested, named) = (base(requested), base(named));

@@ -1,40 +1,34 @@
-//! Decodes server-sent events. The events are always the same, no matter how the reads from the
-//! socket split the bytes.
+//! Decodes server-sent events. The division of the bytes into reads does not change the events.
 //!
-//! llmload has a separate decoder because no published decoder limits the length of a line, and a
-//! daemon that runs for months must not buffer without limit. The decoder follows the WHATWG rules
-//! with three exceptions, which real servers require:
+//! No published decoder limits the length of a line, but llmload must not buffer without limit.
+//! This decoder follows the WHATWG rules with three exceptions for real servers:
 //!
-//! - an event named `error` is an event even if it has no data;
-//! - a line `error: …` gives its event the name `error`;
-//! - the last event of a body is an event even if its blank line is missing.
+//! - an event named `error` does not need data;
+//! - a line `error: …` names its event `error`;
+//! - the last event of a body does not need a blank line.
 //!
-//! The decoder works on bytes. The API modules replace invalid UTF-8 and check JSON.
+//! Other modules replace invalid UTF-8 and check JSON.
 
 use std::ops::ControlFlow;
 
 use memchr::{memchr, memchr2};
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
-/// The longest comment that is kept, in bytes. The comment becomes the data of an error event that
-/// has no data.
+/// In bytes. A comment becomes the data of an error event without data.
 const MAX_COMMENT: usize = 256;
-/// The most text outside of events that is kept, in bytes.
+/// In bytes, for text outside of events.
 const MAX_STRAY: usize = 1024;
 
-/// The limits of one response. llmload stops reading a response that exceeds a limit, so a faulty
-/// server cannot exhaust the memory of llmload.
+/// The limits of one response. They protect the memory of llmload from faulty servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseLimits {
-    /// The length of the joined `data` lines of one event, in bytes. A line can be longer by the
-    /// name of its field, so one `data` line can fill an event.
+    /// The bytes of the joined `data` lines of one event. A single line can fill an event.
     pub event: usize,
-    /// The length of the body of a stream, in bytes. llmload does not keep this body in memory.
+    /// The bytes of a streamed body, which llmload does not keep.
     pub stream_body: usize,
-    /// The length of the body of a response without streaming, in bytes. llmload keeps this body in
-    /// memory until the response ends. 100,000 tokens of text are about 0.5 MB.
+    /// The bytes of an unstreamed body, which llmload keeps until the response ends. 100,000 tokens
+    /// of text are about 0.5 MB.
     pub unstreamed_body: usize,
-    /// The number of events in one response.
     pub events: u32,
 }
 
@@ -49,7 +43,6 @@ impl Default for ResponseLimits {
     }
 }
 
-/// The limit that a response exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TooLarge {
     /// [`ResponseLimits::event`].
@@ -61,12 +54,12 @@ pub enum TooLarge {
 }
 
 impl ResponseLimits {
-    /// The length of one line, in bytes.
+    /// The length of a `data` line that fills an event.
     fn line(&self) -> usize {
         self.event.saturating_add(b"data: ".len())
     }
 
-    /// Returns a message about the limit that a stream exceeded.
+    /// Returns a message about the exceeded limit.
     pub fn message(&self, exceeded: TooLarge) -> String {
         match exceeded {
             TooLarge::Event => format!("an event is longer than {}", size(self.event)),
@@ -76,7 +69,7 @@ impl ResponseLimits {
     }
 }
 
-/// Returns a number of bytes as text, such as `4 MiB`.
+/// Formats a number of bytes, such as `4 MiB`.
 pub(super) fn size(bytes: usize) -> String {
     if bytes.is_multiple_of(1 << 20) {
         format!("{} MiB", bytes >> 20)
@@ -85,8 +78,8 @@ pub(super) fn size(bytes: usize) -> String {
     }
 }
 
-/// Returns true if a body begins like an event stream, and false if it begins like something else,
-/// such as JSON or HTML. Returns `None` if the start is too short to decide.
+/// Returns true if a body begins like an event stream, and false if it begins like JSON or HTML.
+/// `None` if `start` is too short.
 ///
 /// Some servers send an event stream with a wrong `content-type` or without one.
 pub fn begins_like_event_stream(start: &[u8]) -> Option<bool> {
@@ -104,49 +97,43 @@ pub fn begins_like_event_stream(start: &[u8]) -> Option<bool> {
     (!is_undecided).then_some(false)
 }
 
-/// One event. Its bytes are borrowed from the read buffer if that buffer contains the complete
-/// event, otherwise from the decoder.
+/// One event. Its bytes are in the read buffer, or in the decoder if the event arrived in several
+/// reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SseEvent<'a> {
-    /// The value of the `event` field. It is empty if the event has no such field, and `error` if
-    /// the event has a field named `error`.
+    /// The value of the `event` field, `error` after a field named `error`, or empty.
     pub name: &'a [u8],
-    /// The values of the `data` lines, joined with LF. If an error event has no `data` line, this
-    /// is its comment, because servers that send such events put the reason into a comment.
+    /// The `data` lines, joined with LF. An error event without `data` has its comment here,
+    /// because servers put the reason there.
     pub data: &'a [u8],
 }
 
 impl SseEvent<'_> {
-    /// Returns true if the event is named `error`.
     pub fn is_error(&self) -> bool {
         self.name.eq_ignore_ascii_case(b"error")
     }
 }
 
-/// The decoder of one body. After a method has returned an error or `Break`, the decoder must not
-/// be used again.
+/// The decoder of one body. Do not use it after an error or `Break`.
 #[derive(Debug)]
 pub struct Decoder {
     limits: ResponseLimits,
-    /// The start of the current line, if it arrived in earlier reads.
+    /// The part of the current line from earlier reads.
     line: Vec<u8>,
-    /// The data of the current event.
     data: Vec<u8>,
-    /// True if the current event has a `data` line, even an empty one.
+    /// True after a `data` line, even an empty one.
     has_data: bool,
     name: Vec<u8>,
     comment: Vec<u8>,
-    /// The start of the text that belongs to no field, such as `Internal Server Error`.
+    /// The start of the text outside of fields, such as `Internal Server Error`.
     stray: Vec<u8>,
-    /// True if the previous read ended in CR. An LF at the start of the next read then belongs to
+    /// True if the previous read ended in CR. Then an LF at the start of the next read belongs to
     /// the same line end.
     skip_lf: bool,
-    /// The number of bytes of a byte-order mark that have arrived. `None` after the decoder has
-    /// found out whether the body starts with a byte-order mark.
+    /// The number of bytes of a byte order mark so far. `None` after the check for a byte order
+    /// mark.
     bom_bytes: Option<usize>,
-    /// The number of events that were passed to the caller.
     events: u32,
-    /// The length of the body that has arrived, in bytes.
     body_bytes: usize,
 }
 
@@ -171,23 +158,21 @@ impl Decoder {
         self.limits
     }
 
-    /// Returns the number of events that were passed to the caller.
     pub fn events(&self) -> u32 {
         self.events
     }
 
-    /// Returns the start of the lines that are no fields of an event, separated by LF. Some servers
-    /// report an error in this way.
+    /// Returns the start of the text outside of fields. Some servers report an error in this way.
     pub fn stray_text(&self) -> &[u8] {
         &self.stray
     }
 
-    /// Decodes the bytes of one read. Calls `on_event` with each event that these bytes complete,
-    /// until `on_event` returns `Break`.
+    /// Decodes the bytes of one read. Calls `on_event` with each complete event, until it returns
+    /// `Break`.
     ///
     /// # Errors
-    /// The response exceeds a limit. `on_event` has been called with every event before the byte
-    /// that exceeds the limit. This does not depend on how the reads split the bytes.
+    /// The response exceeds a limit. `on_event` got every event before this point, for every
+    /// division into reads.
     pub fn feed<F>(&mut self, bytes: &[u8], on_event: &mut F) -> Result<ControlFlow<()>, TooLarge>
     where
         F: FnMut(SseEvent<'_>) -> ControlFlow<()>,
@@ -200,8 +185,7 @@ impl Decoder {
         if allowed < bytes.len() { Err(TooLarge::Body) } else { Ok(ControlFlow::Continue(())) }
     }
 
-    /// Decodes the last event after the body has ended, and calls `on_event` with it. The last line
-    /// can lack its line end, and the last event can lack its blank line.
+    /// Decodes an unfinished last event after the end of the body.
     ///
     /// # Errors
     /// The response exceeds a limit.
@@ -247,7 +231,7 @@ impl Decoder {
                 }
             } else {
                 append(&mut self.line, line, self.limits.line()).ok_or(TooLarge::Event)?;
-                // The buffer is taken out and put back, so the next line reuses the allocation.
+                // Put the buffer back after its use, so the next line reuses the allocation.
                 let mut line = std::mem::take(&mut self.line);
                 let done = self.read_field(&line);
                 line.clear();
@@ -262,8 +246,8 @@ impl Decoder {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Splits off the line that ends at `end`. If a CR is the last byte of this read, sets
-    /// `skip_lf`, because the LF of the same line end can follow in the next read.
+    /// Splits off the line that ends at `end`. After a CR at the end of the read, an LF can follow
+    /// in the next read.
     fn split_line<'a>(&mut self, bytes: &'a [u8], end: usize) -> (&'a [u8], &'a [u8]) {
         let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
         if bytes[end] == b'\n' {
@@ -273,8 +257,8 @@ impl Decoder {
         (line, rest.strip_prefix(b"\n").unwrap_or(rest))
     }
 
-    /// Returns the data of an event that consists of one `data` line and a blank line, if both are
-    /// in this read. Nearly every event has this form. For such an event, the data is not copied.
+    /// Returns the data of an event with one `data` line, if the blank line is in this read too.
+    /// Nearly every event has this form, and its data is not copied.
     fn data_of_simple_event<'a>(&self, line: &'a [u8], rest: &[u8]) -> Option<&'a [u8]> {
         let is_blank_next = matches!(rest.first(), Some(b'\n' | b'\r'));
         if !is_blank_next || self.has_data || !self.name.is_empty() {
@@ -342,8 +326,7 @@ impl Decoder {
         let data = if self.has_data { &self.data } else { &self.comment };
         let event = SseEvent { name: &self.name, data };
         let flow = if event.is_error() || !self.data.is_empty() {
-            // This code repeats `count_event`. It cannot call that method, because `event` borrows
-            // the decoder.
+            // The same as `count_event`, which cannot be called while `event` borrows the decoder.
             if self.events == self.limits.events {
                 return Err(TooLarge::Events);
             }
@@ -368,8 +351,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Skips a byte-order mark at the start of the body, even if the mark is split over several
-    /// reads.
+    /// Skips a byte order mark, even over several reads.
     fn skip_bom<'a>(&mut self, mut bytes: &'a [u8]) -> Result<&'a [u8], TooLarge> {
         while let Some(seen) = self.bom_bytes {
             if seen == BOM.len() {
@@ -380,8 +362,7 @@ impl Decoder {
             } else if bytes.is_empty() {
                 break;
             } else {
-                // The body does not start with a byte-order mark, so the bytes that were held back
-                // belong to the first line.
+                // No byte order mark: these bytes belong to the first line.
                 self.bom_bytes = None;
                 append(&mut self.line, &BOM[..seen], self.limits.line()).ok_or(TooLarge::Event)?;
             }
@@ -390,8 +371,8 @@ impl Decoder {
     }
 }
 
-/// Appends bytes to a buffer. Appends nothing and returns `None` if the buffer would become longer
-/// than the limit. The capacity of the buffer never exceeds the limit either.
+/// Appends bytes, or returns `None` if the buffer would exceed `limit`. Its capacity stays within
+/// `limit` too.
 fn append(buffer: &mut Vec<u8>, bytes: &[u8], limit: usize) -> Option<()> {
     let needed = buffer.len() + bytes.len();
     if needed > limit {

@@ -1,12 +1,12 @@
-//! Reads one streamed response, from its first byte to the verdict: success or failure.
+//! Reads one streamed response.
 //!
-//! The caller reads the socket, reads the clock, and calls [`StreamReader::read`] with the bytes.
-//! When the body has ended cleanly, the caller calls [`StreamReader::end`]. If the connection
-//! breaks, the caller reports this failure without the reader.
+//! The caller passes the bytes of each read to [`StreamReader::read`]. After the body has ended
+//! cleanly, [`StreamReader::end`] returns success or failure. A broken connection is a failure
+//! without the reader.
 //!
-//! [`StreamReader::read`] never returns an error, because the bytes that contain an error can also
-//! contain the first token, and the caller must record both. Instead, an error in the stream sets
-//! [`Progress::finished`], and [`StreamReader::end`] returns the error as the verdict.
+//! [`StreamReader::read`] returns no error, because the same bytes can also contain the first
+//! token, whose time counts. Instead, an error sets [`Progress::finished`], and
+//! [`StreamReader::end`] returns it.
 
 use std::ops::ControlFlow;
 
@@ -17,39 +17,31 @@ use super::response::{CompletedResponse, ResponseState};
 use super::sse::{Decoder, ResponseLimits, SseEvent};
 use crate::measurement::{Failure, FailureDetail};
 
-/// The events that one read from the connection has completed. llmload cannot know when each of
-/// them arrived, so the caller gives all of them the time of this read.
+/// The events that one read has completed. The caller gives all of them the time of this read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// The number of events that contain text on any channel.
+    /// The number of events with text on any channel.
     pub token_events: u32,
-    /// The number of events of any kind.
     pub events: u32,
-    /// True if the end marker or an error has arrived, so the verdict cannot change any more. The
-    /// caller then stops reading and calls [`StreamReader::end`].
+    /// True after the end marker or an error. The caller then stops reading and calls
+    /// [`StreamReader::end`].
     pub finished: bool,
 }
 
-/// The result of a stream that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamEnd {
-    /// The last event, if the body ended without the blank line that terminates a server-sent
-    /// event. Otherwise, no event.
-    /// The bytes of this event arrived with the last read, so the caller gives it the time of that
-    /// read.
+    /// The last event, if its blank line is missing. The caller gives it the time of the last read.
     pub progress: Progress,
-    /// The successful response, or the failure.
     pub verdict: Result<CompletedResponse, FailureDetail>,
 }
 
-/// The reader of the response to one streaming request.
+/// The reader of one streamed response.
 #[derive(Debug)]
 pub struct StreamReader {
     terminal: Terminal,
     decoder: Decoder,
     response: ResponseState,
     finished: bool,
-    /// True if the body ended inside its last event.
     is_cut: bool,
 }
 
@@ -64,24 +56,23 @@ impl StreamReader {
         }
     }
 
-    /// Sets the requested model. A response that names another model has an anomaly.
+    /// A response from another model has an anomaly.
     #[must_use]
     pub fn with_requested_model(mut self, model: &str) -> StreamReader {
         self.response.set_requested_model(model);
         self
     }
 
-    /// Sets whether llmload requested usage. The default is true. A response without the requested
-    /// usage has an anomaly.
+    /// True by default. Then a response without usage has an anomaly.
     #[must_use]
     pub fn with_expected_usage(mut self, expects_usage: bool) -> StreamReader {
         self.response.set_expects_usage(expects_usage);
         self
     }
 
-    /// Decodes the bytes of one read. Passes each piece of text to `sink`, with the index of the
-    /// choice that contains it. A caller that needs no text passes
-    /// [`discard_text`](super::discard_text). After [`Progress::finished`], bytes are ignored.
+    /// Decodes the bytes of one read. Passes each text to `sink`, with the index of its choice.
+    /// [`discard_text`](super::discard_text) is a sink that ignores text. Ignores all bytes after
+    /// [`Progress::finished`].
     pub fn read<S>(&mut self, bytes: &[u8], sink: &mut S) -> Progress
     where
         S: FnMut(u32, Channel, &str),
@@ -89,8 +80,7 @@ impl StreamReader {
         self.advance(Some(bytes), sink)
     }
 
-    /// Returns the verdict. Call this method when the body has ended cleanly or when
-    /// [`Progress::finished`] is true.
+    /// Call this after [`Progress::finished`], or when the body has ended cleanly.
     pub fn end<S>(&mut self, sink: &mut S) -> StreamEnd
     where
         S: FnMut(u32, Channel, &str),
@@ -104,20 +94,20 @@ impl StreamReader {
         StreamEnd { progress, verdict }
     }
 
-    /// Returns true if the end of the response that [`Terminal`] names has arrived. The body can
-    /// still be open. Such a response stays a success even if the connection breaks or becomes
-    /// silent afterwards. For [`Terminal::Eof`], the result is always false.
+    /// Returns true if the proof of [`Terminal`] has arrived, while the body is possibly still
+    /// open. The response then stays a success even if the connection breaks. Always false for
+    /// [`Terminal::Eof`].
     pub fn is_complete(&self) -> bool {
         self.response.is_complete(self.terminal)
     }
 
-    /// Returns the length of the text that has arrived on one channel, in bytes.
+    /// In bytes.
     pub fn text_bytes(&self, channel: Channel) -> u64 {
         self.response.text_bytes(channel)
     }
 
-    /// Decodes the bytes of one read. If `bytes` is `None`, the body has ended, and this method
-    /// decodes the buffered rest.
+    /// Decodes the bytes of one read. `None` means the end of the body, which completes the last
+    /// event.
     fn advance<S>(&mut self, bytes: Option<&[u8]>, sink: &mut S) -> Progress
     where
         S: FnMut(u32, Channel, &str),
@@ -135,8 +125,8 @@ impl StreamReader {
             });
             match decoded {
                 Ok(decoded) => progress.token_events += u32::from(response.apply(decoded)),
-                // The body ended inside this event, so its JSON cannot be valid. The failure is the
-                // missing end, not the JSON.
+                // The body ended inside this event. The failure is the missing end, not the invalid
+                // JSON.
                 Err(_) if bytes.is_none() => *is_cut = true,
                 Err(error) => {
                     response.fail(Failure::BadFrame, &format!("cannot decode an event: {error}"));

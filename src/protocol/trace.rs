@@ -1,9 +1,9 @@
-//! The trace context of a request, as the W3C defines it. A user can search the traces and logs of
-//! the server for the trace id of a failed request.
+//! The W3C trace context of a request. With the trace id of a failed request, a user can find its
+//! traces and logs on the server.
 
 use std::fmt;
 
-/// The trace of one request. Its `Display` is the value of the `traceparent` header.
+/// The `Display` is the value of the `traceparent` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace {
     id: u128,
@@ -11,22 +11,20 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// The name of the header.
     pub const HEADER: &str = "traceparent";
 
-    /// Creates a trace from random numbers. The standard reserves zero for "no trace", so a zero id
-    /// or span becomes 1.
+    /// A zero becomes 1, because zero means "no trace".
     pub fn new(high: u64, low: u64, span: u64) -> Trace {
         Trace { id: (u128::from(high) << 64 | u128::from(low)).max(1), span: span.max(1) }
     }
 
-    /// Returns the trace id as tracing tools show it: 32 hexadecimal digits.
+    /// Returns 32 hexadecimal digits, as tracing tools show them.
     pub fn id(self) -> String {
         format!("{:032x}", self.id)
     }
 }
 
-/// Writes the trace with the flag `sampled`, which tells the server to keep the trace.
+/// Sets the flag `sampled`, so the server keeps the trace.
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "00-{:032x}-{:016x}-01", self.id, self.span)

@@ -5,8 +5,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::random::{Purpose, seeded_rng};
 
-/// Counts the tokens of a text in another way than the code under test: as words and full
-/// stops.
+/// Counts words and full stops, unlike the code under test.
 pub(in crate::prompts) fn tokens(text: &str) -> usize {
     text.split_whitespace().count() + text.matches('.').count()
 }

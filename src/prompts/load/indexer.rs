@@ -1,37 +1,34 @@
-//! Validates the rows of a file, and builds the index of their places.
+//! Validates the rows of a file, and builds the index of their positions.
 
 use super::LoadError;
 use crate::prompts::format::RowFormat;
 use crate::prompts::row_splitter::{LARGEST_ROW, RawRow, SplitError};
 
-/// The highest number of wrong rows that are reported one by one. Further wrong rows are only
-/// counted.
+/// llmload reports this number of wrong rows with their lines, and counts the others.
 const MAX_REPORTED: usize = 5;
 
-/// Counts over all rows of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Counts {
-    /// The number of rows that contain a limit of output tokens.
+    /// Rows with a limit of output tokens.
     pub(super) with_limit: u64,
     /// The sum of these limits.
     pub(super) limits: u64,
-    /// The number of rows without text. llmload cannot add a nonce to these rows.
+    /// Rows to which llmload cannot add a nonce, because they have no text.
     pub(super) without_text: u64,
-    /// The sum of the text of all prompts, in bytes.
+    /// The length of the text of all prompts, in bytes.
     pub(super) text_bytes: u64,
-    /// The number of rows that are valid but contain no prompt.
+    /// Valid rows without a prompt.
     pub(super) skipped: u64,
 }
 
-/// Validates the rows of a file and builds the index.
+/// Validates the rows of a file and builds the index of their places.
 pub(super) struct RowIndexer<'a> {
     format: &'a RowFormat,
     path: &'a str,
     pub(super) index: Vec<u64>,
     pub(super) counts: Counts,
-    /// The errors of the first wrong rows, at most [`MAX_REPORTED`].
     errors: Vec<LoadError>,
-    /// The number of further wrong rows.
+    /// The number of wrong rows that are not in `errors`.
     more_errors: usize,
 }
 
@@ -84,8 +81,7 @@ impl<'a> RowIndexer<'a> {
         }
     }
 
-    /// Returns the errors of the rows so far, followed by this error. From here on, the file cannot
-    /// be split into rows.
+    /// Returns all errors, with `error` as the last. After it, the splitter can find no more rows.
     pub(super) fn split_failed(&mut self, error: &SplitError) -> Vec<LoadError> {
         let mut errors = std::mem::take(&mut self.errors);
         errors.push(LoadError::Json {
@@ -112,7 +108,6 @@ impl<'a> RowIndexer<'a> {
 const BYTE_ORDER_MARK: char = '\u{feff}';
 const LENGTH_BITS: u32 = LARGEST_ROW.count_ones();
 
-/// Creates an index entry.
 fn pack(start: u64, length: usize) -> u64 {
     start << LENGTH_BITS | length as u64
 }

@@ -1,8 +1,8 @@
-//! The rows of a prompt file, and an index of their places in the file. llmload keeps a small file
-//! in memory. A large file stays on the disk, and llmload reads each row when it sends the row.
+//! The rows of a prompt file. A file of up to 64 MiB stays in memory. A larger file stays on the
+//! disk, and llmload reads each row before it sends the row.
 //!
-//! llmload validates every row once, when it loads the file. Later, a file on the disk must not
-//! change. If it changes, llmload sends no more rows from it, because they could be incomplete.
+//! llmload validates every row once, when it loads the file. If the file then changes on the disk,
+//! its rows could be incomplete, so llmload sends no more of them.
 
 use std::borrow::Cow;
 use std::fs::{File, Metadata};
@@ -18,36 +18,29 @@ use crate::prompts::format::RowFormat;
 use crate::prompts::row_splitter::RowSplitter;
 use crate::protocol::Prompt;
 
-/// The highest number of rows. The index of this many rows has 256 MiB.
+/// The index then needs 256 MiB.
 const MAX_ROWS: usize = 1 << 25;
-/// The largest size of a file: 1 TiB. An index entry has 40 bits for the offset of a row.
+/// 1 TiB, because an index entry has 40 bits for an offset.
 const MAX_FILE_BYTES: u64 = 1 << 40;
-/// While llmload loads a file, it reads at most this many bytes at once.
+/// The number of bytes that the load reads at once.
 const READ_SIZE: usize = 1 << 18;
 
-/// The reason why a row of a loaded file cannot be sent.
+/// A reason why llmload cannot send a row.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PromptUnavailable {
-    /// The file has changed since it was loaded.
     #[error(
         "`{0}` has changed since it was loaded; write new prompts to a new file, or restart llmload"
     )]
     Changed(String),
-    /// The operating system returned an error when llmload read the row.
     #[error("`{path}` cannot be read: {reason}")]
-    Unreadable {
-        path: String,
-        /// The error message of the operating system.
-        reason: String,
-    },
+    Unreadable { path: String, reason: String },
 }
 
-/// All rows with a prompt, from one file.
+/// The rows of one file that contain a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rows {
     format: RowFormat,
-    /// One entry for each row. The lower 24 bits are the length of the row, and the upper 40 bits
-    /// are its offset in the file.
+    /// One entry per row: 40 bits for its offset in the file, then 24 bits for its length.
     index: Arc<[u64]>,
     counts: Counts,
     bytes: Bytes,
@@ -60,8 +53,7 @@ enum Bytes {
     OnDisk(Arc<OnDisk>),
 }
 
-/// Two files on the disk are equal if they have the same version. Their paths are compared in
-/// `Rows`.
+/// Two files on the disk are equal if they have the same version. `Rows` compares their paths.
 #[derive(Debug)]
 struct OnDisk {
     file: File,
@@ -74,7 +66,7 @@ impl PartialEq for OnDisk {
     }
 }
 
-/// The properties of a file that show if its content has changed.
+/// If these properties differ, the content of a file has possibly changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileVersion {
     length: u64,
@@ -87,11 +79,10 @@ impl FileVersion {
     }
 }
 
-/// Loads the rows of a file. A file of up to 64 MiB stays in memory.
 ///
 /// # Errors
-/// If the file cannot be read, contains no prompts or has wrong rows. Each of the first five wrong
-/// rows has a separate error.
+/// The file cannot be read, contains no prompts or has wrong rows. The first five wrong rows have
+/// separate errors.
 pub fn load_rows(path: &Path, format: RowFormat) -> Result<Rows, Vec<LoadError>> {
     Rows::load(path, format, MAX_BYTES as u64)
 }
@@ -154,24 +145,22 @@ impl Rows {
         self.index.len() as u64
     }
 
-    /// The number of rows without text. llmload cannot add a nonce to these rows.
     pub(in crate::prompts) fn count_without_text(&self) -> u64 {
         self.counts.without_text
     }
 
-    /// The number of rows without a prompt, and the number of all rows.
+    /// The number of rows without a prompt, and of all rows.
     pub fn skipped(&self) -> (u64, u64) {
         (self.counts.skipped, self.counts.skipped + self.count())
     }
 
-    /// The mean length of the text of a prompt in bytes. A row can also have other fields.
+    /// The mean length of a prompt in bytes, without the other fields of its row.
     #[allow(clippy::cast_precision_loss)]
     pub(in crate::prompts) fn mean_bytes(&self) -> f64 {
         self.counts.text_bytes as f64 / self.index.len().max(1) as f64
     }
 
-    /// The mean limit of output tokens. A row without a limit counts as a row with the limit
-    /// `limit`.
+    /// The mean output limit. `limit` is the output limit of rows that have none.
     #[allow(clippy::cast_precision_loss)]
     pub(in crate::prompts) fn mean_limit(&self, limit: f64) -> f64 {
         let (count, sum) = (self.counts.with_limit as f64, self.counts.limits as f64);
@@ -179,8 +168,7 @@ impl Rows {
         (sum + (all - count) * limit) / all
     }
 
-    /// Returns the prompt of the row at this index. If the file is large, this function reads from
-    /// the disk.
+    /// Returns the prompt of a row. Can read from the disk.
     pub(in crate::prompts) fn prompt_at(
         &self,
         index: u64,
@@ -198,8 +186,7 @@ impl Rows {
             }
             Bytes::OnDisk(disk) => Cow::Owned(self.read_from_disk(disk, start, length)?),
         };
-        // The row was valid when the file was loaded. If the row is invalid now, the file has
-        // changed.
+        // The row was valid at the load, so an invalid row means that the file has changed.
         let text = match bytes {
             Cow::Borrowed(bytes) => str::from_utf8(bytes).ok().map(Cow::Borrowed),
             Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
@@ -225,7 +212,7 @@ impl Rows {
             }
             read => read.map_err(unreadable)?,
         }
-        // The comparison is after the reading, because the file can change during the reading.
+        // The file can change during the read, so compare after it.
         let now = FileVersion::new(&disk.file.metadata().map_err(unreadable)?);
         if now == disk.version { Ok(bytes) } else { Err(self.changed()) }
     }
@@ -252,7 +239,7 @@ mod tests {
         file
     }
 
-    /// Loads the same file twice: once into memory, and once with its rows left on the disk.
+    /// Loads a file twice: into memory, and with its rows on the disk.
     fn both(text: &str, format: &RowFormat) -> [Rows; 2] {
         let file = file(text);
         [u64::MAX, 0].map(|limit| Rows::load(file.path(), format.clone(), limit).unwrap())
@@ -277,8 +264,6 @@ mod tests {
             );
             assert_eq!((in_memory.count(), on_disk.count()), (100_000, 100_000));
             assert_eq!(in_memory.prompt_at(4).unwrap(), Prompt::from(first));
-            // The test compares all rows near the start and the end of the file, and some of the
-            // others.
             let indexes = (0..20).chain((20..100_000).step_by(37)).chain(99_980..100_000);
             assert!(
                 indexes
@@ -297,7 +282,7 @@ mod tests {
         }
     }
 
-    /// A row can have answers and other fields, which llmload does not send.
+    /// A row can have other fields, such as an answer, that llmload does not send.
     #[test]
     fn only_the_text_of_prompts_counts_for_the_mean_length() {
         let answer = "x".repeat(2000);
@@ -336,7 +321,7 @@ mod tests {
             let error = rows.prompt_at(1).unwrap_err();
             assert!(matches!(error, PromptUnavailable::Changed(_)), "{error}");
         }
-        // llmload keeps the file open, so it can still read a deleted file.
+        // llmload keeps the file open, so the rows of a deleted file stay readable.
         let temporary = file("one\ntwo\n");
         let rows = Rows::load(temporary.path(), RowFormat::Lines, 0).unwrap();
         drop(temporary);

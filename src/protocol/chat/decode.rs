@@ -1,9 +1,8 @@
-//! Decodes the JSON of one event in a single pass.
+//! Decodes the JSON of an event in a single pass.
 //!
-//! The decoder visits the outer objects, down to `delta`, key by key. If llmload does not need a
-//! key, such as token probabilities, the decoder skips its value and stores nothing. For a text, or
-//! for a key that servers rarely send, the decoder borrows the raw JSON of the value and reads it
-//! without a copy.
+//! The decoder visits the keys of the outer objects, down to `delta`, and skips each value that
+//! llmload does not need, such as token probabilities. It borrows the raw JSON of each text, and
+//! reads it without a copy.
 
 use std::fmt;
 
@@ -14,15 +13,13 @@ use serde_json::value::RawValue;
 use super::text::{elements, members, string};
 use super::{Channel, DecodedEvent, ReportedError, Shape, finish_reason, usage};
 
-/// Content parts that are nested more deeply than this are ignored. Real servers nest at most two
-/// levels.
+/// More deeply nested content parts are ignored. Real servers nest at most two levels.
 const MAX_PART_DEPTH: u8 = 8;
 
-/// Decodes one event or one body, depending on `shape`. Passes each piece of text to `sink`, with
-/// the index of the choice that contains it.
+/// Passes each text to `sink`, with the index of its choice.
 ///
 /// # Errors
-/// The text is not a JSON object, or the structure of `choices` does not fit the API.
+/// The JSON is not an object, or the structure of `choices` does not fit the API.
 pub fn decode<'a, S>(
     json: &'a str,
     shape: Shape,
@@ -48,8 +45,7 @@ where
     Ok(reading.decoded)
 }
 
-/// Returns true unless the value is null, false, zero or empty. A key `error` with one of these
-/// values reports no error.
+/// False for null, false, 0 and empty values. A key `error` with one of these values is no error.
 fn is_truthy(raw: &str) -> bool {
     match raw.as_bytes() {
         [b'{' | b'[', inner @ .., _] => !inner.trim_ascii().is_empty(),
@@ -58,16 +54,15 @@ fn is_truthy(raw: &str) -> bool {
     }
 }
 
-/// The state of the decoding of one event or body.
 struct Reading<'s, 'de, S> {
     sink: &'s mut S,
     shape: Shape,
-    /// The index of the choice that is being read.
+    /// The index of the current choice.
     choice: u32,
-    /// The field from which the reasoning of this delta is read. The other fields for reasoning
-    /// are ignored, because some servers repeat the same text in several fields.
+    /// The first field with reasoning in this delta. Some servers repeat the reasoning in other
+    /// fields, which are ignored.
     reasoning: Option<DeltaKey>,
-    /// True if the event or body reports an error anywhere.
+    /// True if the event reports an error anywhere.
     has_error: bool,
     decoded: DecodedEvent<'de>,
 }
@@ -80,8 +75,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
         }
     }
 
-    /// Emits text in every form that servers use: a string, a content part, or an array of strings
-    /// and content parts.
+    /// Emits a string, a content part, or an array of both.
     fn emit_content(&mut self, channel: Channel, raw: &str, depth: u8) -> serde_json::Result<()> {
         if let Some(text) = string(raw) {
             self.emit(channel, &text);
@@ -112,8 +106,8 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
         done
     }
 
-    /// Emits the name and the arguments of a function call, or the input of a custom tool call.
-    /// Some servers send the arguments as an object instead of text.
+    /// Emits a function call, or the input of a custom tool call. Some servers send the arguments
+    /// as an object instead of text.
     fn emit_function(&mut self, raw: &str) -> serde_json::Result<()> {
         members(raw, |key, value| {
             if matches!(key, "name" | "arguments" | "input") {
@@ -164,7 +158,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
     }
 }
 
-/// Implements a visitor that reads an object and treats null as an empty object.
+/// Visits an object. null counts as an empty object.
 macro_rules! object_visitor {
     ($visitor:ident, $what:literal $(, $more:item)?) => {
         impl<'de, S: FnMut(u32, Channel, &str)> DeserializeSeed<'de> for $visitor<'_, '_, 'de, S> {
@@ -272,7 +266,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Visitor<'de> for Top<'_, '_, 'de, S> {
     }
 }
 
-/// The array of choices. Some servers send null or an object instead.
+/// Some servers send null or an object instead of an array.
 struct Choices<'r, 's, 'de, S>(&'r mut Reading<'s, 'de, S>);
 
 object_visitor!(
@@ -315,7 +309,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Choice<'_, '_, 'de, S> {
         let reading = self.0;
         reading.choice = 0;
         let mut is_index_known = false;
-        // If text arrives before the index of its choice, it is kept until the index is known.
+        // Text that arrives before the index of its choice waits here.
         let (mut pending_delta, mut pending_text) = (None, None);
         let (mut message, mut has_delta) = (None, false);
         while let Some(key) = map.next_key()? {

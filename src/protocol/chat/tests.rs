@@ -1,4 +1,4 @@
-//! Tests of the decoder of the chat API: each test decodes the JSON of one event or one body.
+//! Tests that decode one event or one body.
 
 use super::*;
 use crate::measurement::{FinishReason, Usage};

@@ -1,8 +1,8 @@
-//! Reads JSON without allocating values. A string without escapes is borrowed. The members of an
-//! object and the elements of an array are passed on as raw JSON.
+//! Reads JSON without allocations. A string without escapes is borrowed, and members and elements
+//! are raw JSON.
 //!
-//! serde's `Cow` allocates for every string, and a struct with a derived `Deserialize` refuses an
-//! object that repeats a key. Some gateways send such objects. So llmload has separate visitors.
+//! serde's `Cow` allocates for every string, and its derived structs refuse a repeated key, which
+//! some gateways send.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Returns the string in `raw`, or `None` if `raw` is not a string. Half a surrogate pair becomes a
-/// replacement character instead of an error, because some gateways cut a character in two.
+/// `None` if `raw` is not a string. Half a surrogate pair becomes a replacement character, because
+/// some gateways cut a character in two.
 pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
@@ -22,8 +22,7 @@ pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
     deserializer.deserialize_bytes(Unescaped).ok().map(Cow::Owned)
 }
 
-/// Returns the JSON with null instead of each `NaN`, `Infinity` and `-Infinity` outside of strings.
-/// Returns `None` if the JSON contains no such name.
+/// Replaces `NaN`, `Infinity` and `-Infinity` outside of strings by null. `None` if there are none.
 pub(super) fn without_non_finite_numbers(json: &str) -> Option<String> {
     let (mut fixed, mut copied, mut at) = (String::new(), 0, 0);
     let mut is_in_string = false;
@@ -63,8 +62,7 @@ impl Visitor<'_> for Unescaped {
     }
 }
 
-/// Calls `each` with the key and the raw value of every member of an object. Does nothing if `raw`
-/// is not an object.
+/// Calls `each` for each member. Does nothing if `raw` is not an object.
 pub(super) fn members<'a, F: FnMut(&str, &'a str)>(
     raw: &'a str,
     each: F,
@@ -100,7 +98,7 @@ impl<'de, F: FnMut(&str, &'de str)> Visitor<'de> for Members<F> {
     }
 }
 
-/// Calls `each` with every raw element of an array. Does nothing if `raw` is not an array.
+/// Calls `each` for each element. Does nothing if `raw` is not an array.
 pub(super) fn elements<'a, F: FnMut(&'a str)>(raw: &'a str, each: F) -> serde_json::Result<()> {
     if !raw.starts_with('[') {
         return Ok(());
@@ -133,7 +131,7 @@ impl<'de, F: FnMut(&'de str)> Visitor<'de> for Elements<F> {
     }
 }
 
-/// A key of an object. It is borrowed if it contains no escapes.
+/// Borrowed if the key has no escapes.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {

@@ -1,18 +1,16 @@
-//! Reads the `usage` object, which contains the token counts of the endpoint.
+//! Reads `usage`, the token counts of the endpoint.
 
 use super::text::members;
 use crate::measurement::Usage;
 
-/// The highest plausible token count. A higher count is a defect of the server. It would make a
-/// counter of the metrics wrong for ever.
+/// A higher count is a defect of the server, and would make a counter wrong forever.
 const MAX_COUNT: u64 = 1_000_000_000;
 
-/// Reads a usage object. A count that is absent or invalid is `None`.
+/// An absent or invalid count is `None`.
 ///
-/// Some servers include hidden reasoning in `total_tokens` but not in `completion_tokens`. So the
-/// output is the higher of `completion_tokens` and `total_tokens − prompt_tokens`, and the tokens
-/// that only the total contains are reasoning. Some gateways use the field names of newer APIs
-/// (`input_tokens`, `output_tokens`).
+/// Some servers count hidden reasoning in `total_tokens` but not in `completion_tokens`. So the
+/// output is the higher of `completion_tokens` and `total_tokens − prompt_tokens`, and the
+/// difference is reasoning. Some gateways use the newer names `input_tokens` and `output_tokens`.
 pub(super) fn read(raw: &str) -> serde_json::Result<Usage> {
     let (mut prompt, mut completion, mut total) = (None, None, None);
     let (mut cached, mut reasoning) = ("", "");
@@ -24,7 +22,7 @@ pub(super) fn read(raw: &str) -> serde_json::Result<Usage> {
         "completion_tokens_details" | "output_tokens_details" => reasoning = value,
         _ => {}
     })?;
-    // Without the counts of prompt and completion, the origin of the total is unknown.
+    // The total is useless without both parts.
     let hidden = prompt.zip(completion).zip(total).and_then(|((prompt, completion), total)| {
         total.checked_sub(prompt + completion).filter(|hidden| *hidden > 0)
     });
@@ -46,7 +44,7 @@ fn member(raw: &str, name: &str) -> serde_json::Result<Option<u64>> {
     Ok(found)
 }
 
-/// Parses a count. Some servers write a count as `13.0`, `1.3e1` or `"13"`.
+/// Some servers write 13 as `13.0`, `1.3e1` or `"13"`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 fn count(raw: &str) -> Option<u64> {
     let number = raw.trim_matches('"');
@@ -62,7 +60,7 @@ fn count(raw: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// Reads a usage without details: the counts of input, output and reasoning.
+    /// Returns the counts of input, output and reasoning.
     fn counts(raw: &str) -> [Option<u64>; 3] {
         let Usage { input, output, cached_input, reasoning } = read(raw).unwrap();
         assert_eq!(cached_input, None, "{raw}");

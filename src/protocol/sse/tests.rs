@@ -1,5 +1,4 @@
-//! Tests of the decoder: its rules, its limits, and a comparison with a slow but obviously correct
-//! decoder.
+//! Tests of the rules and limits, and a comparison with a slow decoder.
 
 use super::*;
 use proptest::prelude::*;
@@ -32,8 +31,8 @@ fn decode<'a>(limits: ResponseLimits, reads: impl IntoIterator<Item = &'a [u8]>)
     Decoded { events, error: outcome.err() }
 }
 
-/// Decodes the bytes in three ways: in one read, in reads of one byte each, and in two reads for
-/// every split point. Asserts that all results are equal.
+/// Decodes the bytes in one read, byte by byte, and divided at every position. All results must be
+/// equal.
 fn decode_every_way(limits: ResponseLimits, bytes: &[u8]) -> Decoded {
     let unsplit = decode(limits, [bytes]);
     let assert_same = |other: Decoded, how: &str| {
@@ -85,7 +84,6 @@ fn each_rule_of_event_streams_holds() {
         assert_eq!(decoded.events, expected, "{bytes:?}");
         assert_eq!(decoded.error, None, "{bytes:?}");
     }
-    // Half a byte-order mark is part of an ordinary line.
     assert_eq!(
         decode_every_way(ResponseLimits::default(), b"\xef\xbbdata: a\n\ndata: b\n\n").events,
         [(vec![], b"b".to_vec())]
@@ -137,8 +135,8 @@ fn a_response_can_reach_each_limit_but_not_exceed_it() {
     assert_eq!(decode_every_way(tight_event, b"data:12345\n\n").error, Some(TooLarge::Event));
 }
 
-/// Feeds the same bytes again and again until the decoder reports an error. Returns the exceeded
-/// limit, the capacity of the decoder's buffers, and the number of bytes that were fed.
+/// Feeds the same bytes until an error. Returns the exceeded limit, the capacity of the buffers,
+/// and the number of bytes.
 fn feed_until_error(read: &[u8]) -> (TooLarge, usize, usize) {
     let mut decoder = Decoder::new(ResponseLimits::default());
     for reads in 1.. {
@@ -245,7 +243,7 @@ fn text_outside_of_events_is_kept_up_to_a_limit() {
     assert_eq!(stray(&[&b"0123456789\n".repeat(1000)]).len(), MAX_STRAY);
 }
 
-/// Decodes all bytes at once, line by line. This is slow but obviously correct.
+/// Decodes all bytes at once, line by line. This is slow, but short enough to check by reading.
 fn reference(bytes: &[u8]) -> Vec<OwnedEvent> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut lines = vec![Vec::new()];
@@ -261,7 +259,7 @@ fn reference(bytes: &[u8]) -> Vec<OwnedEvent> {
         }
         i += 1;
     }
-    // The last line can lack its line end, and the last event can lack its blank line.
+    // A line end after the last line is optional, and so is the blank line after the last event.
     lines.push(Vec::new());
 
     let mut events = Vec::new();
