@@ -1,5 +1,4 @@
-//! The daemon: it starts the scenarios of a plan and the web server, and executes admin commands.
-//! At the end it drains: it stops sending, and gives the requests in flight time to end.
+//! The daemon: starts the scenarios and the web server, executes admin commands and drains.
 //!
 //! ```text
 //! start ──> select { stop, scenario ended, --wait over, command, files read } ──> shut down
@@ -7,8 +6,8 @@
 //!              └──────────────────────── repeat ──────────────────────┘
 //! ```
 //!
-//! The loop never waits for anything else. So a pause or a stop takes effect at once, even while a
-//! reload reads files from a slow disk.
+//! The loop waits for nothing but these events. So a pause takes effect at once, even while a
+//! reload reads from a slow disk.
 
 mod changes;
 mod drain;
@@ -48,56 +47,48 @@ use reader::on_thread;
 use reload::{Finished, Reloader};
 use supervisor::Supervisor;
 
-/// How often `--config.auto-reload` checks the files.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// The grace period of a drain, in which requests in flight can end. It is shorter than 30 s,
-/// because Kubernetes kills a pod after 30 s.
+/// The time that requests in flight have to end. Kubernetes kills a pod after 30 s, so this time is
+/// shorter.
 const GRACE: Duration = Duration::from_secs(20);
-/// The time that responses of the web server have after a second signal.
+/// After a second signal, the web server has this time to finish its responses.
 const FORCED_CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The settings that a daemon starts with.
 pub struct DaemonOptions {
-    /// The plan to run.
     pub plan: Plan,
-    /// Reads the configuration again. `None` if the configuration is not from a file.
+    /// `None` if the configuration is not from a file.
     pub source: Option<ConfigSource>,
-    /// True if the daemon reloads the configuration whenever one of its files changes.
+    /// True if the daemon reloads the configuration when one of its files changes.
     pub auto_reload: bool,
-    /// The socket of the web server. `None` for a run without a web server.
+    /// The socket of the web server; `None` in a run without a web server.
     pub listener: Option<TcpListener>,
     /// True if the web server accepts admin commands from other machines.
     pub lifecycle: bool,
-    /// The options of a run. `None` for a daemon, which continues after its schedules have ended.
+    /// `None` for a daemon, which continues after its schedules have ended.
     pub run_options: Option<RunOptions>,
-    /// Shows the state of all routes.
     pub board: Arc<StatusBoard>,
-    /// Watches this process for distortions.
     pub generator: Arc<GeneratorMonitor>,
 }
 
-/// Reads the configuration.
 pub type ConfigSource = Arc<dyn Fn() -> Result<Plan, Invalid> + Send + Sync>;
 
-/// How a daemon ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
-    /// A signal or an admin command stopped it.
     Stopped,
-    /// All schedules and all requests ended.
+    /// All schedules and all their requests ended.
     Completed,
 }
 
-/// Runs a plan until `stop` is cancelled, and then drains. Cancelling `force_stop` ends the grace
-/// period of the drain at once.
+/// Runs a plan until the caller cancels `stop`. Then drains, until the caller cancels `force_stop`
+/// or the grace period is over.
 ///
 /// # Errors
-/// Fails in these cases:
+/// There are three kinds of errors:
 ///
-/// - A part of the daemon cannot be set up. In this case, nothing was sent.
-/// - A schedule panics. In this case, the daemon drains and ends, because nobody would notice a
-///   daemon that continues without sending.
-/// - In a run, a target refuses the requests.
+/// * A part of the daemon cannot start. Then llmload has sent nothing.
+/// * A schedule panics. Then the daemon drains and ends. If it continued, nobody would notice that
+///   it sends nothing.
+/// * In a run, a target refuses the requests.
 pub async fn run(
     options: DaemonOptions,
     (control, commands): (AdminHandle, mpsc::Receiver<PendingCommand>),
@@ -107,7 +98,6 @@ pub async fn run(
     Daemon::start(options, control, stop).await?.run(commands, &force_stop).await
 }
 
-/// A running daemon.
 struct Daemon {
     supervisor: Supervisor,
     reloader: Reloader,
@@ -119,8 +109,7 @@ struct Daemon {
     auto_reload: bool,
     run_options: Option<RunOptions>,
     web: Option<RunningWebServer>,
-    /// The tasks that observe the query rates and the delays of the event loop. `drop` ends these
-    /// tasks.
+    /// Tasks that observe the query rates and the event loop. They end when the set is dropped.
     _background: JoinSet<()>,
 }
 
@@ -165,7 +154,7 @@ impl Daemon {
             shard,
             started,
         };
-        // The web server starts after the scenarios, so the first scrape finds every series.
+        // The scenarios register their series first, so the first scrape finds every series.
         let web =
             listener.map(|listener| RunningWebServer::start(listener, site, supervisor.len()));
         Ok(Daemon {
@@ -189,7 +178,7 @@ impl Daemon {
         force_stop: &CancellationToken,
     ) -> Result<EndReason, Error> {
         let end = self.serve(&mut commands).await;
-        // After these lines, all callers get the error that llmload is shutting down.
+        // From now on, a caller gets the error that llmload is shutting down.
         drop(commands);
         self.reloader.stop();
         if self.run_options.is_some() {
@@ -200,16 +189,14 @@ impl Daemon {
         end
     }
 
-    /// Serves commands and file checks until the daemon has a reason to end.
     async fn serve(
         &mut self,
         commands: &mut mpsc::Receiver<PendingCommand>,
     ) -> Result<EndReason, Error> {
         let stop = self.stop.clone();
         let mut file_check = file_check_interval();
-        // `Some` after the last scenario of a run has ended. Each response can take as long as its
-        // timeouts allow. If llmload aborted slow responses, the measured latencies would be too
-        // low.
+        // `Some` after the last scenario of a run has ended. A run has no grace period for the last
+        // requests. If llmload aborted slow responses, the measured latencies would be too low.
         let mut last_requests = pin!(OptionFuture::from(None));
         loop {
             tokio::select! {
@@ -227,8 +214,7 @@ impl Daemon {
         }
     }
 
-    /// Executes a command and replies with a sentence that describes the result. The reply to a
-    /// reload follows later.
+    /// Executes a command and replies with the result. Only the reply to a reload is sent later.
     fn handle(&mut self, PendingCommand { command, reply }: PendingCommand) {
         let result = match command {
             AdminCommand::Reload => {
@@ -248,12 +234,11 @@ impl Daemon {
                 Ok("llmload drains and ends.".to_owned())
             }
         };
-        // The caller may no longer wait for the reply.
+        // The caller has possibly stopped waiting.
         let _ignored = reply.send(result);
     }
 
-    /// Applies the result of a thread that has read files, and starts the next reload if one is
-    /// requested.
+    /// Applies a reload whose thread has ended, and starts the next requested reload.
     fn reading_finished(&mut self, finished: Finished) {
         if let Some(change) = self.reloader.handle(finished) {
             let result =
@@ -300,8 +285,7 @@ impl Daemon {
         let change = self.supervisor.set_rate(scenario, rate)?;
         let result = match rate {
             RateOverride::Set { rate, length } => {
-                // The override has priority over cron and active windows, so the reply mentions
-                // them.
+                // The override also ignores cron and active windows, so the reply names them.
                 let ignored = change.ignored_setting;
                 let ignored =
                     ignored.map_or_else(String::new, |setting| format!(", ignoring {setting}"));
@@ -320,20 +304,18 @@ impl Daemon {
         Ok(format!("Scenario {scenario}: {result}."))
     }
 
-    /// Handles the end of a scenario. Returns true if it was the last scenario of a run that
-    /// nobody stopped.
+    /// Returns true if the run is complete: its last scenario has ended, and nobody stopped the
+    /// run.
     fn scenario_ended(
         &self,
         ended: Result<Result<(), ScenarioError>, JoinError>,
     ) -> Result<bool, Error> {
         ended.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
-        // A stop ends all scenarios too, but then the run is not complete.
         let is_complete = self.supervisor.tasks.is_empty() && !self.stop.is_cancelled();
         Ok(self.run_options.is_some() && is_complete)
     }
 
-    /// Drains, and then stops the web server. Until then, a scrape can show the drain. A completed
-    /// run has no request in flight, so nothing drains.
+    /// Drains, and stops the web server last, so that a scrape can show the drain.
     async fn shut_down(self, is_completed: bool, force_stop: &CancellationToken) {
         self.stop.cancel();
         if is_completed {
@@ -344,9 +326,9 @@ impl Daemon {
         if let Some(web) = self.web {
             web.stop.cancel();
             tokio::select! {
-                // The daemon ends in any case, so an error of the web server no longer matters.
+                // The process ends now, so an error of the web server does not matter.
                 _result = web.task => {}
-                // Clients that do not read their responses cannot delay a forced stop.
+                // A client that does not read must not delay a forced stop.
                 () = after_force_stop(force_stop) => {}
             }
         }

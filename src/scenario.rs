@@ -1,6 +1,5 @@
-//! The life of one scenario: it waits for its targets, sends warm-up requests, and then runs its
-//! schedule until the daemon stops it. A reload can change the schedule and the routes of a running
-//! scenario.
+//! One scenario: waits for its targets, sends warm-up requests, and then runs its schedule until
+//! the daemon stops it. A reload can change a running scenario.
 
 mod completion;
 mod observer;
@@ -30,102 +29,79 @@ pub use completion::Completion;
 pub use observer::RouteObserver;
 pub use spec::{RouteSpec, ScenarioSpec};
 
-/// Everything that all scenarios of a daemon share.
+/// The parts of a daemon that all scenarios share.
 #[derive(Clone, Debug)]
 pub struct ScenarioContext {
-    /// The registry of all Prometheus series.
     pub metrics: Arc<Metrics>,
-    /// The shard of this daemon. It determines the arrivals that this daemon sends.
+    /// Determines which arrivals this daemon sends.
     pub shard: Shard,
-    /// Cancelled when the daemon begins to drain. After that, llmload sends no arrival.
+    /// Cancelled when the drain begins. Then llmload sends no more arrivals.
     pub draining: CancellationToken,
-    /// The switch that pauses the load.
     pub paused: Pause,
-    /// The options of a run. `None` in a daemon, which continues after its schedules have ended.
+    /// `None` in a daemon, which continues after its schedules have ended.
     pub run_options: Option<RunOptions>,
 }
 
-/// The options of a run, which ends when all its schedules have ended.
+/// The options of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct RunOptions {
-    /// The longest time during which a scenario sends requests, counted from the start of its
-    /// schedule.
+    /// The longest time for a schedule, from its start.
     pub time_limit: Option<Duration>,
-    /// The longest time until the targets of a scenario are ready and its warm-up requests have
-    /// ended. The time that a scenario waits for another scenario does not count.
+    /// The longest time for the preparation: targets become ready, and warm-up requests end. It
+    /// begins after the scenario in `after` has ended.
     pub ready_timeout: Duration,
 }
 
-/// Why a scenario ended before its schedule.
+/// A reason why a scenario ended before its schedule.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
-    /// The schedule panicked, which is a defect of llmload.
     #[error(
         "the schedule of scenario {scenario} panicked; please report this with the panic message \
          above"
     )]
-    ScheduleCrashed {
-        /// The scenario.
-        scenario: String,
-    },
-    /// A target of a run rejects the key, or the account has no quota left. To wait would be
-    /// useless. A daemon continues in this case.
+    ScheduleCrashed { scenario: String },
+    /// A target of a run rejects the key, or the quota is used up, so waiting is useless. A daemon
+    /// does not have this error.
     #[error("scenario {scenario} cannot run on target {target}: {reason}")]
-    Refused {
-        /// The scenario.
-        scenario: String,
-        /// The target.
-        target: String,
-        /// The problem and its remedy.
-        reason: Diagnosis,
-    },
-    /// A target of a run was not ready in time.
+    Refused { scenario: String, target: String, reason: Diagnosis },
     #[error(
         "scenario {scenario} has sent nothing within {} (--wait), because it still waits for \
          {waiting_for}",
         HumanDuration(*ready_timeout)
     )]
-    NotReady {
-        /// The scenario.
-        scenario: String,
-        /// The obstacle.
-        waiting_for: String,
-        /// The value of `--wait`.
-        ready_timeout: Duration,
-    },
+    NotReady { scenario: String, waiting_for: String, ready_timeout: Duration },
 }
 
-/// A route (one scenario on one target) over HTTP.
+/// A route over HTTP. A route is one scenario on one target.
 pub type HttpRoute = Route<HttpEndpoint, RouteObserver>;
 type HttpRouteSet = RouteSet<HttpEndpoint, RouteObserver>;
 type HttpRouteTable = RouteTable<HttpEndpoint, RouteObserver>;
 
-/// A handle to a scenario that runs in its own task.
+/// A handle to a scenario that runs in a separate task.
 #[derive(Debug)]
 pub struct ScenarioHandle {
-    /// The monitors of the routes, in the order of the scenario's targets.
+    /// One monitor for each target of the scenario.
     pub monitors: Vec<Arc<RouteMonitor>>,
-    /// Cancelled when the scenario can no longer launch arrivals.
+    /// Cancelled when the scenario can no longer send.
     pub ended: CancellationToken,
-    /// Shows to other scenarios that this scenario has ended.
+    /// The end of this scenario, for which other scenarios wait.
     pub completion: Completion,
     stop: CancellationToken,
     controls: Arc<OnceLock<Controls>>,
 }
 
-/// The controls of a running scenario. They exist only after its schedule has started.
+/// The controls of a scenario whose schedule has started.
 #[derive(Debug)]
 struct Controls {
     mailbox: Arc<Mailbox>,
     routes: Arc<HttpRouteTable>,
     gate: Arc<ReadinessGate>,
-    /// Notified when the routes are replaced.
     routes_replaced: Arc<Notify>,
 }
 
 impl ScenarioHandle {
-    /// Returns a handle, and the future that runs the scenario. When this function returns, the
-    /// Prometheus series of each route with a known model exist, so the first scrape contains them.
+    /// Returns a handle, and the future that runs the scenario. The series of each route with a
+    /// known model already exist, so the first scrape contains them.
     pub fn start(
         spec: ScenarioSpec,
         monitors: Vec<Arc<RouteMonitor>>,
@@ -134,7 +110,7 @@ impl ScenarioHandle {
         predecessor: Option<Completion>,
     ) -> (ScenarioHandle, impl Future<Output = Result<(), ScenarioError>> + Send + use<>) {
         for (route, monitor) in spec.routes.iter().zip(&monitors) {
-            // A route without a known model has no labels yet. Its series are created later.
+            // A route with an unknown model has no labels yet, so its series follow later.
             let _metrics = spec.bind_metrics(route, monitor, context);
         }
         completion.reset();
@@ -156,39 +132,37 @@ impl ScenarioHandle {
         };
         let ended = handle.ended.clone();
         let task = async move {
-            // The guard cancels the token even if the task panics.
+            // The token must be cancelled even if the task panics.
             let _ended = ended.drop_guard();
             task.run().await
         };
         (handle, task)
     }
 
-    /// Returns true if the schedule has started. Before that, a reload cannot change the scenario
-    /// in place.
+    /// Returns true if the schedule has started, so a reload can change the scenario without a
+    /// restart.
     pub fn has_started(&self) -> bool {
         self.controls.get().is_some()
     }
 
-    /// Stops the arrivals. Requests in flight continue.
     pub fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Sets or clears a manual rate override. Returns true if an override was set before, and
-    /// `None` if the schedule has not started.
+    /// Sets or clears a manual override. Returns true if an override was set before, and `None`
+    /// before the schedule has started.
     pub fn set_rate(&self, rate: RateOverride) -> Option<bool> {
         let mailbox = &self.controls.get()?.mailbox;
         let position = self.monitors.first()?.schedule_state.position(Instant::now());
-        // If the driver has not applied the previous command yet, `position` does not show its
-        // effect.
+        // `position` does not yet show a command that the driver has not applied.
         Some(match mailbox.set_rate(rate) {
             Some(pending) => pending != RateOverride::Clear,
             None => position.override_until.is_some(),
         })
     }
 
-    /// Applies a new specification. Replaces the schedule only if the timing differs. Does nothing
-    /// before the schedule has started. The model of each monitor must be known.
+    /// Applies a new specification. Replaces the schedule only if the timing differs. Before the
+    /// schedule has started, does nothing. The model of each monitor must be known.
     pub fn change(
         &mut self,
         before: &ScenarioSpec,
@@ -208,7 +182,6 @@ impl ScenarioHandle {
     }
 }
 
-/// The task that runs a scenario.
 struct ScenarioTask {
     spec: ScenarioSpec,
     monitors: Vec<Arc<RouteMonitor>>,
@@ -216,7 +189,7 @@ struct ScenarioTask {
     controls: Arc<OnceLock<Controls>>,
     stop: CancellationToken,
     completion: Completion,
-    /// The scenario that must end before this scenario starts.
+    /// The scenario in `after`.
     predecessor: Option<Completion>,
 }
 
@@ -238,8 +211,8 @@ impl ScenarioTask {
         result
     }
 
-    /// Waits for the scenario before this scenario, and then prepares the routes. In a run, the
-    /// preparation has a time limit.
+    /// Waits for the scenario in `after`, and then prepares the routes. A run limits the time of
+    /// the preparation.
     async fn prepare_in_time(
         &self,
         gate: &Arc<ReadinessGate>,
@@ -266,8 +239,7 @@ impl ScenarioTask {
         })
     }
 
-    /// Waits until all targets are ready, learns their models and sends the warm-up requests. Fails
-    /// only in a run.
+    /// Waits until all targets are ready, and sends the warm-up requests. Only a run can fail here.
     async fn prepare(&self, gate: &Arc<ReadinessGate>) -> Result<HttpRouteSet, ScenarioError> {
         let ScenarioTask { spec, monitors, context, .. } = self;
         let refused = |monitor: &RouteMonitor, reason| ScenarioError::Refused {
@@ -280,10 +252,10 @@ impl ScenarioTask {
             let start = &spec.scenario.start;
             let ready = readiness::wait(start, route, monitor, context).await;
             let ready = ready.map_err(|reason| refused(monitor, reason))?;
-            // If the configuration names the model, the monitor already has this name.
+            // The monitor already has the name of a configured model.
             let _already_set = monitor.model.set(ready.model);
-            // Some keys have access to the API, but not to the list of models. One request shows
-            // whether this key has access.
+            // Some keys can use the model but not list the models. One request shows whether this
+            // key can.
             warmups.push(spec.scenario.warmup.max(u32::from(ready.is_key_in_doubt)));
         }
         let routes = spec.build_routes(monitors, gate, context);
@@ -311,8 +283,8 @@ impl ScenarioTask {
         let ScenarioTask { spec, context, controls, stop, completion, .. } = self;
         let scenario = spec.scenario.name.clone();
         let driver = build_driver(&spec, &context, &gate, schedule_state);
-        // A reload can replace the clients in the specification. This task must not keep the old
-        // clients alive.
+        // A reload can replace the clients in the specification, and this task must not keep them
+        // alive.
         drop(spec);
         let (mailbox, routes) = (driver.mailbox(), Arc::new(RouteTable::new(routes)));
         let routes_replaced = Arc::new(Notify::new());
@@ -333,9 +305,8 @@ impl ScenarioTask {
         let mut driving = tokio::spawn(driving.run(is_run));
         let joined = tokio::select! {
             joined = &mut driving => joined,
-            // The driver could be launching an arrival at this instant. No arrival is allowed to
-            // start after this function has returned, so the function waits until the driver has
-            // ended.
+            // The driver is possibly sending an arrival now. After this function returns, no
+            // arrival is allowed to start.
             () = stop.cancelled() => driving.await,
             never = release_cycles(&gate, &routes, &mailbox, &context.metrics) => match never {},
             never = version::watch(&routes, &routes_replaced, &context.metrics) => match never {},
@@ -355,14 +326,12 @@ fn build_driver(
     let driver = Driver::new(spec.timetable(), arrivals, Arc::clone(schedule_state), begin);
     match context.run_options {
         None => driver.with_gate(Arc::clone(gate)),
-        // After its start, a run never waits for a target that is away, because such an outage is a
-        // part of the result.
+        // After its start, a run never waits for a target, because an outage is part of its result.
         Some(RunOptions { time_limit: Some(limit), .. }) => driver.with_time_limit(begin + limit),
         Some(RunOptions { time_limit: None, .. }) => driver,
     }
 }
 
-/// The driver of a scenario, and all that it needs.
 struct Driving {
     driver: Driver,
     routes: Arc<HttpRouteTable>,
@@ -372,8 +341,8 @@ struct Driving {
 }
 
 impl Driving {
-    /// Runs the schedule until `stop` is cancelled. A run ends when its schedule and its requests
-    /// have ended. In a daemon, a command can start the driver again after its schedule has ended.
+    /// Runs the schedule until `stop` is cancelled. A run also ends after its schedule and its last
+    /// request. In a daemon, a command can start an ended schedule again.
     async fn run(self, is_run: bool) {
         let Driving { mut driver, routes, stop, scenario, completion } = self;
         let mut alarm = Alarm::most_precise();
@@ -386,7 +355,7 @@ impl Driving {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                // A command can start the schedule again before the last request has ended.
+                // The command possibly starts the schedule again before the last request has ended.
                 () = driver.wait_for_command(), if !is_run => {}
                 () = completion::wait_until_idle(&routes) => {
                     completion.set();
@@ -403,8 +372,8 @@ impl Driving {
     }
 }
 
-/// Whenever the next cycle has to wait because the target is away, waits until a target responds
-/// again, and then lets the cycle begin.
+/// Whenever a target that is away holds the next cycle, waits for its return and then releases the
+/// cycle.
 async fn release_cycles(
     gate: &ReadinessGate,
     routes: &HttpRouteTable,

@@ -1,12 +1,9 @@
-//! The built-in OpenAI-compatible endpoint: a target for demonstrations, tests and learning that
-//! needs no real model.
+//! The built-in OpenAI-compatible endpoint, for demonstrations, tests and learning.
 //!
-//! It simulates an inference server: a fixed number of slots, a queue for the slots, prefill and
-//! decode times, and faults in configured percentages of the requests. A request occupies a slot
-//! while it runs. The times depend on the numbers of tokens and of occupied slots. The simulator
-//! runs on a separate thread with a separate tokio runtime. So the simulator does not delay
-//! llmload's requests, and the requests do not delay the simulator. It does not use other modules
-//! of this crate.
+//! It simulates an inference server with slots, a queue, prefill and decode times, and faults. A
+//! request occupies a slot while it runs. More tokens and more occupied slots make requests slower.
+//! The simulator has a separate thread and tokio runtime, so it does not delay the load. It uses no
+//! other module of this crate.
 //!
 //! | module | content |
 //! |---|---|
@@ -49,32 +46,25 @@ use tokio::task::JoinSet;
 use engine::Engine;
 pub use faults::Faults;
 
-/// The behaviour of the simulated endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SimulatorOptions {
-    /// The name of the only model.
     pub model: String,
-    /// The number of slots: the highest number of requests that run at once. Further requests wait
-    /// in the queue. 0 has the same effect as 1.
+    /// The highest number of requests that run at once. 0 means 1.
     pub slots: u32,
-    /// The highest number of requests in the queue. Further requests get a 503.
+    /// The highest number of requests that wait for a slot. Further requests get a 503.
     pub queue: u32,
-    /// The prefill speed of one slot, in prompt tokens per second.
+    /// In prompt tokens per second and slot.
     pub prefill_tokens_per_second: f64,
-    /// The decode speed in output tokens per second, if only one request is in a slot.
+    /// In output tokens per second, if only one slot is busy.
     pub decode_tokens_per_second: f64,
-    /// The fraction (0 to 1) of `decode_tokens_per_second` that each request gets if every slot is
-    /// busy.
+    /// The fraction (0 to 1) of `decode_tokens_per_second` for each request if every slot is busy.
     pub full_load_speed: f64,
     /// The relative standard deviation of each delay (0 to 1).
     pub jitter: f64,
-    /// The number of reasoning tokens before each answer.
     pub reasoning_tokens: u32,
-    /// The time to load the model. For this time after the start, every request except `/metrics`
-    /// gets a 503.
+    /// The time after the start in which every path except `/metrics` returns a 503.
     pub loading: Duration,
     pub faults: Faults,
-    /// The seed of all random choices.
     pub seed: u64,
 }
 
@@ -96,7 +86,7 @@ impl Default for SimulatorOptions {
     }
 }
 
-/// A running simulator. It runs on a separate thread until it is dropped.
+/// A running simulator, until it is dropped.
 #[derive(Debug)]
 pub struct Simulator {
     address: SocketAddr,
@@ -105,11 +95,10 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Starts a simulator that serves this listener on a new thread. When this function returns,
-    /// the simulator accepts requests.
+    /// Starts a simulator on a new thread. It accepts requests when this function returns.
     ///
     /// # Errors
-    /// If the listener cannot be made non-blocking, or the system cannot start a thread.
+    /// The listener cannot be made non-blocking, or the system cannot start a thread.
     pub fn start(
         options: SimulatorOptions,
         listener: std::net::TcpListener,
@@ -119,8 +108,7 @@ impl Simulator {
         let (stop, stopped) = oneshot::channel::<()>();
         let (result, started) = mpsc::sync_channel(1);
         let thread = thread::Builder::new().name("simulator".into()).spawn(move || {
-            // The runtime is built on this thread. The caller can be inside another runtime, and a
-            // runtime must not be dropped inside another runtime.
+            // A runtime must not be dropped inside another runtime, in which the caller can be.
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => return send_result(&result, Err(error)),
@@ -129,7 +117,7 @@ impl Simulator {
                 match tokio::net::TcpListener::from_std(listener) {
                     Ok(listener) => {
                         send_result(&result, Ok(()));
-                        // If the sender is dropped, the simulator stops too.
+                        // A dropped sender stops the simulator too.
                         serve(options, listener, stopped.map(drop)).await;
                     }
                     Err(error) => send_result(&result, Err(error)),
@@ -140,42 +128,37 @@ impl Simulator {
         Ok(Simulator { address, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Returns the address on which the simulator listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// Sends the result of the start to the caller. If sending fails, the caller has gone, and nobody
-/// needs the result.
+/// Ignores an error: a caller that has gone needs no result.
 fn send_result(caller: &SyncSender<io::Result<()>>, result: io::Result<()>) {
     let _ = caller.send(result);
 }
 
-/// Closes all connections at once, even in the middle of a request. Waits until the thread has
-/// ended.
+/// Closes all connections at once, even during a request, and waits for the end of the thread.
 impl Drop for Simulator {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // The result is ignored: a thread that panicked has already printed its panic.
+            // A thread that panicked has already printed its panic.
             let _ = thread.join();
         }
     }
 }
 
-/// The limit of connections is slots + queue + this number. The additional connections are for
-/// refused requests, scrapes and idle connections.
+/// The limit of connections is slots + queue + this number. It leaves room for refused requests,
+/// scrapes and idle connections.
 const SPARE_CONNECTIONS: usize = 1024;
 
-/// The pause after a failed `accept`. If there are no free file descriptors, `accept` would fail
-/// again at once.
+/// The pause after a failed `accept`, which would fail again at once without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves the listener until `stop` is ready. Then it closes every connection at once, and returns
-/// after all its tasks have ended. At the limit of connections, further connections have to wait
-/// until another connection ends.
+/// Serves the listener until `stop` is ready. Then closes all connections and returns after all
+/// tasks have ended. At the limit of connections, a new connection waits until another one ends.
 pub async fn serve(
     options: SimulatorOptions,
     listener: tokio::net::TcpListener,
@@ -196,7 +179,7 @@ pub async fn serve(
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
-            // Remove the connections that have ended: the set keeps them until they are joined.
+            // The set holds ended connections until they are joined.
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
     }

@@ -1,26 +1,23 @@
-//! The effect of a reload on each scenario, as text for the log and for the reply to the command.
+//! The effect of a reload on each scenario, as text.
 
 use std::fmt;
 
-/// The highest number of scenarios that the text names for each effect. The text counts the others.
+/// For each effect, the text names at most this number of scenarios and counts the others.
 const MAX_NAMES: usize = 20;
 
-/// The effect of a reload on a scenario.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ScenarioChange {
-    /// Nothing changed.
     Unchanged,
-    /// New settings apply. The ledgers (the counts of arrivals) and the Prometheus series continue.
+    /// New settings apply. The ledgers (the counts of arrivals) and the series continue.
     Changed,
-    /// The scenario stops and starts again, because it must wait until a target is ready.
+    /// The scenario starts again, because it must first wait for a target.
     Restarted,
-    /// The scenario is new.
     Added,
-    /// The scenario sends nothing more, and its requests in flight can still end.
+    /// The scenario drains.
     Removed,
 }
 
-/// The names of all scenarios, by the effect of the reload.
+/// The names of the scenarios, in one list per effect.
 #[derive(Debug, Default)]
 pub(super) struct Changes([Vec<String>; 5]);
 

@@ -1,4 +1,4 @@
-//! The drain at the end of a daemon: the requests in flight get time to end.
+//! The drain at the end of the daemon.
 
 use tokio_util::sync::CancellationToken;
 
@@ -7,8 +7,8 @@ use super::supervisor::Supervisor;
 use crate::event::AbortReason;
 use crate::launch::RouteState;
 
-/// Waits until no scenario launches arrivals any more, gives the requests in flight the grace
-/// period, and aborts the rest.
+/// Waits until no scenario sends. Then waits for the requests in flight, up to the grace period,
+/// and aborts the remaining ones.
 pub(super) async fn drain(mut supervisor: Supervisor, force_stop: &CancellationToken) {
     let in_flight: usize = supervisor.route_states().iter().map(|state| state.tasks.len()).sum();
     tracing::info!(in_flight, grace = ?GRACE, "stopping: llmload sends no new requests");

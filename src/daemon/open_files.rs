@@ -1,5 +1,5 @@
-//! Checks that the process can open as many files as a plan can need. During a reload, the requests
-//! of removed routes (a route is one scenario on one target) still use files while they drain.
+//! Compares the number of files that a plan can open with the limit of the process. During a
+//! reload, the requests of removed routes still hold files.
 
 use std::sync::Arc;
 
@@ -8,13 +8,12 @@ use crate::plan::connection_limit;
 use crate::scenario::{RouteSpec, ScenarioSpec};
 use crate::status::RouteMonitor;
 
-/// Raises the limit of open files as far as the system allows. Checks that the limit is enough for
-/// a new plan, which can need `needed` files, and for the `draining` files of removed routes.
+/// Raises the limit of open files as far as the system allows. Then compares the limit with
+/// `needed` (for the new plan) plus `draining` (for requests of removed routes).
 ///
 /// # Errors
 /// Fails if the limit is too low.
 pub(super) fn check(needed: u64, draining: u64) -> Result<(), Error> {
-    // If the limit cannot be read, there is nothing to check.
     let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
     if limit < needed {
         Err(Error::Files { limit, needed })
@@ -25,9 +24,8 @@ pub(super) fn check(needed: u64, draining: u64) -> Result<(), Error> {
     }
 }
 
-/// Returns the number of files that requests use now and that are not a part of the new plan: the
-/// requests on the routes that drain already, and on the `running` routes that the new plan removes
-/// or limits.
+/// Counts the files of requests that the new plan has no room for. These are all requests on routes
+/// that drain already. On a running route, they are the requests above its new limit.
 pub(super) fn draining(
     running: &[Arc<RouteMonitor>],
     draining: &[Arc<RouteMonitor>],
@@ -44,8 +42,8 @@ pub(super) fn draining(
     already.chain(removed).sum()
 }
 
-/// Returns the highest number of connections of a running route under the new plan. It is 0 if the
-/// new plan does not have the route.
+/// The highest number of connections of a running route under the new plan; 0 if the plan removes
+/// it.
 fn limit_in(new: &[ScenarioSpec], running: &RouteMonitor) -> u64 {
     let info = running.info();
     let is_same = |route: &RouteSpec| {

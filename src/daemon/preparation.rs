@@ -1,6 +1,5 @@
-//! The part of a change that can fail or take long: it starts simulators and builds clients. It
-//! runs on a separate thread and changes nothing that runs. The supervisor then applies the result
-//! at once.
+//! The first half of a reload, which can fail or take long: starts simulators and builds clients.
+//! It runs on a separate thread. The supervisor then applies the result, which cannot fail.
 
 use std::sync::Arc;
 
@@ -13,22 +12,20 @@ use crate::scenario::{RouteSpec, ScenarioSpec};
 use crate::status::{RouteInfo, RouteMonitor};
 use crate::timetable::Timetable;
 
-/// The running parts of a daemon that a change depends on. Only a change replaces them, and llmload
-/// prepares one change at a time, so they stay up to date.
+/// A copy of the daemon's parts that the preparation reads. It cannot become outdated, because
+/// llmload prepares one reload at a time and only a reload changes these parts.
 pub(super) struct Preparation {
     pub(super) metrics: Arc<Metrics>,
-    /// True if a run measures values for its report.
     pub(super) has_tally: bool,
-    /// The specifications of the running scenarios.
     pub(super) running: Vec<ScenarioSpec>,
-    /// The monitors of the running routes (one scenario on one target each).
+    /// The monitors of the running routes. A route is one scenario on one target.
     pub(super) monitors: Vec<Arc<RouteMonitor>>,
-    /// The removed routes that can have requests in flight.
+    /// Removed routes that can still have requests in flight.
     pub(super) draining: Vec<Arc<RouteMonitor>>,
     pub(super) simulators: Simulators,
 }
 
-/// A change that cannot fail any more.
+/// A reload that can no longer fail.
 pub(super) struct PreparedChange {
     pub(super) specs: Vec<ScenarioSpec>,
     pub(super) simulators: Simulators,
@@ -38,10 +35,9 @@ pub(super) struct PreparedChange {
 }
 
 impl Preparation {
-    /// Prepares the change to a new plan.
     ///
     /// # Errors
-    /// A part of the plan cannot be set up. Nothing has changed.
+    /// Fails if a part of the plan cannot be set up. Then nothing has changed.
     pub(super) fn prepare(self, plan: Plan) -> Result<PreparedChange, Error> {
         self.check_buckets(&plan)?;
         let needed_files = plan.open_files();
@@ -65,8 +61,7 @@ impl Preparation {
         Err(Error::Buckets(names.join(", ")))
     }
 
-    /// Prepares a scenario of a new plan. If a target has not changed, its client and all its
-    /// connections are reused.
+    /// An unchanged target keeps its client, and so its connections.
     fn prepare_scenario(
         &self,
         scenario: plan::Scenario,

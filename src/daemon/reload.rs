@@ -1,10 +1,8 @@
-//! Reloads the configuration. A reload applies the complete configuration, or nothing if the
-//! configuration is invalid.
+//! Reloads the configuration. An invalid configuration changes nothing.
 //!
-//! A thread reads the files and prepares the change, so the daemon never waits for a disk. One
-//! thread works at a time. A reload that is requested in the meantime starts after it, because the
-//! thread has possibly read the files before the latest edit. All requests that wait share one
-//! reload.
+//! One thread at a time reads the files and prepares the change. A reload that arrives meanwhile
+//! waits for the thread, because the thread has possibly missed the latest edit. All waiting
+//! reloads become one reload.
 
 use std::path::PathBuf;
 
@@ -17,65 +15,58 @@ use crate::config::{self, Invalid};
 use crate::control::{CommandError, Reply};
 use crate::plan::Plan;
 
-/// The source of the configuration, and the work of the thread that reads it.
 pub(super) struct Reloader {
     source: Option<ConfigSource>,
     known: KnownFiles,
-    /// The thread that works now, and its result.
+    /// The running thread: its work, and the channel for its result.
     job: Option<(Work, oneshot::Receiver<Finished>)>,
-    /// The callers that wait for the reload that runs now.
+    /// The callers of the running reload.
     callers: Vec<Reply>,
-    /// The callers that wait for the next reload. `None` if no further reload is requested.
+    /// The callers of the next reload; `None` if nobody requested another reload.
     next: Option<Vec<Reply>>,
 }
 
-/// All files of the configuration, including prompts and secrets.
 #[derive(Clone)]
 struct KnownFiles {
     files: Vec<PathBuf>,
-    /// The fingerprint of the contents of `files` when the configuration was last read. An invalid
-    /// configuration updates the fingerprint too.
+    /// A hash of the contents of `files`, from just before the configuration was last read.
     fingerprint: u64,
 }
 
-/// The work of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
-    /// The thread compares the files with the configuration in effect.
+    /// Compares the files with the fingerprint.
     Check,
-    /// The thread reads the configuration.
+    /// Reads the configuration and prepares the change.
     Read,
 }
 
-/// The result of a thread.
 pub(super) enum Finished {
-    /// The thread has compared the files with the configuration in effect.
-    Checked { has_changed: bool },
-    /// The thread has read the configuration.
+    Checked {
+        has_changed: bool,
+    },
     Read(ReadConfiguration),
     /// The thread could not start, or it panicked.
     Failed,
 }
 
-/// The files that a thread has read, and the change or the reason why it was rejected.
 pub(super) struct ReadConfiguration(KnownFiles, Result<PreparedChange, String>);
 
 impl Reloader {
-    /// Returns a reloader for the configuration that `plan` is from. Reads its files.
+    /// Reads the files of `plan` once for their fingerprint.
     pub(super) async fn new(source: Option<ConfigSource>, plan: &Plan) -> Reloader {
         let files = plan.files.clone();
         let known =
             on_thread(move || KnownFiles { fingerprint: config::fingerprint(&files), files });
-        // Without a fingerprint, the first check reads the configuration again.
+        // Fingerprint 0 differs from the files, so the first check reloads them.
         let known = known.await.unwrap_or(KnownFiles { files: Vec::new(), fingerprint: 0 });
         Reloader { source, known, job: None, callers: Vec::new(), next: None }
     }
 
-    /// Requests a reload. `caller` gets the result.
     pub(super) fn request(&mut self, caller: Option<Reply>) {
         if self.source.is_some() {
             let callers = self.next.get_or_insert_default();
-            // Callers that gave up must not add up while a thread waits for a disk.
+            // While a disk hangs, callers that gave up must not use memory.
             callers.retain(|caller| !caller.is_closed());
             callers.extend(caller);
         } else if let Some(caller) = caller {
@@ -85,7 +76,7 @@ impl Reloader {
         }
     }
 
-    /// Starts the requested reload, unless a thread works already.
+    /// Starts the requested reload, unless a thread is running.
     pub(super) fn start(&mut self, preparation: impl FnOnce() -> Preparation) {
         if self.job.is_some() {
             return;
@@ -103,9 +94,8 @@ impl Reloader {
         self.job = Some((Work::Read, job));
     }
 
-    /// Starts a check that requests a reload if the contents of a file have changed since the
-    /// configuration was last read. Modification times cannot show this, because Kubernetes changes
-    /// a `ConfigMap` by swapping symbolic links.
+    /// Starts a thread that looks for changed contents. Modification times are not enough, because
+    /// Kubernetes updates a `ConfigMap` by swapping symbolic links.
     pub(super) fn check_files(&mut self) {
         if self.job.is_some() || self.source.is_none() {
             return;
@@ -116,7 +106,7 @@ impl Reloader {
         self.job = Some((Work::Check, on_thread(check)));
     }
 
-    /// Waits for the thread that works now, forever if there is none.
+    /// Waits for the result of the running thread. Waits forever if no thread is running.
     pub(super) async fn finished(&mut self) -> Finished {
         match &mut self.job {
             Some((_, job)) => job.await.unwrap_or(Finished::Failed),
@@ -124,8 +114,8 @@ impl Reloader {
         }
     }
 
-    /// Handles the result of the thread. Returns the change to apply, or the reason why the
-    /// configuration was rejected. Returns `None` if there was no reload.
+    /// Handles the result of a thread. Returns the prepared change or the problem after a reload,
+    /// and `None` after a check.
     pub(super) fn handle(&mut self, finished: Finished) -> Option<Result<PreparedChange, String>> {
         let work = self.job.take().map(|(work, _)| work);
         match finished {
@@ -138,8 +128,7 @@ impl Reloader {
                 self.known = known;
                 Some(change)
             }
-            // Nothing has read the configuration, so llmload does not reject it. The next check
-            // compares the files again.
+            // A check failed, so no configuration was rejected. The next check tries again.
             Finished::Failed if work == Some(Work::Check) => {
                 tracing::warn!(
                     "llmload could not check the files of the configuration for changes"
@@ -154,36 +143,31 @@ impl Reloader {
         }
     }
 
-    /// Ends the wait of all callers. A thread that still reads files is left alone.
+    /// Drops all callers, so they get an error. A thread that still reads is not interrupted.
     pub(super) fn stop(&mut self) {
         (self.callers, self.next, self.job) = (Vec::new(), None, None);
     }
 
-    /// Sends the result of a reload to its callers.
     pub(super) fn reply(&mut self, result: &Result<String, CommandError>) {
         for caller in self.callers.drain(..) {
-            // The caller possibly no longer waits.
             let _gone = caller.send(result.clone());
         }
     }
 }
 
-/// Reads the configuration. Returns the plan, and its files with the fingerprint that these files
-/// had just before they were read. If a file changes while it is read, the next check finds a
-/// different fingerprint and reads the configuration again.
+/// Reads the configuration, and its fingerprint from just before that. If a file changes in
+/// between, the next check finds a different fingerprint and reloads.
 fn read(source: &ConfigSource, known_files: Vec<PathBuf>) -> (Result<Plan, Invalid>, KnownFiles) {
     let mut files = known_files;
     loop {
         let fingerprint = config::fingerprint(&files);
         let plan = source();
-        // The files of an invalid configuration matter too, because a change of a prompt file can
-        // make the configuration valid.
+        // An invalid configuration has files too: a change of its prompt file can make it valid.
         let read_files = match &plan {
             Ok(plan) => &plan.files,
             Err(invalid) => &invalid.files,
         };
-        // If the list of files has changed, the fingerprint covers the wrong files, so the loop
-        // reads the configuration again.
+        // The configuration names other files than the fingerprint covers, so read both again.
         if *read_files == files {
             return (plan, KnownFiles { files, fingerprint });
         }
@@ -198,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn a_check_that_fails_is_no_rejected_configuration() {
         for (work, is_rejected) in [(Work::Check, false), (Work::Read, true)] {
-            // The sender is dropped, as for a thread that cannot start.
+            // A thread that cannot start drops its sender.
             let job = (work, oneshot::channel().1);
             let known = KnownFiles { files: Vec::new(), fingerprint: 0 };
             let mut reloader =

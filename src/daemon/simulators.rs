@@ -1,8 +1,8 @@
 //! The built-in simulators, one for each target with a `simulator` section.
 //!
-//! The client of a target and each of its requests in flight hold a reference to the simulator of
-//! the target. So if a reload removes the target, the simulator ends after the last request.
-//! Simulators start and end on separate threads, because starting and ending can block a thread.
+//! The client of a target and each request in flight share the ownership of its simulator. So after
+//! a reload has removed the target, the simulator ends with the last request. Starting and ending
+//! can block, so separate threads do both.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -13,12 +13,10 @@ use super::Error;
 use crate::plan::{Location, Target};
 use crate::simulator::{Simulator, SimulatorOptions};
 
-/// The running simulators, each with the name of its target and its options. Clones share the
-/// simulators.
 #[derive(Clone, Default)]
 pub(super) struct Simulators(Vec<(String, SimulatorOptions, Arc<Host>)>);
 
-/// A simulator that ends on a separate thread, regardless of the thread that drops it.
+/// Ends its simulator on a separate thread, because the end can block.
 #[derive(Debug)]
 pub(super) struct Host(Option<Simulator>);
 
@@ -26,14 +24,14 @@ impl Drop for Host {
     fn drop(&mut self) {
         let simulator = self.0.take();
         let thread = std::thread::Builder::new().name("simulator-end".to_owned());
-        // If no thread can start, this thread waits for the end of the simulator.
+        // If no thread can start, the end blocks this thread.
         let _detached = thread.spawn(move || drop(simulator));
     }
 }
 
 impl Simulators {
-    /// Returns the simulators of these targets. A simulator in `running` is reused if its target
-    /// and its options are the same. The other targets get a new simulator.
+    /// Returns the simulators of these targets. Reuses a simulator in `running` if its target and
+    /// its options are the same.
     pub(super) fn start<'a>(
         targets: impl Iterator<Item = &'a Arc<Target>>,
         running: &Simulators,
@@ -45,8 +43,8 @@ impl Simulators {
         Ok(all)
     }
 
-    /// Returns the base URL of a target, and its simulator if it has one. The caller must keep the
-    /// simulator alive while it sends requests to the URL.
+    /// Returns the base URL of a target, and its simulator if it has one. The URL works only while
+    /// the caller holds the simulator.
     pub(super) fn resolve(&self, target: &Target) -> Result<(Url, Option<Arc<Host>>), Error> {
         let failed = |source| Error::Simulator { target: target.name.clone(), source };
         match &target.location {

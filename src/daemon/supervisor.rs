@@ -1,13 +1,12 @@
-//! The running scenarios, and the change from one plan to the next.
+//! The running scenarios, and their change to a new plan.
 //!
-//! A [`Preparation`] first takes all steps that can fail. Then the supervisor applies the new plan,
-//! which cannot fail, in this way:
+//! A [`Preparation`] takes all steps that can fail. Then [`Supervisor::apply`] changes each
+//! scenario:
 //!
-//! - An unchanged scenario continues without a change.
-//! - A changed scenario keeps its ledgers (the counts of its arrivals), Prometheus series and
-//!   connections. It restarts only if it must wait until a target is ready.
-//! - A removed scenario drains: it sends nothing more, and its requests in flight can end. Then its
-//!   series are removed.
+//! * An unchanged scenario continues.
+//! * A changed scenario keeps its ledgers (the counts of arrivals), series and connections. It
+//!   starts again only if it must first wait for a target.
+//! * A removed scenario drains, and then its series are removed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -27,20 +26,18 @@ use crate::scenario::{Completion, ScenarioContext, ScenarioError, ScenarioHandle
 use crate::schedule_state::RateOverride;
 use crate::status::{RouteMonitor, StatusBoard};
 
-/// Owns all running scenarios.
 pub(super) struct Supervisor {
     context: ScenarioContext,
     board: Arc<StatusBoard>,
     scenarios: Vec<RunningScenario>,
     simulators: Simulators,
-    /// The routes (one scenario on one target each) that reloads removed. They may still have
-    /// requests in flight.
+    /// Removed routes that can still have requests in flight. A route is one scenario on one
+    /// target.
     draining: Vec<Arc<RouteMonitor>>,
-    /// The tasks of the scenarios.
     pub(super) tasks: JoinSet<Result<(), ScenarioError>>,
 }
 
-/// For each scenario of a plan, the signal that it has ended.
+/// The completion of each scenario, by name. A scenario with `after` waits for one of them.
 type Completions = HashMap<String, Completion>;
 
 struct RunningScenario {
@@ -54,12 +51,9 @@ impl RunningScenario {
     }
 }
 
-/// The effect of a manual rate override.
 pub(super) struct RateChange {
-    /// True if an override was set before.
     pub(super) had_override: bool,
-    /// The text for the settings that the override ignores (cron, active windows), if the scenario
-    /// has such settings.
+    /// The settings that the override ignores, such as cron; `None` if the scenario has none.
     pub(super) ignored_setting: Option<&'static str>,
 }
 
@@ -75,12 +69,11 @@ impl Supervisor {
         }
     }
 
-    /// Returns the number of scenarios.
     pub(super) fn len(&self) -> usize {
         self.scenarios.len()
     }
 
-    /// Returns everything that the preparation of a change needs.
+    /// Copies the parts that the preparation of a reload needs.
     pub(super) fn preparation(&self) -> Preparation {
         Preparation {
             metrics: Arc::clone(&self.context.metrics),
@@ -92,7 +85,6 @@ impl Supervisor {
         }
     }
 
-    /// Applies a change, which cannot fail. Returns the effect on each scenario.
     pub(super) fn apply(&mut self, change: PreparedChange) -> Changes {
         let changes = self.replace_scenarios(change.specs);
         self.simulators = change.simulators;
@@ -102,12 +94,12 @@ impl Supervisor {
         changes
     }
 
-    /// Replaces the running scenarios by the scenarios of `specs`.
     fn replace_scenarios(&mut self, specs: Vec<ScenarioSpec>) -> Changes {
         let metrics = Arc::clone(&self.context.metrics);
         let (old_targets, mut changes) = (self.target_names(), Changes::default());
         let mut old = std::mem::take(&mut self.scenarios);
-        // A scenario can wait for a scenario that is later in the file.
+        // Create all completions first: a scenario can wait for a scenario that is later in the
+        // file.
         let completions: Completions = specs
             .iter()
             .map(|spec| {
@@ -139,7 +131,6 @@ impl Supervisor {
         changes
     }
 
-    /// Sets or clears the manual rate override of a scenario.
     pub(super) fn set_rate(
         &self,
         scenario: &str,
@@ -157,14 +148,12 @@ impl Supervisor {
         Ok(RateChange { had_override, ignored_setting: first.and_then(|route| route.info.hours) })
     }
 
-    /// Returns the state of all routes that may have requests in flight.
     pub(super) fn route_states(&self) -> Vec<Arc<RouteState>> {
         let monitors = self.monitors().chain(&self.draining);
         monitors.map(|monitor| Arc::clone(&monitor.state)).collect()
     }
 
-    /// Returns a future that waits until no request is in flight. Call this only when no scenario
-    /// can launch arrivals any more.
+    /// Waits until no request is in flight. Call this after the last scenario has stopped sending.
     pub(super) fn wait_until_idle(&self) -> impl Future<Output = ()> + use<> {
         let states = self.route_states();
         async move {
@@ -214,7 +203,7 @@ impl Supervisor {
         }
     }
 
-    /// Applies a new specification to a scenario whose schedule runs.
+    /// Changes a scenario whose schedule has started.
     fn change_in_place(
         &mut self,
         mut running: RunningScenario,
@@ -223,7 +212,7 @@ impl Supervisor {
     ) -> RunningScenario {
         let old_monitors = running.handle.monitors.clone();
         let Some(old_baseline_monitor) = old_monitors.first() else { return running };
-        // All monitors of a scenario share its schedule state.
+        // All routes of a scenario share one schedule state.
         let schedule_state = &old_baseline_monitor.schedule_state;
         let monitors: Vec<_> = std::iter::zip(routes, &after.routes)
             .map(|(transition, route)| match transition {
@@ -234,8 +223,7 @@ impl Supervisor {
                 RouteTransition::Create => after.new_monitor(route, schedule_state),
             })
             .collect();
-        // If the baseline target has changed, the comparison starts again, because a sum of
-        // differences from two baseline targets has no meaning.
+        // Paired differences to the old baseline target and to the new one must not be added up.
         if monitors.first().map(Arc::as_ptr) != Some(Arc::as_ptr(old_baseline_monitor)) {
             for monitor in &monitors {
                 monitor.difference.reset();
@@ -250,7 +238,6 @@ impl Supervisor {
         RunningScenario { spec: after, handle: running.handle }
     }
 
-    /// Stops a scenario. Its routes drain.
     fn stop(&mut self, running: RunningScenario) {
         running.handle.stop();
         for monitor in running.handle.monitors {
@@ -258,8 +245,8 @@ impl Supervisor {
         }
     }
 
-    /// Drains a route in the background, and then removes its series. If the scenario can still
-    /// launch arrivals, the drain begins only when `launching_ended` is cancelled.
+    /// Drains a route in the background, and then removes its series. If `launching_ended` is
+    /// given, waits for it first.
     fn drain_route(
         &mut self,
         monitor: Arc<RouteMonitor>,

@@ -1,34 +1,27 @@
-//! Decides the effect of a reload on a running scenario. This module changes nothing, because the
-//! supervisor applies the decision.
+//! Decides the effect of a reload on a running scenario. The supervisor applies the decision.
 
 use std::sync::Arc;
 
 use crate::scenario::{RouteSpec, ScenarioHandle, ScenarioSpec};
 use crate::status::{RouteInfo, RouteMonitor};
 
-/// The effect of a reload on a running scenario.
 pub(super) enum Transition {
-    /// Nothing changes.
     Keep,
-    /// New settings apply to all later arrivals. The list has one entry for each route of the new
-    /// specification.
+    /// Later arrivals use new settings. The list has one entry for each new route.
     Change(Vec<RouteTransition>),
-    /// The scenario stops and starts again, because its schedule has not started or the model of a
-    /// route is unknown.
+    /// The scenario starts again. Either its schedule has not started, or the model of a route is
+    /// unknown.
     Restart,
 }
 
-/// The effect of a reload on a route (one scenario on one target) of the new specification.
+/// The effect of a reload on one new route. A route is one scenario on one target.
 pub(super) enum RouteTransition {
     /// The route continues with the ledger (the counts of arrivals) and the series of this monitor.
     Reuse(Arc<RouteMonitor>),
-    /// The route is new, and its model is known.
     Create,
 }
 
 impl Transition {
-    /// Decides the effect of a reload that changes the specification of a scenario from `before` to
-    /// `after`.
     pub(super) fn decide(
         before: &ScenarioSpec,
         handle: &ScenarioHandle,
@@ -52,8 +45,8 @@ fn is_same(before: &ScenarioSpec, after: &ScenarioSpec) -> bool {
     before.scenario == after.scenario && before.seed == after.seed && infos(before) == infos(after)
 }
 
-/// Decides the effect on one route. The route continues if its target name and its model stay the
-/// same. Returns `None` if the model is unknown, because only a restart can learn the model.
+/// A route continues if its target and its model keep their names. Returns `None` if the model is
+/// unknown: only a restart asks the endpoint for its model.
 fn decide_route(
     before: &ScenarioSpec,
     handle: &ScenarioHandle,
@@ -63,7 +56,7 @@ fn decide_route(
     let Some((old, monitor)) = running.find(|(old, _)| old.target.name == route.target.name) else {
         return route.target.model.is_some().then_some(RouteTransition::Create);
     };
-    // A learned model stays valid only for the endpoint that reported it.
+    // The endpoint reported this model, so the model is valid only at the same address.
     let learned = monitor.model.get().filter(|_| old.info.address == route.info.address);
     let model = route.target.model.as_ref().or(learned)?;
     Some(if monitor.model.get() == Some(model) {

@@ -1,5 +1,5 @@
-//! The observer of a route (one scenario on one target). It passes each event to everything that
-//! measures or displays the route.
+//! Passes each event of a route to the metrics, the status page and the report. A route is one
+//! scenario on one target.
 
 use std::sync::Arc;
 
@@ -10,10 +10,8 @@ use crate::metrics::RouteMetrics;
 use crate::recent::Recent;
 use crate::tally::Tally;
 
-/// All receivers of the events of one route.
 #[derive(Debug)]
 pub struct RouteObserver {
-    /// The Prometheus series of the route.
     pub metrics: RouteMetrics,
     /// The latest failures.
     pub incidents: Arc<Incidents>,
@@ -21,7 +19,7 @@ pub struct RouteObserver {
     pub recent: Arc<Recent>,
     /// Holds the next cycle while the target is away.
     pub readiness: Arc<ReadinessGate>,
-    /// Aggregates the measurements of a run for its report. `None` in a daemon.
+    /// The values for the report of a run; `None` in a daemon.
     pub tally: Option<Arc<Tally>>,
 }
 

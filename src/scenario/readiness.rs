@@ -1,5 +1,4 @@
-//! Waits until a target is ready, and learns the model that the target serves. The target's list of
-//! models shows both.
+//! Waits until a target is ready, and learns its model. The list of models at `/models` shows both.
 
 use std::time::Duration;
 
@@ -12,27 +11,25 @@ use crate::plan::Start;
 use crate::remedy::{DiagnosedTarget, Diagnosis};
 use crate::status::RouteMonitor;
 
-/// The timeout of one request for the list of models. It is longer than the default time for a
-/// connection, so the reason is known if no connection is established.
+/// The timeout of one request. It is longer than the default time for a connection, so the reason
+/// of a failed connection is known.
 const TIMEOUT: Duration = Duration::from_secs(6);
-/// The time from the start of one request to the start of the next.
+/// From the start of one request to the start of the next.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The time after which llmload logs a warning about a target that is still not ready.
+/// After this time, llmload warns about a target that is still not ready.
 const REMINDER_INTERVAL: Duration = Duration::from_mins(5);
 
-/// A target that is ready.
 pub(super) struct Ready {
-    /// The configured model, or else the model that the target lists.
+    /// The configured model, or the only model in the list.
     pub(super) model: String,
-    /// True if a run should check the key with a request, because the target refused to list its
-    /// models.
+    /// True if the target refused to list its models, so a run should test the key with a request.
     pub(super) is_key_in_doubt: bool,
 }
 
-/// Waits until the target is ready, if `start` requires this or if the model is not configured.
+/// Waits until the target is ready, if `start` requires it or the model is not configured.
 ///
-/// Fails if the target of a run rejects the key, because waiting does not help. A daemon waits,
-/// because somebody can correct the key on the server.
+/// In a run, fails if the target rejects the key. A daemon waits, because somebody can correct the
+/// key on the server.
 pub(super) async fn wait(
     start: &Start,
     route: &RouteSpec,
@@ -68,24 +65,20 @@ pub(super) async fn wait(
     }
 }
 
-/// The reason why a target is not ready: the words after "waiting for" in the log message.
-///
-/// If the target responds, it is running. Then somebody probably has to change the target or the
-/// configuration before it becomes ready.
+/// The reason why a target is not ready: the text after "waiting for" in the log. If the target
+/// responds, somebody probably has to change the target or the configuration.
 #[derive(Debug, thiserror::Error)]
 enum Obstacle {
-    /// The target does not respond, or responds with a server error.
+    /// The target does not respond, or it responds with a server error.
     #[error("the target: {0}")]
     Target(Diagnosis),
-    /// The target responds, but the model is unknown.
     #[error("a model: {0}")]
     Model(Diagnosis),
-    /// The target responds with status 401 or 403, and the model is unknown.
+    /// The target responds with status 401 or 403, so the model is unknown.
     #[error("a model: {0}")]
     KeyRejected(Diagnosis),
 }
 
-/// Requests the list of models once.
 async fn check(
     route: &RouteSpec,
     monitor: &RouteMonitor,
@@ -106,7 +99,7 @@ async fn check(
     let is_key_in_doubt = matches!(status, 401 | 403);
     match diagnosed.choose_model(status, &models) {
         (Some(model), problem) => {
-            // Without this warning, the user could not explain why requests to this model fail.
+            // This warning explains why requests to this model will fail.
             if let Some(problem) = problem {
                 let (scenario, target) = (&monitor.scenario, &monitor.target);
                 tracing::warn!(scenario, target, "{problem}");
@@ -122,11 +115,11 @@ async fn check(
     }
 }
 
-/// Decides how to log the wait for a target. A new obstacle is logged as information, or at once as
-/// a warning if it is lasting. During every wait, the log gets a warning every five minutes.
+/// Decides how to log a wait. A new obstacle is information, or a warning if it is lasting. Every
+/// five minutes of a wait cause a warning.
 struct WaitLog {
     obstacle: String,
-    /// The time of the last warning, or the start of the wait if there was no warning.
+    /// The last warning, or the start of the wait.
     since: Instant,
     has_warned: bool,
 }
@@ -142,8 +135,7 @@ impl WaitLog {
         WaitLog { obstacle: String::new(), since, has_warned: false }
     }
 
-    /// Returns the severity of the log line about this obstacle. Returns `None` if the obstacle was
-    /// logged already.
+    /// `None` if this obstacle was logged already.
     fn severity(&mut self, obstacle: &str, is_lasting: bool, now: Instant) -> Option<Severity> {
         let is_reminder = now.saturating_duration_since(self.since) >= REMINDER_INTERVAL;
         let is_new = obstacle != self.obstacle;
@@ -158,12 +150,12 @@ impl WaitLog {
     }
 }
 
-/// Waits until a target of the scenario responds without a server error. One target is enough, so
-/// that a scenario with several targets does not stop if one target stays away.
+/// Waits until any target responds without a server error. A target that stays away must not hold
+/// the other targets of the scenario.
 pub(super) async fn wait_for_return(routes: &HttpRouteTable, metrics: &Metrics) {
     loop {
         let started = Instant::now();
-        // A reload may have replaced the routes.
+        // A reload has possibly replaced the routes.
         for route in &routes.current().routes {
             if let Ok((status, _)) = route.endpoint.models(TIMEOUT).await
                 && status < 500

@@ -1,6 +1,5 @@
-//! The specification of a scenario: its part of the plan, and the clients of its targets. The
-//! specification builds the timetable of the scenario, and the route and the monitor of each
-//! target.
+//! The specification of a scenario: its part of the plan, and the clients of its targets. Builds
+//! its timetable, routes and monitors.
 
 use std::sync::Arc;
 
@@ -17,37 +16,29 @@ use crate::status::{RouteInfo, RouteMonitor};
 use crate::tally::Tally;
 use crate::timetable::Timetable;
 
-/// A scenario of the plan, with the seed and the clients of its targets.
 #[derive(Clone, Debug)]
 pub struct ScenarioSpec {
-    /// The scenario in the plan.
     pub scenario: plan::Scenario,
-    /// The seed of all random choices.
     pub seed: u64,
-    /// One route for each target, in the order of the scenario's targets.
+    /// One route for each target of the scenario.
     pub routes: Vec<RouteSpec>,
-    /// True if llmload aggregates the measurements for the report of a run.
+    /// True if llmload counts values for the report of a run.
     pub has_tally: bool,
 }
 
-/// A target of a scenario, and its client.
 #[derive(Clone, Debug)]
 pub struct RouteSpec {
-    /// The target in the plan.
     pub target: Arc<Target>,
-    /// The client of the target.
     pub endpoint: Arc<HttpEndpoint>,
-    /// The facts about the route that the status page shows.
+    /// Facts for the status page.
     pub info: RouteInfo,
 }
 
 impl ScenarioSpec {
-    /// Returns new monitors, one for each route.
     pub fn new_monitors(&self, schedule_state: &Arc<ScheduleState>) -> Vec<Arc<RouteMonitor>> {
         self.routes.iter().map(|route| self.new_monitor(route, schedule_state)).collect()
     }
 
-    /// Returns a new monitor for one route.
     pub fn new_monitor(
         &self,
         route: &RouteSpec,
@@ -64,20 +55,20 @@ impl ScenarioSpec {
             tally,
         );
         if let Some(model) = &route.target.model {
-            // The monitor is new, so this is the first call.
+            // The monitor is new, so no name is set.
             let _always_ok = monitor.model.set(model.clone());
         }
         Arc::new(monitor)
     }
 
-    /// Returns the schedule state of a scenario that waits for its target.
+    /// The schedule state before the start.
     pub fn new_schedule_state(&self, shard: Shard) -> Arc<ScheduleState> {
         let timetable = self.timetable();
         let schedule = Arc::clone(timetable.schedule());
         Arc::new(ScheduleState::new(schedule, timetable.is_endless(), shard, "the target"))
     }
 
-    /// Builds the routes. The models of all monitors must be known.
+    /// The models of all monitors must be known.
     pub(super) fn build_routes(
         &self,
         monitors: &[Arc<RouteMonitor>],
@@ -87,13 +78,13 @@ impl ScenarioSpec {
         let routes = self.routes.iter().zip(monitors);
         let routes =
             routes.filter_map(|(route, monitor)| self.build_route(route, monitor, gate, context));
-        // The first target is the baseline target, with which all others are compared.
+        // The first target is the baseline target.
         let differences: Vec<Arc<PairedComparison>> =
             monitors.iter().skip(1).map(|monitor| Arc::clone(&monitor.difference)).collect();
         RouteSet { routes: routes.collect(), differences: differences.into() }
     }
 
-    /// Builds one route. Returns `None` if its model is unknown.
+    /// `None` if the model is unknown.
     fn build_route(
         &self,
         route: &RouteSpec,
@@ -131,7 +122,7 @@ impl ScenarioSpec {
         }))
     }
 
-    /// Creates the Prometheus series of a route. Returns `None` if its model is unknown.
+    /// Creates the series of a route. `None` if its model is unknown.
     pub(super) fn bind_metrics(
         &self,
         route: &RouteSpec,
@@ -166,8 +157,7 @@ impl ScenarioSpec {
         Timetable::for_scenario(&self.scenario)
     }
 
-    /// Returns true if both specifications have the same arrivals. A reload then does not replace
-    /// the schedule.
+    /// Returns true if the arrivals are the same, so a reload does not replace the schedule.
     pub(super) fn has_same_timing(&self, other: &ScenarioSpec) -> bool {
         let timing = |spec: &ScenarioSpec| {
             let plan::Scenario { schedule, arrivals, repeat, start, active, .. } = &spec.scenario;

@@ -1,5 +1,5 @@
-//! Requests the server version of each target every ten minutes. A new version can explain a change
-//! of the measurements.
+//! Requests the server version of each target every ten minutes, because a new version can explain
+//! changed measurements.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -9,14 +9,11 @@ use tokio::sync::Notify;
 use super::HttpRouteTable;
 use crate::metrics::Metrics;
 
-/// The timeout of one request for the version.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The time between two requests for the version.
 const INTERVAL: Duration = Duration::from_mins(10);
 
-/// Keeps `llmload_target_info` up to date. Requests all versions at once when `routes_replaced` is
-/// notified. If a server does not respond or reports no version, `llmload_target_info` keeps the
-/// last version.
+/// Keeps `llmload_target_info` up to date. After a reload has notified `routes_replaced`, requests
+/// all versions at once. If a server reports no version, keeps the last version.
 pub(super) async fn watch(
     routes: &HttpRouteTable,
     routes_replaced: &Notify,

@@ -1,6 +1,5 @@
-//! Sends the warm-up requests of a route (one scenario on one target) one after the other, before
-//! the schedule starts. No count and no histogram includes these requests, because the first
-//! requests to a server are slow: the server still builds its graphs, caches and pools.
+//! Sends the warm-up requests of a route before the schedule starts. A route is one scenario on one
+//! target. The first requests to a server are slow, so no metric counts them.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,14 +13,13 @@ use crate::measurement::{Failure, FailureDetail};
 use crate::remedy::{DiagnosedTarget, Diagnosis};
 use crate::status::RouteMonitor;
 
-/// How often a paused warm-up checks whether the pause has ended.
+/// A paused warm-up checks for the end of the pause at this interval.
 const PAUSE_CHECK: Duration = Duration::from_millis(100);
 
-/// Sends `count` requests. Each request starts after the previous request has ended, successfully
-/// or not.
+/// Sends `count` requests, one after the other.
 ///
-/// Fails at once in a run if the target rejects the key or the account has no quota left, because
-/// all later requests would fail too.
+/// In a run, fails at once if the target rejects the key or the quota is used up, because all later
+/// requests would fail too.
 pub(super) async fn send(
     route: &HttpRoute,
     count: u32,
@@ -71,7 +69,6 @@ fn text(detail: &FailureDetail) -> String {
     format!("{}: {}", detail.failure, detail.message)
 }
 
-/// The last failure.
 #[derive(Default)]
 struct LastFailure(Mutex<Option<FailureDetail>>);
 

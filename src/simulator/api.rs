@@ -1,23 +1,18 @@
-//! The types that requests and responses share: the two text APIs, the finish reasons, the length
-//! of an output, and errors in the format of `OpenAI`.
+//! The types that requests and responses share.
 
 use ::http::StatusCode;
 use bytes::Bytes;
 use serde::Serialize;
 
-/// The API of a text request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Api {
-    /// Chat completions.
     Chat,
-    /// Completions, which continue a text.
     Completions,
 }
 
 impl Api {
     pub(super) const ALL: [Api; 2] = [Api::Chat, Api::Completions];
 
-    /// The path of the endpoint.
     pub(super) fn path(self) -> &'static str {
         match self {
             Api::Chat => "/v1/chat/completions",
@@ -33,12 +28,9 @@ impl Api {
     }
 }
 
-/// The reason why an output ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FinishReason {
-    /// The text is complete.
     Stop,
-    /// The token limit cut the text.
     Length,
 }
 
@@ -51,24 +43,22 @@ impl FinishReason {
     }
 }
 
-/// The length of an output in tokens. It is known before the first token is generated.
+/// The length of an output in tokens, which is known before the first token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OutputLength {
-    /// The number of reasoning tokens, which are before the answer.
+    /// The number of reasoning tokens, which precede the answer.
     pub(super) reasoning: u32,
     /// The number of all tokens, including reasoning tokens.
     pub(super) total: u32,
-    /// The reason why the output ends.
     pub(super) finish_reason: FinishReason,
 }
 
-/// An error response.
 #[derive(Clone, Debug)]
 pub(super) struct ApiError {
     pub(super) status: StatusCode,
-    /// The `type` of `OpenAI`'s error object.
+    /// The `type` in the error object.
     pub(super) kind: &'static str,
-    /// The `code` of `OpenAI`'s error object.
+    /// The `code` in the error object.
     pub(super) code: Option<&'static str>,
     pub(super) message: String,
 }
@@ -96,12 +86,11 @@ impl ApiError {
         ApiError { status, kind, code: None, message: message.into() }
     }
 
-    /// Returns the error for a request that the simulator cannot serve.
     pub(super) fn invalid_request(message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
     }
 
-    /// Returns the error for a full queue.
+    /// A full queue.
     pub(super) fn overloaded() -> ApiError {
         ApiError {
             code: Some("overloaded"),
@@ -113,7 +102,7 @@ impl ApiError {
         }
     }
 
-    /// Returns the error for requests while the model is loading.
+    /// The model is still loading.
     pub(super) fn loading() -> ApiError {
         ApiError {
             code: Some("loading"),
@@ -121,7 +110,7 @@ impl ApiError {
         }
     }
 
-    /// Returns the error for the fault `http_429`.
+    /// The fault `http_429`.
     pub(super) fn rate_limited() -> ApiError {
         ApiError {
             code: Some("rate_limit_exceeded"),
@@ -133,7 +122,7 @@ impl ApiError {
         }
     }
 
-    /// Returns the error for the faults `http_500` and `stream_error`.
+    /// The faults `http_500` and `stream_error`.
     pub(super) fn internal() -> ApiError {
         ApiError {
             code: Some("internal_error"),
@@ -145,12 +134,10 @@ impl ApiError {
         }
     }
 
-    /// Returns the error as the body of a response.
     pub(super) fn body(&self) -> Bytes {
         to_json(&self.document()).into()
     }
 
-    /// Returns the error as an event of a stream.
     pub(super) fn event(&self) -> Bytes {
         to_event(&self.document()).into()
     }
@@ -161,13 +148,12 @@ impl ApiError {
     }
 }
 
-/// Encodes a document as JSON.
 pub(super) fn to_json(document: &impl Serialize) -> Vec<u8> {
-    // Structures that contain only strings and numbers can always be encoded.
+    // Strings and numbers can always be encoded.
     serde_json::to_vec(document).unwrap_or_default()
 }
 
-/// Encodes a document as one server-sent event.
+/// Encodes a server-sent event.
 pub(super) fn to_event(document: &impl Serialize) -> Vec<u8> {
     [b"data: ".as_slice(), &to_json(document), b"\n\n"].concat()
 }

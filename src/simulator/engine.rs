@@ -1,8 +1,7 @@
 //! The engine of the simulator: the slots, the queue for the slots, and the counters.
 //!
-//! Each request in the queue or in a slot has an [`Admission`]. When the request ends in any way,
-//! its admission is dropped, which frees its slot or its place in the queue. A client that
-//! disconnects ends its request too.
+//! Each request in the engine has an [`Admission`]. When the request ends or its client
+//! disconnects, the admission is dropped, which frees the slot.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -18,27 +17,24 @@ use super::faults::Fault;
 use super::pace::Pace;
 use super::ttft_histogram::TtftHistogram;
 
-/// The longest time to load the model. The limit of one year prevents an overflow when the time is
-/// added to an instant.
+/// The time to load the model is limited to a year, because a longer one could overflow an instant.
 const MAX_LOADING: Duration = Duration::from_hours(365 * 24);
 
-/// The state that all connections share.
 #[derive(Debug)]
 pub(super) struct Engine {
     options: SimulatorOptions,
     pace: Pace,
     ready_at: Instant,
-    /// The free slots. Waiting requests get slots in the order in which they arrived. A request
-    /// that is dropped while it waits leaves the queue.
+    /// The free slots. The semaphore serves waiting requests in order. A dropped request leaves the
+    /// queue.
     slots: Arc<Semaphore>,
-    /// The number of requests in the queue and in slots together.
+    /// Requests in the queue and in slots.
     admitted: AtomicU32,
-    /// The number of requests in slots.
+    /// Requests in slots.
     running: AtomicU32,
     counters: Counters,
 }
 
-/// Totals since the start.
 #[derive(Debug, Default)]
 struct Counters {
     received: AtomicU64,
@@ -50,14 +46,11 @@ struct Counters {
     ttft: TtftHistogram,
 }
 
-/// The reason why a request left the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// The output is complete.
     Finished(FinishReason),
     /// The client disconnected, or the simulator stopped.
     Abort,
-    /// A fault ended the request.
     Error,
 }
 
@@ -76,7 +69,7 @@ impl Ending {
 }
 
 impl Engine {
-    /// Creates an idle engine that starts to load its model now.
+    /// The loading of the model begins now.
     pub(super) fn new(options: SimulatorOptions) -> Engine {
         let slots = options.slots.max(1) as usize;
         Engine {
@@ -102,7 +95,7 @@ impl Engine {
         Instant::now() < self.ready_at
     }
 
-    /// Counts a text request and returns its number, from 0.
+    /// Counts a request and returns its number, from 0.
     pub(super) fn count_request(&self) -> u64 {
         self.counters.received.fetch_add(1, Ordering::Relaxed)
     }
@@ -111,12 +104,11 @@ impl Engine {
         self.counters.faults[fault as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns the number of requests in slots.
     pub(super) fn running(&self) -> u32 {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// Admits a request to the engine. Returns `None` if every slot is busy and the queue is full.
+    /// `None` if every slot is busy and the queue is full.
     pub(super) fn admit(self: &Arc<Engine>) -> Option<Admission> {
         let capacity = self.options.slots.max(1).saturating_add(self.options.queue);
         let admitted = self.admitted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
@@ -134,11 +126,11 @@ impl Engine {
         })
     }
 
-    /// Returns the counts in the text format of Prometheus. Metrics that vLLM has too have the same
-    /// names as in vLLM.
+    /// Returns the metrics in the text format of Prometheus. Their names are from vLLM, if vLLM has
+    /// them.
     pub(super) fn metrics(&self) -> String {
-        // The order of these two reads matters: a request that gets a slot in between must not be
-        // counted as running and as waiting.
+        // Read in this order: a request that gets a slot between the two reads must not count as
+        // both running and waiting.
         let admitted = self.admitted.load(Ordering::Relaxed);
         let running = self.running().min(admitted);
         let model = format!("model_name=\"{}\"", label_value(&self.options.model));
@@ -196,8 +188,7 @@ impl Engine {
     }
 }
 
-/// Writes a metric family in the text format of Prometheus. `name_and_kind` is the text after
-/// `TYPE`.
+/// Writes a metric family. `name_and_kind` is the text after `TYPE`.
 fn family(
     text: &mut String,
     name_and_kind: &str,
@@ -220,7 +211,8 @@ fn label_value(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// A request in the engine: in the queue until [`Admission::acquire_slot`] returns, then in a slot.
+/// A request in the engine. It is in the queue until [`Admission::acquire_slot`] returns, and then
+/// in a slot.
 #[derive(Debug)]
 pub(super) struct Admission {
     engine: Arc<Engine>,
@@ -234,10 +226,9 @@ impl Admission {
         &self.engine
     }
 
-    /// Waits for a slot.
     pub(super) async fn acquire_slot(&mut self) {
         if self.slot.is_none() {
-            // This cannot fail, because the semaphore is never closed.
+            // The semaphore is never closed, so this never fails.
             self.slot = Arc::clone(&self.engine.slots).acquire_owned().await.ok();
             self.engine.running.fetch_add(u32::from(self.slot.is_some()), Ordering::Relaxed);
         }
@@ -247,18 +238,16 @@ impl Admission {
         self.engine.counters.prompt_tokens.fetch_add(tokens.into(), Ordering::Relaxed);
     }
 
-    /// Records the time to the first token. Call it when the first token is sent.
+    /// Call this when the first token is sent.
     pub(super) fn record_first_token(&self) {
         self.engine.counters.ttft.observe(self.admitted_at.elapsed());
     }
 
-    /// Counts one generated token.
     pub(super) fn count_token(&self) {
         self.engine.counters.output_tokens.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Removes the request from the engine and counts it with this ending. If an admission is
-    /// dropped without this call, its request is counted as an abort.
+    /// Counts the request with this ending. An admission that is only dropped counts as an abort.
     pub(super) fn leave(mut self, ending: Ending) {
         self.ending = ending;
     }
@@ -269,8 +258,8 @@ impl Drop for Admission {
         let engine = &self.engine;
         engine.counters.endings[self.ending.index()].fetch_add(1, Ordering::Relaxed);
         if let Some(slot) = self.slot.take() {
-            // The count is decreased before the slot is released. Otherwise the next request could
-            // get the slot while this one is still counted.
+            // Decrease the count before the slot is free. Otherwise, the next request would count
+            // together with this request.
             engine.running.fetch_sub(1, Ordering::Relaxed);
             drop(slot);
         }

@@ -1,23 +1,21 @@
-//! The faults that the simulator injects. Each fault affects a configured fraction of the requests.
+//! The faults that the simulator injects.
 
-/// For each fault, the fraction (0 to 1) of requests that get it. The sum is at most 1.
+/// For each fault, the fraction (0 to 1) of the requests. The sum is at most 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Faults {
-    /// An immediate 429 with a `retry-after` header.
+    /// A 429 with a `retry-after` header.
     pub http_429: f64,
-    /// An immediate 500.
     pub http_500: f64,
     /// A reset of the connection before the response head.
     pub reset: f64,
-    /// After a few tokens, nothing more arrives until the client gives up.
+    /// Silence after a few tokens, until the client gives up.
     pub stall: f64,
-    /// After a few tokens, an error object ends the response, although its status is 200.
+    /// An error object after a few tokens, with status 200.
     pub stream_error: f64,
-    /// After a few tokens, the connection breaks.
+    /// A broken connection after a few tokens.
     pub truncation: f64,
 }
 
-/// The fault that one request gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Http429,
@@ -29,7 +27,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Every fault, in the order of [`Faults`].
+    /// In the order of [`Faults`].
     pub(super) const ALL: [Fault; 6] = [
         Fault::Http429,
         Fault::Http500,
@@ -39,7 +37,7 @@ impl Fault {
         Fault::Truncation,
     ];
 
-    /// Returns the name of the fault in the configuration and in `/metrics`.
+    /// The name in the configuration and in `/metrics`.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Fault::Http429 => "http_429",
@@ -51,7 +49,6 @@ impl Fault {
         }
     }
 
-    /// Returns the fraction of requests that get this fault.
     pub(super) fn fraction(self, faults: &Faults) -> f64 {
         match self {
             Fault::Http429 => faults.http_429,
@@ -63,9 +60,8 @@ impl Fault {
         }
     }
 
-    /// Chooses the fault of a request, or `None`. `point` is random, from 0 to 1. The fractions of
-    /// the faults divide this interval into parts, in the order of [`Fault::ALL`]. The rest of the
-    /// interval stands for no fault.
+    /// Chooses the fault for `point`, a random number from 0 to 1. Faults with the fractions 0.2
+    /// and 0.1 get the points below 0.2 and from 0.2 to 0.3. Higher points get no fault.
     pub(super) fn choose(faults: &Faults, point: f64) -> Option<Fault> {
         let mut end = 0.0;
         Fault::ALL.into_iter().find(|fault| {

@@ -1,8 +1,7 @@
-//! The generation of one response over time: first the queue, then prefill, then each token.
+//! The generation of one response over time: the queue, prefill, and then each token.
 //!
-//! This module decides when an event happens. The module `response` encodes it. Each delay starts
-//! at the due instant of the previous event, not at the instant at which the timer fired. So the
-//! inaccuracies of the timers do not add up.
+//! Each delay starts at the due instant of the previous event, not when the timer fired. So the
+//! errors of the timers do not add up.
 
 use tokio::time::{Instant, sleep_until};
 
@@ -14,24 +13,22 @@ use super::request::TextRequest;
 use super::text::SampleText;
 use super::variation::Variation;
 
-/// An event of a response, in the order in which a client receives them.
+/// The events of a response, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// The end of prefill. The first token follows without a delay.
+    /// The end of prefill. The first token follows at once.
     Start,
-    /// A token of reasoning.
     Reasoning(&'static str),
-    /// A token of the answer.
     Content(&'static str),
-    /// The end of the response. The slot is already free.
+    /// The end of the response. Its slot is already free.
     Finish(FinishReason),
-    /// A fault: the response ends with an error object.
+    /// A fault: an error object ends the response.
     Error,
     /// A fault: the connection breaks.
     Disconnect,
 }
 
-/// A response that is being generated. Dropping it frees its slot.
+/// A response in progress. Its slot becomes free when it is dropped.
 #[derive(Debug)]
 pub(super) struct Generation {
     /// `None` after the last event.
@@ -39,7 +36,7 @@ pub(super) struct Generation {
     variation: Variation,
     output: OutputLength,
     prompt_tokens: u32,
-    /// The due instant of the latest event. `None` before prefill.
+    /// The due instant of the latest event; `None` before prefill.
     due: Option<Instant>,
     sent: u32,
     reasoning: SampleText,
@@ -65,7 +62,7 @@ impl Generation {
         }
     }
 
-    /// Waits for the next event. Returns `None` after the last event.
+    /// `None` after the last event.
     pub(super) async fn next(&mut self) -> Option<Event> {
         let admission = self.admission.as_mut()?;
         let Some(due) = self.due else {
@@ -87,7 +84,7 @@ impl Generation {
             self.leave(Ending::Finished(self.output.finish_reason));
             return Some(Event::Finish(self.output.finish_reason));
         }
-        // The first token has no delay after prefill: in a real engine, prefill produces it.
+        // Prefill produces the first token, so this token has no delay.
         if self.sent > 0 {
             let engine = admission.engine();
             let due = due + engine.pace().decode(engine.running(), &mut self.variation.jitter);
@@ -105,7 +102,6 @@ impl Generation {
         })
     }
 
-    /// Ends the response with a fault.
     async fn fail(&mut self, fault: Fault) -> Event {
         if let Some(admission) = &self.admission {
             admission.engine().count_fault(fault);
@@ -115,12 +111,11 @@ impl Generation {
             return Event::Error;
         }
         if fault == Fault::Stall {
-            // The client is expected to close the connection. But the slot must become free even if
-            // the client has vanished, so the wait is limited.
+            // The client should close the connection. If it has vanished, the slot becomes free
+            // after this limit.
             tokio::time::sleep(MAX_DELAY).await;
         }
-        // Give the connection time to write the previous events. Otherwise they would be lost when
-        // the connection breaks.
+        // Let the connection write the previous events before it breaks.
         tokio::task::yield_now().await;
         self.leave(Ending::Error);
         Event::Disconnect
@@ -174,7 +169,7 @@ mod tests {
     }
 
     fn near(instant: Instant, start: Instant, micros: u64) -> bool {
-        // Accurate within one tick of the timer, even late in the response.
+        // Within one tick of the timer, even late in the response.
         let late = (instant - start).checked_sub(Duration::from_micros(micros));
         late.is_some_and(|late| late <= Duration::from_millis(1))
     }

@@ -1,4 +1,4 @@
-//! Paths and connections: the only module of the simulator that uses hyper.
+//! Paths and connections. Only this module of the simulator uses hyper.
 
 use std::error::Error;
 use std::fmt;
@@ -26,28 +26,25 @@ use super::request::{CONTEXT_LENGTH, TextRequest};
 use super::response::{self, Envelope, Usage};
 use super::variation::Variation;
 
-/// The longest request body in bytes.
+/// In bytes.
 const MAX_BODY: usize = 1 << 20;
-/// If a body is longer than [`MAX_BODY`], up to this number of bytes is read and discarded before
-/// the request is refused. If the server closed the connection while the client was still writing,
-/// the client would often see a reset instead of the response.
+/// Before a refusal, the simulator reads up to this number of bytes and discards them. If it closed
+/// the connection while the client was writing, the client would often see a reset instead of the
+/// response.
 const MAX_DISCARDED: usize = 8 << 20;
-/// The time limit for a request head. An idle connection is closed after this time too.
+/// The longest wait for a request head, and so the longest idle time of a connection.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
-/// The time limit for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest request head, and the size of the buffer for response bytes that the client has not
-/// read. Both in bytes.
+/// The longest request head, and the buffer for unread response bytes, in bytes.
 const BUFFER: usize = 64 * 1024;
 
 type Body = UnsyncBoxBody<Bytes, BrokenBody>;
 
-/// The time from a request to the reset of its connection. A server that crashes while it works has
-/// the request for some time. A client can take an immediate reset for the end of an idle
-/// connection.
+/// The time from a request to the reset of its connection. A client can mistake an immediate reset
+/// for the end of an idle connection.
 const RESET_DELAY: Duration = Duration::from_millis(200);
 
-/// The error that the service returns to reset the connection instead of sending a response.
+/// Resets the connection instead of sending a response.
 #[derive(Debug)]
 struct Reset;
 
@@ -59,7 +56,7 @@ impl fmt::Display for Reset {
 
 impl Error for Reset {}
 
-/// The error of a body that breaks the connection in the middle of a response.
+/// Breaks the connection in the middle of a response.
 #[derive(Debug)]
 struct BrokenBody;
 
@@ -71,10 +68,9 @@ impl fmt::Display for BrokenBody {
 
 impl Error for BrokenBody {}
 
-/// Serves one connection until it ends.
 pub(super) async fn connection(stream: TcpStream, engine: Arc<Engine>) {
-    // Without this option, the kernel could delay a token until the client has acknowledged the
-    // previous one. Setting the option fails only if the connection is broken.
+    // Otherwise, the kernel could delay a token until the client has acknowledged the previous one.
+    // An error means that the connection is already broken.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| respond(request, Arc::clone(&engine)));
     let mut connection = http1::Builder::new()
@@ -82,8 +78,8 @@ pub(super) async fn connection(stream: TcpStream, engine: Arc<Engine>) {
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
-    // Only `Reset` resets the connection. In all other cases, the connection is closed normally, so
-    // the first bytes of a broken body still arrive.
+    // Only `Reset` resets the connection. All other connections close normally, so the first bytes
+    // of a broken body still arrive.
     if let Err(error) = (&mut connection).await
         && error.source().is_some_and(<dyn Error>::is::<Reset>)
     {
@@ -92,7 +88,6 @@ pub(super) async fn connection(stream: TcpStream, engine: Arc<Engine>) {
     }
 }
 
-/// A path of the API.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ApiPath {
     Text(Api),
@@ -103,7 +98,7 @@ enum ApiPath {
 }
 
 impl ApiPath {
-    /// Parses a path. Like real servers, the simulator has its API only below `/v1`.
+    /// As on real servers, the API is only below `/v1`.
     fn parse(path: &str) -> Option<ApiPath> {
         match path {
             "/v1/models" => Some(ApiPath::Models),
@@ -152,7 +147,7 @@ async fn respond(request: Request<Incoming>, engine: Arc<Engine>) -> Result<Resp
             Ok(json(StatusCode::OK, models))
         }
         ApiPath::Version => Ok(json(StatusCode::OK, response::version())),
-        // The body is empty, like the body that vLLM returns.
+        // vLLM also returns an empty body.
         ApiPath::Health => Ok(json(StatusCode::OK, Bytes::new())),
     }
 }
@@ -160,8 +155,8 @@ async fn respond(request: Request<Incoming>, engine: Arc<Engine>) -> Result<Resp
 async fn generate(api: Api, body: Incoming, engine: &Arc<Engine>) -> Result<Response<Body>, Reset> {
     let number = engine.count_request();
     let variation = Variation::draw(engine.options(), number);
-    // The body is read before the request can be refused. Otherwise a client that is still writing
-    // would see a broken connection instead of the response.
+    // Read the body before any refusal. Otherwise, a client that is still writing would see a
+    // broken connection instead of the response.
     let read = timeout(BODY_TIMEOUT, read_body(body)).await;
     let body = match read.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT)) {
         Ok(body) => body,
@@ -220,7 +215,7 @@ async fn generate(api: Api, body: Incoming, engine: &Arc<Engine>) -> Result<Resp
     }
 }
 
-/// Reads a body. If it is too long or too slow, returns the status of the error response.
+/// Reads a body. The error is the status for a body that is too long or too slow.
 async fn read_body(mut body: Incoming) -> Result<Vec<u8>, StatusCode> {
     let announced = body.size_hint().lower();
     if announced > MAX_DISCARDED as u64 {
@@ -242,7 +237,6 @@ async fn read_body(mut body: Incoming) -> Result<Vec<u8>, StatusCode> {
     if length > MAX_BODY { Err(StatusCode::PAYLOAD_TOO_LARGE) } else { Ok(read) }
 }
 
-/// The error response for a request whose body could not be read to its end.
 fn body_refusal(status: StatusCode) -> Response<Body> {
     let message = match status {
         StatusCode::PAYLOAD_TOO_LARGE => "the body is longer than 1 MiB",
@@ -254,15 +248,15 @@ fn body_refusal(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// A response that is being generated, together with the values that all its JSON objects share.
+/// A response in progress, and the values that its JSON objects share.
 struct PendingResponse {
     envelope: Envelope,
     usage: Usage,
     generation: Generation,
 }
 
-/// Returns a body that generates each event when the connection polls it. If the connection ends,
-/// the body is dropped, and the request leaves the engine.
+/// Returns a body that generates each event when the connection polls it. The end of the connection
+/// drops the body, and so the request leaves the engine.
 fn streamed_body(pending: PendingResponse, include_usage: bool) -> Body {
     let events = stream::unfold(pending, move |mut pending| async move {
         let envelope = &pending.envelope;
@@ -286,7 +280,7 @@ fn streamed_body(pending: PendingResponse, include_usage: bool) -> Body {
     StreamBody::new(events).boxed_unsync()
 }
 
-/// Waits for the complete text and returns it as one JSON object.
+/// Waits for the complete text and returns one JSON object.
 async fn whole_response(pending: PendingResponse) -> Response<Body> {
     let PendingResponse { envelope, usage, mut generation } = pending;
     let (mut reasoning, mut content) = (String::new(), String::new());
@@ -306,17 +300,16 @@ async fn whole_response(pending: PendingResponse) -> Response<Body> {
             }
         }
     }
-    // As in a stream, this fault is an error object in a response with status 200.
+    // As in a stream, this fault has status 200.
     json(StatusCode::OK, ApiError::internal().body())
 }
 
-/// Returns a response that announces the length of the full document but breaks the connection
-/// after half of the document.
+/// Announces the length of the document, but breaks the connection after half of it.
 fn truncated_response(document: &Bytes) -> Response<Body> {
     let half = document.slice(..document.len() / 2);
     let parts = stream::unfold(Some(half), |half| async move {
         if half.is_none() {
-            // Give the connection time to write the first half before it breaks.
+            // Let the connection write the first half before it breaks.
             tokio::task::yield_now().await;
         }
         Some((half.map(Frame::data).ok_or(BrokenBody), None))
@@ -346,7 +339,7 @@ fn respond_with(status: StatusCode, content_type: &'static str, body: Body) -> R
     response
 }
 
-/// Returns the current Unix time, for the JSON key `created`.
+/// The value of `created`.
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

@@ -1,5 +1,4 @@
-//! The delays of tokens: the prefill time, the decode time and random jitter. The decode time
-//! depends on the number of requests in slots.
+//! The delays of tokens.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
@@ -9,10 +8,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::SimulatorOptions;
 
-/// The longest delay. A speed of 0 causes this delay instead of an infinite one.
+/// A speed of 0 causes this delay instead of an infinite one.
 pub(super) const MAX_DELAY: Duration = Duration::from_hours(1);
 
-/// The speeds of the engine.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     prefill: f64,
@@ -31,35 +29,33 @@ impl Pace {
         }
     }
 
-    /// Returns the time to read a prompt of this number of tokens.
+    /// Returns the time to read a prompt.
     pub(super) fn prefill(&self, tokens: u32, jitter: &mut Jitter) -> Duration {
         duration(f64::from(tokens) / self.prefill * jitter.next_factor())
     }
 
-    /// Returns the time from one token to the next if `active` requests are in slots.
+    /// Returns the time between two tokens while `active` requests are in slots.
     pub(super) fn decode(&self, active: u32, jitter: &mut Jitter) -> Duration {
         duration(jitter.next_factor() / self.speed(active))
     }
 
-    /// Returns the decode speed of one request in tokens per second if `active` requests are in
-    /// slots. It falls linearly with `active`: from full speed for one request to `full_load_speed`
-    /// if every slot is busy.
+    /// Returns the decode speed of one request in tokens per second, while `active` requests are in
+    /// slots. With one request, this is full speed. It falls linearly to `full_load_speed` when
+    /// every slot is busy.
     pub(super) fn speed(&self, active: u32) -> f64 {
         let others = active.clamp(1, self.slots) - 1;
-        // With only one slot, the speed is always the full speed.
         let load = f64::from(others) / f64::from((self.slots - 1).max(1));
         self.decode * (1.0 - load * (1.0 - self.full_load_speed))
     }
 }
 
-/// Converts seconds to a duration of at most [`MAX_DELAY`]. `seconds` is the result of a division,
-/// so it can be infinite or NaN.
+/// `seconds` is a quotient, so it can be infinite or NaN.
 fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).map_or(MAX_DELAY, |d| d.min(MAX_DELAY))
 }
 
-/// A seeded generator of random factors for delays. The factors are lognormal with mean 1, because
-/// real delays are also positive and right-skewed.
+/// Random factors for delays. They are lognormal with mean 1, because real delays are positive and
+/// right-skewed too.
 #[derive(Clone, Debug)]
 pub(super) struct Jitter {
     random: ChaCha8Rng,
@@ -67,7 +63,7 @@ pub(super) struct Jitter {
 }
 
 impl Jitter {
-    /// Returns a generator of factors with this standard deviation.
+    /// `deviation` is the standard deviation of the factors.
     pub(super) fn new(random: ChaCha8Rng, deviation: f64) -> Jitter {
         Jitter { random, sigma: deviation.mul_add(deviation, 1.0).ln().sqrt() }
     }
@@ -76,8 +72,8 @@ impl Jitter {
         if self.sigma == 0.0 {
             return 1.0;
         }
-        // The Box–Muller transform turns two uniform values into a normal value. `random` returns
-        // values below 1, so the argument of `ln` is never 0.
+        // The Box–Muller transform. `random` returns values below 1, so the argument of `ln` is
+        // never 0.
         let radius = (-2.0 * (1.0 - self.random.random::<f64>()).ln()).sqrt();
         let normal = radius * (TAU * self.random.random::<f64>()).cos();
         (self.sigma * normal - self.sigma * self.sigma / 2.0).exp()

@@ -1,4 +1,4 @@
-//! The parsing of request bodies. It rejects the same mistakes as a strict server.
+//! Parses request bodies, and rejects the same mistakes as a strict server.
 
 use ::http::StatusCode;
 use serde::Deserialize;
@@ -8,22 +8,19 @@ use super::SimulatorOptions;
 use super::api::{Api, ApiError, FinishReason, OutputLength};
 use super::variation::Variation;
 
-/// The context length of the model: the highest number of tokens in a prompt and its output
-/// together.
+/// The highest number of tokens of a prompt and its output together.
 pub(super) const CONTEXT_LENGTH: u32 = 131_072;
 
-/// The token limit of a completion without `max_tokens`, the same as in `OpenAI` and vLLM.
+/// The `max_tokens` of a completion without it, as in `OpenAI` and vLLM.
 const DEFAULT_COMPLETION_TOKENS: u64 = 16;
 
-/// A request for text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TextRequest {
     pub(super) api: Api,
-    /// True if the client requests an event stream instead of one object.
     pub(super) stream: bool,
-    /// True if the client requests a last chunk with the usage.
+    /// True if the client requests usage in a last chunk.
     pub(super) include_usage: bool,
-    /// The estimated length of the prompt in tokens.
+    /// An estimate.
     pub(super) prompt_tokens: u32,
     max_tokens: Option<u32>,
     /// True if the output must have exactly `max_tokens` tokens.
@@ -31,10 +28,8 @@ pub(super) struct TextRequest {
 }
 
 impl TextRequest {
-    /// Parses a body.
-    ///
     /// # Errors
-    /// If the simulator cannot serve the request. The error is the response to the client.
+    /// The simulator cannot serve the request. The error is the response.
     pub(super) fn parse(api: Api, body: &[u8], model: &str) -> Result<TextRequest, ApiError> {
         let document: Document = serde_json::from_slice(body).map_err(|e| {
             ApiError::invalid_request(format!("the body is not a {} request: {e}", api.as_str()))
@@ -63,8 +58,7 @@ impl TextRequest {
                 None => return invalid("`prompt` is missing"),
             },
         };
-        // Both settings would change the content of the response. If the simulator ignored them,
-        // the client would get a wrong response.
+        // Both settings change the content of a response, so to ignore them would be wrong.
         if api == Api::Completions && (document.echo == Some(true) || document.logprobs.is_some()) {
             return invalid("`echo` and `logprobs` are not supported");
         }
@@ -98,19 +92,18 @@ impl TextRequest {
             stream,
             include_usage: document.stream_options.is_some_and(|o| o.include_usage == Some(true)),
             prompt_tokens,
-            // At most CONTEXT_LENGTH, as checked above.
+            // At most CONTEXT_LENGTH, by the check above.
             max_tokens: max_tokens.and_then(|n| u32::try_from(n).ok()),
             ignore_eos: document.ignore_eos.unwrap_or(false),
         })
     }
 
-    /// Returns the length of the output.
     pub(super) fn output_length(
         &self,
         options: &SimulatorOptions,
         variation: &Variation,
     ) -> OutputLength {
-        // A model reasons because of its chat template. A completion does not use this template.
+        // The chat template makes a model reason, and a completion does not use it.
         let reasoning = match self.api {
             Api::Chat => options.reasoning_tokens,
             Api::Completions => 0,
@@ -127,8 +120,8 @@ impl TextRequest {
     }
 }
 
-/// The parts of a body that have an effect. All other parts, such as the temperature and stop
-/// sequences, are accepted and ignored.
+/// The parts of a body that have an effect. The simulator ignores the others, such as the
+/// temperature.
 #[derive(Deserialize)]
 struct Document {
     model: Option<String>,
@@ -152,8 +145,7 @@ struct StreamOptions {
 
 #[derive(Deserialize)]
 struct Message {
-    // The role is never read, but it must be in the struct so that a message without a role is
-    // rejected.
+    // The simulator does not read the role, but rejects a message without a role.
     #[serde(rename = "role")]
     _role: String,
     content: Option<Content>,
@@ -182,7 +174,7 @@ impl Message {
     }
 }
 
-/// A prompt: a text, a list of token numbers, or a list with one of these as its only element.
+/// A text, a list of token ids, or a list with one of these as its only element.
 #[derive(Deserialize)]
 #[serde(
     untagged,
@@ -196,7 +188,7 @@ enum Prompt {
 }
 
 impl Prompt {
-    /// Returns the number of tokens. Returns `None` if the list does not have exactly one prompt.
+    /// `None` unless there is exactly one prompt.
     fn tokens(&self) -> Option<u32> {
         let count = |tokens: &Vec<u32>| u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         match self {
@@ -212,8 +204,7 @@ impl Prompt {
     }
 }
 
-/// Estimates the number of tokens: a quarter of the number of characters, rounded up, and at least
-/// 1.
+/// A quarter of the number of characters, rounded up, and at least 1.
 fn estimate_tokens<'a>(texts: impl Iterator<Item = &'a String>) -> u32 {
     let characters: usize = texts.map(|text| text.chars().count()).sum();
     u32::try_from(characters.div_ceil(4)).unwrap_or(u32::MAX).max(1)

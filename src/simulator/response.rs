@@ -1,23 +1,20 @@
-//! The encoding of responses in the format of `OpenAI`'s API.
+//! Encodes responses in the format of `OpenAI`'s API.
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use super::api::{Api, FinishReason, OutputLength, to_event, to_json};
 
-/// The values that are the same in all JSON objects of one response.
+/// The values that all JSON objects of one response share.
 #[derive(Clone, Debug)]
 pub(super) struct Envelope {
-    /// The API of the request. It decides the format of the response.
     pub(super) api: Api,
-    /// Unique for each request.
     pub(super) id: String,
     /// Unix time in seconds.
     pub(super) created: u64,
     pub(super) model: String,
 }
 
-/// The token counts of a response.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Usage {
     prompt_tokens: u32,
@@ -38,7 +35,6 @@ struct CompletionTokens {
 }
 
 impl Usage {
-    /// Returns the usage of a complete response.
     pub(super) fn new(prompt_tokens: u32, output: OutputLength) -> Usage {
         Usage {
             prompt_tokens,
@@ -64,7 +60,7 @@ struct Completion<'a> {
 #[derive(Serialize)]
 struct Choice<'a> {
     index: u32,
-    /// The text of a completion, or of one chunk of a streamed completion.
+    /// The text of a completion or of one chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,7 +71,7 @@ struct Choice<'a> {
     finish_reason: Option<&'static str>,
 }
 
-/// A chat message, or one delta of a streamed chat message.
+/// A chat message or one delta.
 #[derive(Default, Serialize)]
 struct Text<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,8 +83,8 @@ struct Text<'a> {
 }
 
 impl Envelope {
-    /// Returns the first event of a chat stream, which has the role but no text. It is not a token.
-    /// Returns `None` for a completion, whose stream begins with the first token.
+    /// The first event of a chat stream, which has the role but no text. `None` for a completion,
+    /// whose stream begins with the first token.
     pub(super) fn role(&self) -> Option<Bytes> {
         let role = Text { role: Some("assistant"), content: Some(""), ..Text::default() };
         match self.api {
@@ -97,18 +93,15 @@ impl Envelope {
         }
     }
 
-    /// Returns the event for a token of reasoning.
     pub(super) fn reasoning(&self, text: &str) -> Bytes {
         self.delta(Text { reasoning_content: Some(text), ..Text::default() }, None)
     }
 
-    /// Returns the event for a token of the answer.
     pub(super) fn content(&self, text: &str) -> Bytes {
         self.delta(Text { content: Some(text), ..Text::default() }, None)
     }
 
-    /// Returns the last events of a stream: the finish reason, the usage if the client requested
-    /// it, and `[DONE]`.
+    /// The last events of a stream: the finish reason, the usage if requested, and `[DONE]`.
     pub(super) fn end(&self, finish: FinishReason, usage: Option<Usage>) -> Bytes {
         let mut end = self.delta(Text::default(), Some(finish)).to_vec();
         if usage.is_some() {
@@ -118,7 +111,6 @@ impl Envelope {
         end.into()
     }
 
-    /// Returns the body of a response that is not streamed.
     pub(super) fn unstreamed(
         &self,
         reasoning: &str,
@@ -145,8 +137,7 @@ impl Envelope {
     fn delta(&self, delta: Text<'_>, finish: Option<FinishReason>) -> Bytes {
         let choice = match self.api {
             Api::Chat => Choice { delta: Some(delta), ..choice(finish) },
-            // The event with the finish reason has an empty text, because every choice of a
-            // completion has the key `text`.
+            // Every choice of a completion has the key `text`, so the last event has an empty text.
             Api::Completions => {
                 Choice { text: Some(delta.content.unwrap_or_default()), ..choice(finish) }
             }
@@ -169,10 +160,9 @@ impl Envelope {
     }
 }
 
-/// The `object` of a completion and of each of its chunks.
+/// The `object` of a completion and of each chunk.
 const TEXT_COMPLETION: &str = "text_completion";
 
-/// Returns a choice without text.
 fn choice<'a>(finish: Option<FinishReason>) -> Choice<'a> {
     let finish_reason = finish.map(FinishReason::as_str);
     Choice { index: 0, text: None, message: None, delta: None, logprobs: (), finish_reason }
@@ -194,7 +184,7 @@ struct Model<'a> {
     max_model_len: u32,
 }
 
-/// Returns the body of `/v1/models`.
+/// The body of `/v1/models`.
 pub(super) fn models(id: &str, created: u64, max_model_len: u32) -> Bytes {
     let owned_by = "llmload-simulator";
     let model = Model { id, object: "model", created, owned_by, root: id, max_model_len };
@@ -206,7 +196,7 @@ struct Version {
     version: &'static str,
 }
 
-/// Returns the body of `/version`, in the format of vLLM.
+/// The body of `/version`, in the format of vLLM.
 pub(super) fn version() -> Bytes {
     to_json(&Version { version: concat!("llmload-simulator-", env!("CARGO_PKG_VERSION")) }).into()
 }

@@ -1,8 +1,6 @@
-//! The text of the responses. It has plain sentences, so that people who look at a response can
-//! read it. Each word is one token.
+//! The text of the responses: plain sentences for people, with one word per token.
 
-/// The sentences of an answer. Each sentence begins with a space, because it follows another
-/// sentence.
+/// Each sentence begins with a space, because it follows another sentence.
 const SENTENCES: [&str; 16] = [
     " A queue forms wherever work arrives faster than it is done.",
     " While a server has room to spare, one more request hardly changes the wait of the others.",
@@ -22,7 +20,6 @@ const SENTENCES: [&str; 16] = [
     " In the end a short list of honest figures helps more than a long report.",
 ];
 
-/// The sentences of the reasoning before an answer.
 const REASONING: [&str; 5] = [
     " Let me think about what is being asked here.",
     " There are a few ways to look at it, so I should weigh them first.",
@@ -31,7 +28,7 @@ const REASONING: [&str; 5] = [
     " That seems right, and now I can say it in plain words.",
 ];
 
-/// An endless text that is read token by token.
+/// An endless text.
 #[derive(Clone, Debug)]
 pub(super) struct SampleText {
     sentences: &'static [&'static str],
@@ -41,12 +38,11 @@ pub(super) struct SampleText {
 }
 
 impl SampleText {
-    /// Returns the text of an answer. `topic` is the number of its first sentence.
+    /// `topic` is the index of the first sentence.
     pub(super) fn answer(topic: usize) -> SampleText {
         SampleText::new(&SENTENCES, topic)
     }
 
-    /// Returns the text of the reasoning before an answer.
     pub(super) fn reasoning(topic: usize) -> SampleText {
         SampleText::new(&REASONING, topic)
     }
@@ -55,8 +51,8 @@ impl SampleText {
         SampleText { sentences, next: topic % sentences.len(), rest: "", has_begun: false }
     }
 
-    /// Returns the next token: a word with the space before it, like the tokens of many tokenizers.
-    /// The first token has no space.
+    /// Returns a word, with the space before it as in many tokenizers. The first token has no
+    /// space.
     pub(super) fn next_token(&mut self) -> &'static str {
         if self.rest.is_empty() {
             self.rest = self.sentences.get(self.next).copied().unwrap_or(" Again.");

@@ -1,21 +1,18 @@
-//! The histogram of the time to first token (TTFT) that the simulator exposes, like vLLM. The time
-//! starts when the engine admits the request.
+//! The histogram of TTFT, as in vLLM. The time starts when the engine admits the request.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The upper bounds of the buckets in milliseconds, the same as in vLLM.
+/// The upper bounds in milliseconds, as in vLLM.
 const BOUNDS: [u64; 22] = [
     1, 5, 10, 20, 40, 60, 80, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000, 20_000, 40_000,
     80_000, 160_000, 640_000, 2_560_000,
 ];
 
-/// A histogram of times to first token.
 #[derive(Debug, Default)]
 pub(super) struct TtftHistogram {
-    /// The counts of the buckets. They are not cumulative: each time is counted only in the first
-    /// bucket whose upper bound is high enough. The last bucket has no upper bound.
+    /// A time counts only in the lowest bucket that it fits. The last bucket has no upper bound.
     counts: [AtomicU64; BOUNDS.len() + 1],
     sum_micros: AtomicU64,
 }
@@ -28,7 +25,6 @@ impl TtftHistogram {
         self.sum_micros.fetch_add(time, Ordering::Relaxed);
     }
 
-    /// Writes the histogram with these labels, in the text format of Prometheus.
     pub(super) fn write(&self, text: &mut String, labels: &str) {
         const NAME: &str = "vllm:time_to_first_token_seconds";
         let sum = Duration::from_micros(self.sum_micros.load(Ordering::Relaxed)).as_secs_f64();

@@ -1,7 +1,5 @@
-//! The random choices for one request. They depend only on the seed and the number of the request.
-//!
-//! So with the same seed, the n-th request has the same fault, length and jitter in every run. The
-//! timing of the other requests does not matter.
+//! The random choices for one request. With the same seed, the n-th request has the same fault,
+//! length and jitter in every run.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -10,25 +8,21 @@ use super::SimulatorOptions;
 use super::faults::Fault;
 use super::pace::Jitter;
 
-/// The random choices for one request.
 #[derive(Clone, Debug)]
 pub(super) struct Variation {
     pub(super) fault: Option<Fault>,
-    /// The number of tokens before the fault, if the fault happens inside the response.
+    /// The number of tokens before a fault inside the response.
     pub(super) fault_after: u32,
     /// The number of tokens of the answer, if the token limit is not lower.
     pub(super) natural_length: u32,
-    /// The number of the sentence with which the answer begins.
+    /// The index of the first sentence of the answer.
     pub(super) topic: usize,
-    /// The random factors for the delays.
     pub(super) jitter: Jitter,
 }
 
 impl Variation {
-    /// Draws the choices for the request with this number.
     pub(super) fn draw(options: &SimulatorOptions, number: u64) -> Variation {
-        // Each request has a separate stream of random numbers. The order of the draws below must
-        // not change, because every run with a seed would change too.
+        // Keep the order of these draws: another order would change every run with a seed.
         let mut random = ChaCha8Rng::seed_from_u64(options.seed);
         random.set_stream(number);
         Variation {
