@@ -1,6 +1,5 @@
-//! Tests of the configuration loader through its public functions. Valid files have the documented
-//! meaning, invalid files give the expected messages word by word, and the loader never prints a
-//! secret.
+//! Tests of the configuration loader: the meaning of valid files, the exact messages for invalid
+//! files, and the masking of secrets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 
@@ -18,7 +17,7 @@ use llmload::protocol::prompt::Content;
 use llmload::schedule::{Area, Arrivals, Load, Rate, Repeat};
 use secrecy::ExposeSecret;
 
-/// A secret that must appear in no message.
+/// A secret that no message contains.
 const CANARY: &str = "sk-canary-0123456789";
 
 fn folder(name: &str) -> PathBuf {
@@ -40,15 +39,14 @@ fn parse(text: &str) -> Result<Plan, Invalid> {
     config::parse(text, "llmload.yml", None, &environment)
 }
 
-/// Returns the text of the first chat message in the HTTP request that the scenario sends for its
-/// arrival number `k`.
+/// Returns the first chat message in the request of arrival `k`.
 fn first_message(scenario: &Scenario, k: u64) -> String {
     let prompt = scenario.prompts.prompt_for(7, &scenario.name, k, None).unwrap();
     let Content::Conversation(messages) = prompt.content else { panic!("a payload") };
     messages[0].text.clone().into_owned()
 }
 
-/// Returns all messages for an invalid configuration, one per line.
+/// Returns all messages, one per line.
 fn problems_of(text: &str) -> String {
     parse(text).expect_err("an invalid text").to_string()
 }
@@ -66,7 +64,6 @@ fn invalid_files_give_exactly_the_expected_messages() {
         let text = fs::read_to_string(&file).unwrap();
         let name = file.file_name().unwrap().to_str().unwrap();
         let invalid = config::parse(&text, name, Some(&folder), &environment).expect_err(name);
-        // The path of the folder is different on each machine.
         let message = invalid.to_string().replace(&format!("{}/", folder.display()), "") + "\n";
         assert!(!message.contains("canary"), "{message}");
         let expected = file.with_extension("txt");
@@ -80,8 +77,7 @@ fn invalid_files_give_exactly_the_expected_messages() {
     assert!(differ.is_empty(), "UPDATE_EXPECTED=1 accepts these:\n{}", differ.join("\n"));
 }
 
-/// In the text of a problem, a semicolon separates the message from its remedy. A value that the
-/// message quotes can also contain a semicolon.
+/// A semicolon separates the message of a problem from its remedy.
 #[test]
 fn a_quoted_value_with_a_semicolon_stays_in_its_message() {
     let text = "target: http://localhost:8000/v1\nrate: 'a; b/s'\nmax_lag: 'soon; later'\n";
@@ -124,7 +120,7 @@ fn ten_problems_are_reported_at_once_with_their_places() {
             (16, 5, "scenarios.baseline.max_lag"),
         ]
     );
-    // The line and the column are those of the key, or those of its value.
+    // Each place is the start of a key or of its value.
     for (line, column, path) in places {
         let line = text.lines().nth(line - 1).unwrap();
         let last = path.rsplit('.').next().unwrap();
@@ -223,9 +219,8 @@ schedule:
     assert_eq!(phases, expected);
     assert_eq!(scenario.schedule.phases()[0].length, Duration::from_mins(2));
     // Before the loop, the phases send 2 · (10 + 20 + 25) + 3 + 1 arrivals per second for one
-    // minute. The factor 2 means that each stair lasts two minutes. Each repetition of the loop
-    // adds the arrivals of the sine (its mean rate times its length), of the bursts, and of the
-    // ramp (half of its first rate times its length).
+    // minute. The 2 is the length of a stair in minutes. Each repetition of the loop adds a sine,
+    // four bursts and a ramp.
     let minutes = 2 * (10 + 20 + 25) + 3 + 1;
     let per_loop = 20 * 6 * 3600 + 2 * (50 * 10 + 10 * 50) + 10 * 60 / 2;
     assert_eq!(
@@ -321,7 +316,7 @@ fn the_long_form_has_the_documented_meaning() {
     assert_eq!((settings.slots, settings.faults.http_429, settings.seed), (16, 0.01, 7));
     assert_eq!(other.schedule.phases()[0].load, Load::Constant(rate("40/h")));
     assert_eq!(first_message(other, 9), "Only here.");
-    // No scenario uses `few`, and no scenario uses `long`.
+    // The warnings are about `few` and `long`, which no scenario uses.
     assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
     assert!(
         plan.warnings[0].contains("long_form.yml:15:3: prompts.few: no scenario uses it"),
@@ -330,8 +325,7 @@ fn the_long_form_has_the_documented_meaning() {
     );
 }
 
-/// Returns the due time of each arrival of a replay in nanoseconds, with the prompt and response
-/// lengths of its row.
+/// For each arrival of a replay: its due time in nanoseconds, and its prompt and response lengths.
 fn replayed(file: &str, keys: &str) -> Vec<(u128, Option<u32>, Option<u32>)> {
     let text =
         format!("target: http://localhost:1/v1\nschedule: [{{replay: {{file: {file}}}{keys}}}]\n");
@@ -352,8 +346,7 @@ fn replayed(file: &str, keys: &str) -> Vec<(u128, Option<u32>, Option<u32>)> {
 #[test]
 fn the_published_trace_formats_can_be_replayed() {
     let (ms, s) = (1_000_000, 1_000_000_000);
-    // The times in this file have a resolution of 100 ns. The file has the line ends of Windows,
-    // and a row for a response without tokens.
+    // A file with times in steps of 100 ns, line ends of Windows, and a row for an empty response.
     assert_eq!(
         replayed("azure-2023.csv", ""),
         [
@@ -363,7 +356,7 @@ fn the_published_trace_formats_can_be_replayed() {
             (60 * s + 100, Some(7433), Some(1)),
         ]
     );
-    // This file crosses midnight. It has offsets from UTC, and a second without decimals.
+    // A file that crosses midnight, with offsets from UTC and a second without decimals.
     assert_eq!(
         replayed("azure-2024.csv", ""),
         [
@@ -376,14 +369,14 @@ fn the_published_trace_formats_can_be_replayed() {
     let mooncake =
         [(0, Some(6955), Some(52)), (0, Some(6472), Some(26)), (3053 * ms, Some(9447), Some(1))];
     assert_eq!(replayed("mooncake.jsonl", ""), mooncake);
-    // This file has its columns in another order, a byte order mark, quotes, blank lines and absent
+    // A file with another order of columns, a byte order mark, quotes, blank lines and absent
     // lengths.
     let plain = [(0, Some(512), Some(64)), (0, None, None), (2750 * ms, Some(8), Some(32))];
     assert_eq!(replayed("plain.csv", ""), plain);
     let lines =
         [(0, Some(512), Some(64)), (125 * ms, None, Some(32)), (3600 * s, Some(8), Some(1))];
     assert_eq!(replayed("plain.jsonl", ""), lines);
-    // llmload ignores the rows after the end of the phase.
+    // With 3599 s, the phase ends before the last row.
     assert_eq!(replayed("plain.jsonl", ", for: 3599s"), lines[..2]);
     assert_eq!(replayed("plain.jsonl", ", for: 1h"), lines);
 }
@@ -417,12 +410,12 @@ schedule:
             ("ramp 0/s to 1/s", 2_000_000, 1),
         ]
     );
-    // At half the speed, the time until the last row is twice as long.
+    // At half the speed, the trace takes twice the time.
     let eighth = Area::from_micro(8_500_000);
     assert_eq!(schedule.due(eighth).unwrap().as_micros(), 3_053_000 + 1_526_500 + 6_106_000);
 }
 
-/// A trace of a week of a busy service does not fit in memory, but its first hour does.
+/// A trace of a week can be too large, although its first hour is not.
 #[test]
 fn the_size_limit_of_a_trace_counts_only_the_rows_within_its_phase() {
     let folder = tempfile::tempdir().unwrap();
@@ -439,7 +432,7 @@ fn the_size_limit_of_a_trace_counts_only_the_rows_within_its_phase() {
     assert!(invalid.contains("a.csv` is larger than 1,000,000 rows; set `for`"), "{invalid}");
     assert_eq!(load(", for: 1h").unwrap().total().arrivals(), 3601);
 
-    // The trace has a line that is too long. llmload reports it only if it is within the phase.
+    // A line that is too long is a problem only if it is within the phase.
     rows.truncate(rows.find("\n9,").unwrap() + 1);
     rows.push_str(&"9".repeat(1 << 21));
     fs::write(folder.path().join("a.csv"), &rows).unwrap();
@@ -448,8 +441,6 @@ fn the_size_limit_of_a_trace_counts_only_the_rows_within_its_phase() {
     assert!(invalid.contains("a.csv` line 11: the line is longer than 1 MiB"), "{invalid}");
 }
 
-/// The configuration has one prompt source of each kind. The test compares the bodies of the
-/// requests with the prompts in the files.
 #[test]
 fn each_kind_of_source_sends_the_prompts_of_its_file() {
     let plan = config::load(&folder("valid/sources.yml"), &environment).unwrap();
@@ -494,8 +485,8 @@ fn each_kind_of_source_sends_the_prompts_of_its_file() {
     assert_eq!((&made_up["max_tokens"], &made_up["ignore_eos"]), (&128.into(), &true.into()));
     let tokens = |text: &str| text.split_whitespace().count() + text.matches('.').count();
     assert!((0..200).all(|k| (280..=980).contains(&tokens(&text_of("made_up", k)))));
-    // Each of these prompts begins with one of 4 shared prefixes. A prefix has 256 tokens: 233
-    // words and 23 punctuation marks. The text after the prefix is different in each prompt.
+    // Each prompt begins with one of 4 shared prefixes of 256 tokens, which are 233 words and 23
+    // punctuation marks.
     let starts = |words: usize| -> usize {
         let start = |k| text_of("made_up", k).split(' ').take(words).collect::<Vec<_>>().join(" ");
         (0..200).map(start).collect::<std::collections::HashSet<_>>().len()
@@ -542,7 +533,7 @@ fn no_message_and_no_masked_source_contains_a_secret() {
         assert!(shown.contains(line), "{line}: {shown}");
     }
 
-    // The user and the password of a URL are allowed, and nothing shows them.
+    // A URL can contain a user and a password, but nothing shows them.
     for url in ["http://canary:sk-canary@127.0.0.1:1/v1", "http://${SECRET_VALUE}@127.0.0.1:1/v1"] {
         for text in [
             format!("target: '{url}'\nrate: 1/s"),
@@ -560,9 +551,8 @@ fn no_message_and_no_masked_source_contains_a_secret() {
         }
     }
 
-    // Each of these configurations uses `${SECRET_VALUE}`, a variable with a secret, for a key that
-    // does not accept this secret as its value. The message must quote `${SECRET_VALUE}` and not
-    // the secret itself.
+    // In each configuration, the value of `${SECRET_VALUE}` is invalid for its key. The message
+    // must not contain the value.
     for place in [
         "target: ${SECRET_VALUE}\nrate: 1/s",
         "target: http://a/v1\nrate: ${SECRET_VALUE}",
@@ -684,7 +674,7 @@ fn the_hash_covers_all_values_except_secrets() {
     }
 }
 
-/// Returns the model of a short configuration whose key `model` has this text.
+/// Returns the value of the key `model`.
 fn model(text: &str, env: config::Environment<'_>) -> Result<String, String> {
     let text =
         format!("target: {{base_url: 'http://localhost:1/v1', model: '{text}'}}\nrate: 1/s\n");
@@ -743,8 +733,7 @@ fn a_document_can_end_with_a_marker() {
     assert!(second.contains("a second document begins here"), "{second}");
 }
 
-/// Each of these texts would take the YAML parser minutes. The unit tests of the scanner count its
-/// steps.
+/// Each text would take the YAML parser minutes.
 #[test]
 fn a_text_that_the_parser_reads_in_quadratic_time_is_rejected_at_its_place() {
     let deep = "the file is nested too deeply; nest at most 32 levels";
@@ -898,7 +887,7 @@ fn without_secrets_only_the_absence_of_secrets_is_accepted() {
     }
 }
 
-/// Every part of the file can contain a secret, so the name of its key decides.
+/// Any value of the file can be a secret, so the name of its key decides.
 #[test]
 fn the_masked_source_hides_texts_and_numbers_below_a_key_that_sounds_secret() {
     let text = "targets:\n  auth-gateway:\n    base_url: http://localhost:1/v1\n    timeouts: {first_token: 30s}\n    \
@@ -951,8 +940,7 @@ fn every_example_is_valid_without_warnings() {
         if path.extension().is_some_and(|end| end == "yml") {
             let plan = config::load(&path, &|_| None).unwrap_or_else(|invalid| panic!("{invalid}"));
             assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
-            // The daemon shows `masked_source` at /config. It is the configuration with its secrets
-            // replaced, and is still a valid configuration with the same number of scenarios.
+            // /config shows `masked_source`, which is a valid configuration with masked secrets.
             let again = config::parse(&plan.masked_source, "/config", Some(&folder), &|_| None);
             assert_eq!(again.unwrap().scenarios.len(), plan.scenarios.len());
             seen += 1;
@@ -1120,8 +1108,8 @@ mod properties {
             let _ = parse(&text).map_err(|invalid| invalid.to_string());
         }
 
-        /// The test changes a valid configuration file at one place. If the loader then reports a
-        /// problem, the line number of the problem is a line of the file.
+        /// Changes a valid configuration at one place. The line of a problem must exist in the
+        /// file.
         #[test]
         fn no_typing_error_makes_the_loader_panic(
             at in any::<prop::sample::Index>(),
@@ -1143,8 +1131,7 @@ mod properties {
             }
         }
 
-        /// The test puts random text into a trace. The worst result is a message that names the
-        /// file.
+        /// Puts random text into a trace. A message must name the file.
         #[test]
         fn no_trace_makes_the_loader_panic(
             text in r#"(?s)(offset_seconds,input_tokens,output_tokens\n|TIMESTAMP,ContextTokens,GeneratedTokens\n)?([0-9.,:"{}\n \-+eE]|2024-05-10 00:00:00|offset_seconds|timestamp|null|\PC){0,60}"#

@@ -1,10 +1,9 @@
-//! Fuzz tests of every parser of response bytes. No parser panics or exceeds a limit. A response
-//! arrives in several pieces, which are called reads, and the result does not depend on where the
-//! bytes are split into reads.
+//! Fuzz tests of every parser of response bytes. No parser panics or exceeds a limit. The result
+//! does not depend on the division of the bytes into reads.
 //!
-//! The tests randomly damage the recorded streams and the examples in `tests/corpus`. Usage objects
-//! are generated instead, so the test knows the expected counts. A short run is part of every test
-//! run. `docs/fuzzing.md` describes the long run.
+//! The tests damage recorded streams and the examples in `tests/corpus` at random. Usage objects
+//! are generated, so that their counts are known. `docs/fuzzing.md` describes long runs; a short
+//! run is part of every test run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -23,7 +22,7 @@ use llmload::protocol::{
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Byte strings that have a special meaning for at least one parser.
+/// Bytes with a special meaning for a parser.
 const PIECES: [&[u8]; 24] = [
     b"\n",
     b"\r",
@@ -57,14 +56,13 @@ fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// The seeds of the random numbers. Each run uses one seed. `FUZZ_SEED=… FUZZ_RUNS=1` repeats only
-/// the run with that seed.
+/// One seed for each run. `FUZZ_SEED=… FUZZ_RUNS=1` repeats one run.
 fn seeds() -> Range<u64> {
     let first = from_environment("FUZZ_SEED", 0);
     first..first.saturating_add(from_environment("FUZZ_RUNS", 3000))
 }
 
-/// Fails if nearly all runs had the same kind of result, because such a fuzz test is inconclusive.
+/// Fails if nearly all results were of one kind, because the test then proves little.
 fn assert_both_occurred(good: u64, bad: u64) {
     let runs = seeds().end - seeds().start;
     assert!(
@@ -88,7 +86,7 @@ fn corpus() -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-/// Returns the values of the `data` lines in the corpus. Each is the data of one event.
+/// Returns the values of all `data` lines.
 fn events() -> Vec<Vec<u8>> {
     let corpus = corpus();
     let lines = corpus.iter().flat_map(|body| body.split(|byte| matches!(byte, b'\r' | b'\n')));
@@ -98,7 +96,7 @@ fn events() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Returns the response heads in the corpus. Each head is a map from header names to values.
+/// Returns all response heads, as maps from header names to values.
 fn heads() -> Vec<BTreeMap<String, Vec<u8>>> {
     let field = |line: &str| {
         let (name, value) = line.split_once(": ").unwrap();
@@ -108,8 +106,7 @@ fn heads() -> Vec<BTreeMap<String, Vec<u8>>> {
     include_str!("corpus/heads.txt").split("\n\n").map(head).collect()
 }
 
-/// Returns a part of a randomly chosen input, with some bytes removed, doubled, overwritten or
-/// inserted.
+/// Returns a part of a random input, with some bytes removed, doubled, overwritten or inserted.
 fn damaged(corpus: &[Vec<u8>], random: &mut ChaCha8Rng) -> Vec<u8> {
     let original = &corpus[random.random_range(0..corpus.len())];
     let start = random.random_range(0..=original.len());
@@ -143,7 +140,7 @@ fn cuts(length: usize, random: &mut ChaCha8Rng) -> Vec<usize> {
     cuts
 }
 
-/// Returns the default limits, or limits so tight that most bodies exceed them.
+/// Returns the default limits, or limits that most bodies exceed.
 fn limits(random: &mut ChaCha8Rng) -> ResponseLimits {
     if random.random_bool(0.2) {
         return ResponseLimits { event: 400, stream_body: 1500, unstreamed_body: 1000, events: 9 };
@@ -204,11 +201,9 @@ fn no_bytes_cause_a_panic_and_the_verdict_does_not_depend_on_the_split_into_read
 
 // ---- Event streams ------------------------------------------------------------------------------
 
-/// The name and the data of each event.
 type Events = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Decodes a body that arrives in several reads. At each position in `cuts`, one read ends and the
-/// next begins.
+/// Decodes a body in several reads, which end at the positions in `cuts`.
 fn decoded(bytes: &[u8], limits: ResponseLimits, cuts: &[usize]) -> (Events, Option<TooLarge>) {
     let (mut decoder, mut events) = (Decoder::new(limits), Vec::new());
     let mut keep = |event: SseEvent<'_>| {
@@ -244,7 +239,7 @@ fn events_do_not_depend_on_the_split_into_reads_and_stay_within_the_limits() {
         );
         assert!(events.iter().all(|(_, data)| data.len() <= limits.event), "FUZZ_SEED={seed}");
         assert!(events.len() <= limits.events as usize, "FUZZ_SEED={seed}");
-        // The data of an event is either its `data` lines or its comment, so no byte appears twice.
+        // Each byte is in at most one data: in a `data` line or in a comment.
         assert!(
             events.iter().map(|(_, data)| data.len()).sum::<usize>() <= bytes.len(),
             "FUZZ_SEED={seed}"
@@ -262,8 +257,7 @@ fn the_decoded_text_of_an_event_is_never_longer_than_the_event() {
     let (mut decoded_count, mut error_count) = (0, 0);
     for seed in seeds() {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        // The test changes only a few bytes of a complete event. A mere part of an event is almost
-        // never valid JSON.
+        // Damages only a few bytes, because a part of an event is almost never valid JSON.
         let original = events[random.random_range(0..events.len())].clone();
         let times = random.random_range(0..4);
         let bytes = damage(original, times, &mut random);
@@ -272,8 +266,8 @@ fn the_decoded_text_of_an_event_is_never_longer_than_the_event() {
             let mut text_bytes = 0;
             let decoded =
                 chat::decode(&json, shape, &mut |_, _, text: &str| text_bytes += text.len());
-            // The decoded text cannot be longer than the JSON: the JSON contains the text between
-            // quotes, and an escape sequence is longer than the character that it stands for.
+            // An escape sequence is longer than its character, so text is never longer than its
+            // JSON.
             assert!(text_bytes <= json.len(), "FUZZ_SEED={seed} FUZZ_RUNS=1: {json}");
             match decoded {
                 Ok(decoded) => {
@@ -294,7 +288,7 @@ fn the_decoded_text_of_an_event_is_never_longer_than_the_event() {
 
 // ---- Usage --------------------------------------------------------------------------------------
 
-/// Counts as servers write them, each with the count that llmload must read.
+/// Counts in the forms that servers use, and the values that llmload must read.
 const COUNTS: [(&str, Option<u64>); 18] = [
     ("0", Some(0)),
     ("1", Some(1)),
@@ -316,8 +310,8 @@ const COUNTS: [(&str, Option<u64>); 18] = [
     ("{}", None),
 ];
 
-/// Returns a usage object with random keys in random order, and the expected counts. The test does
-/// not find the expected counts in the same way as the decoder: it looks up each key by name.
+/// Returns a usage object with random keys in random order, and the expected counts. Looks up each
+/// key by name, unlike the decoder.
 fn usage(random: &mut ChaCha8Rng) -> (String, Usage) {
     let mut members: Vec<(&str, &str, Option<u64>)> = Vec::new();
     let names = [
@@ -328,7 +322,7 @@ fn usage(random: &mut ChaCha8Rng) -> (String, Usage) {
         "reasoning_tokens",
         "queue_time",
     ];
-    // No key is used twice, because the meaning of a repeated key is undefined.
+    // A repeated key has no defined meaning.
     for name in names {
         if random.random_bool(0.6) {
             let (text, count) = COUNTS[random.random_range(0..COUNTS.len())];
@@ -403,7 +397,7 @@ fn each_count_of_a_response_is_the_last_valid_count_of_its_usages() {
             verdict(body.as_bytes(), Terminal::FinishReason, ResponseLimits::default(), &cuts);
         let usage =
             verdict.unwrap_or_else(|detail| panic!("FUZZ_SEED={seed}: {detail:?}: {body}")).usage;
-        // Text arrived and a prompt is never empty, so a count of 0 is no count.
+        // With text, 0 means an unknown count. A prompt is never empty.
         expected.input = expected.input.filter(|count| *count > 0);
         expected.output = expected.output.filter(|count| *count > 0);
         assert_eq!(usage, expected, "FUZZ_SEED={seed} FUZZ_RUNS=1: {body}");
@@ -418,8 +412,7 @@ fn each_count_of_a_response_is_the_last_valid_count_of_its_usages() {
 fn no_response_head_yields_an_implausible_rate_limit() {
     let heads = heads();
     let values: Vec<Vec<u8>> = heads.iter().flat_map(BTreeMap::values).cloned().collect();
-    // Values are also combined with the names of other headers. For example, a header that should
-    // contain an amount then contains a date.
+    // A header can also get the value of another header, such as a date instead of a number.
     let names: Vec<&String> = heads.iter().flat_map(BTreeMap::keys).collect();
     let (mut with_limits, mut without) = (0, 0);
     for seed in seeds() {

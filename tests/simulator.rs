@@ -1,5 +1,4 @@
-//! Tests the simulator as its clients see it, with real sockets on the loopback interface. The
-//! operating system chooses the port. No test checks a duration.
+//! Tests of the simulator over real sockets. No test checks a duration.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 
@@ -21,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The options of a simulator that is so fast that tests do not have to wait for tokens.
+/// The options of a simulator with fast tokens.
 fn fast() -> SimulatorOptions {
     SimulatorOptions {
         prefill_tokens_per_second: 1e6,
@@ -34,13 +33,11 @@ fn faulty(faults: Faults) -> SimulatorOptions {
     SimulatorOptions { faults, ..fast() }
 }
 
-/// A running simulator and a client for it.
 struct Endpoint {
     simulator: Simulator,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
-/// A complete response.
 struct CompleteResponse {
     status: StatusCode,
     headers: HeaderMap,
@@ -52,7 +49,7 @@ impl CompleteResponse {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
     }
 
-    /// Returns the JSON objects of an event stream, and true if `[DONE]` is the last event.
+    /// Returns the JSON of each event, and true if the last event is `[DONE]`.
     fn events(&self) -> (Vec<Value>, bool) {
         events(&self.body)
     }
@@ -107,12 +104,12 @@ impl Endpoint {
         self.fetch(Method::POST, "/v1/completions", body.to_string()).await
     }
 
-    /// Sends a chat request and returns after the response head. The body is not read.
+    /// Returns after the response head. Does not read the body.
     async fn open(&self, body: &Value) -> Response<Incoming> {
         self.send(Method::POST, "/v1/chat/completions", body.to_string()).await
     }
 
-    /// Returns the sum of all series in `/metrics` whose name and labels begin with `name`.
+    /// Returns the sum of all series whose name and labels begin with `name`.
     async fn metric(&self, name: &str) -> u64 {
         let metrics = self.get("/metrics").await;
         metrics
@@ -123,8 +120,7 @@ impl Endpoint {
             .sum()
     }
 
-    /// Waits until [`Endpoint::metric`] has this value. Without the time limit, a defect would make
-    /// the test wait for ever.
+    /// Waits until [`Endpoint::metric`] has this value.
     async fn until(&self, name: &str, value: u64) {
         let arrived = tokio::time::timeout(Duration::from_mins(1), async {
             while self.metric(name).await != value {}
@@ -156,7 +152,7 @@ fn delta<'a>(event: &'a Value, field: &str) -> Option<&'a str> {
     event["choices"][0]["delta"][field].as_str()
 }
 
-/// Reads the body until this number of events has arrived.
+/// Reads until this number of events has arrived.
 async fn read_events(response: &mut Response<Incoming>, count: usize) -> String {
     let mut text = String::new();
     while text.matches("\n\n").count() < count {
@@ -386,8 +382,8 @@ async fn only_metrics_are_served_while_the_model_loads() {
     assert_eq!(endpoint.metric("simulator_requests_total").await, 1);
 }
 
-/// The options of a simulator that runs at most `slots` requests at once and lets `queue` more
-/// requests wait. Each running request keeps its slot until the client disconnects.
+/// At most `slots` requests run and `queue` requests wait. A running request keeps its slot until
+/// its client disconnects.
 fn stalling(slots: u32, queue: u32) -> SimulatorOptions {
     SimulatorOptions { slots, queue, ..faulty(Faults { stall: 1.0, ..Faults::default() }) }
 }
@@ -416,8 +412,8 @@ async fn a_client_that_disconnects_frees_its_slot_for_the_next_in_the_queue() {
     let second = endpoint.open(&stream(50)).await;
     let mut third = endpoint.open(&stream(50)).await;
     endpoint.until(WAITING, 2).await;
-    // The second request leaves the queue, and then the first request leaves the slot. So the third
-    // request gets the slot.
+    // First the waiting request leaves the queue, and then the running one leaves its slot. So the
+    // third request gets the slot.
     drop(second);
     endpoint.until(WAITING, 1).await;
     drop(first);
@@ -487,7 +483,6 @@ async fn the_fault_stall_sends_nothing_more_after_a_few_tokens() {
     assert!((1..=5).contains(&tokens), "{tokens}");
     let text = read_events(&mut response, 1 + tokens).await;
     assert_eq!(events(&text).0.len(), 1 + tokens);
-    // The request keeps its slot, and the simulator sends nothing more.
     let more = tokio::time::timeout(Duration::from_millis(20), response.frame()).await;
     assert!(more.is_err());
     assert_eq!(endpoint.metric(RUNNING).await, 1);
@@ -572,7 +567,7 @@ async fn dropping_the_simulator_ends_open_streams_and_the_thread() {
     let mut response = endpoint.open(&stream(50)).await;
     read_events(&mut response, 2).await;
     let Endpoint { simulator, client } = endpoint;
-    // `drop` returns only after the thread of the simulator has ended.
+    // `drop` returns after the thread of the simulator has ended.
     drop(simulator);
     while let Some(Ok(_)) = response.frame().await {}
     drop(client);

@@ -1,8 +1,7 @@
-//! Tests of the verdict on a response, which is a success or a kind of failure. The inputs are
-//! streams recorded from real servers, and a catalogue of short streams (W1, W2, …) that shows the
-//! differences between servers. The pieces in which a stream arrives are called reads. Each stream
-//! is read in one piece, byte by byte and in two pieces, and with each kind of line end. The result
-//! must always be the same.
+//! Tests of the verdict on a response: success or a class of failure. The inputs are recorded
+//! streams of real servers, and a catalogue of short streams (W1, W2, …) with the differences
+//! between servers. Each stream is read in one piece, byte by byte and in two pieces, and with each
+//! kind of line end. The result must always be the same.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 
@@ -17,7 +16,7 @@ use llmload::protocol::{
 };
 use serde_json::Value;
 
-/// The result of reading a response. It must not depend on how the bytes are split into reads.
+/// The result of a response, which must not depend on the division into reads.
 #[derive(Debug, PartialEq)]
 struct Reading {
     text: BTreeMap<(u32, Channel), String>,
@@ -25,8 +24,8 @@ struct Reading {
     verdict: Result<CompletedResponse, FailureDetail>,
 }
 
-/// Reads a response. Also returns the index of the read that contained the first token, and the
-/// number of events up to the end of that read.
+/// Reads a response. Also returns the index of the read with the first token, and the number of
+/// events up to the end of that read.
 fn read_stream<'a>(
     model: &str,
     terminal: Terminal,
@@ -74,9 +73,9 @@ fn read_stream<'a>(
     (reading, first)
 }
 
-/// Reads the bytes in one piece, byte by byte, and split in two at each of the given places.
-/// Asserts that all results are equal, and that the first token arrives with the read that
-/// completes its event. Returns the result and the index of the event with the first token.
+/// Reads the bytes in one piece, byte by byte, and in two pieces at each split point. All results
+/// must be equal. The first token must arrive with the read that completes its event. Returns the
+/// result and the index of that event.
 fn read_every_way(
     model: &str,
     terminal: Terminal,
@@ -91,9 +90,8 @@ fn read_every_way(
         let (split, first_in_split) = read_stream(model, terminal, [&bytes[..at], &bytes[at..]]);
         assert_eq!(split, unsplit, "split at {at}");
         let expected = first.map(|(byte, _)| usize::from(byte >= at));
-        // A blank line completes an event. If this line is missing after the last event, only the
-        // end of the stream completes the event, and the last read counts as the read of this
-        // event.
+        // A blank line completes an event. Without this line, the end of the stream completes the
+        // last event, and the last read counts.
         let at_end = first.is_some_and(|(byte, _)| byte + 1 == bytes.len());
         assert!(
             at_end || first_in_split.map(|(read, _)| read) == expected,
@@ -105,10 +103,9 @@ fn read_every_way(
     (unsplit, first.map(|(_, events)| events - 1))
 }
 
-/// Returns the same stream with other line ends, with a byte-order mark, and with comments, as
-/// other servers send it.
+/// Returns the stream with other line ends, a byte order mark and comments.
 fn variants(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-    // A comment after each line, so there are comments before, between and within events.
+    // Comments are then before, between and in events.
     let mut commented = b": hello\n".to_vec();
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         commented.extend_from_slice(line);
@@ -125,16 +122,15 @@ fn variants(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn replace_lf(bytes: &[u8], with: &[u8]) -> Vec<u8> {
-    // A stream with CRLF is not changed.
+    // The stream has CRLF already.
     if bytes.contains(&b'\r') {
         return bytes.to_vec();
     }
     bytes.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(with)
 }
 
-/// Returns the positions in a stream at which a decoder with a defect would probably fail if a read
-/// ended there. These are the first bytes, the line ends, and the positions inside a character of
-/// several bytes.
+/// Returns the positions at which a wrong decoder would probably fail: the first bytes, the line
+/// ends, and positions inside a character.
 fn delicate_split_points(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
     (0..=bytes.len()).filter(move |&at| {
         let near = &bytes[at.saturating_sub(2)..(at + 2).min(bytes.len())];
@@ -142,7 +138,7 @@ fn delicate_split_points(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
-/// Returns the verdict as one line. `ok ~3` means a success with an estimate of 3 tokens.
+/// Returns the verdict as a line. `ok ~3` is a success with an estimate of 3 tokens.
 fn outcome(verdict: &Result<CompletedResponse, FailureDetail>) -> String {
     match verdict {
         Err(detail) => detail.failure.as_str().to_owned(),
@@ -168,34 +164,32 @@ fn json(name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(fixtures().join(name)).unwrap()).unwrap()
 }
 
-/// Each recorded stream, with the requested model and the verdict. A person determined each verdict
-/// by reading the stream.
+/// Each recorded stream, with the requested model and the verdict, which a person determined from
+/// the stream.
 const CAPTURES: &[(&str, &str, &str)] = &[
     ("llamacpp-completions-usage.sse", "gemma-3-270m", "ok 8"),
     ("llamacpp-keepalive-usage.sse", "gemma-3-270m", "ok 4"),
-    // The server was killed between two events. There are fifteen tokens, but no finish reason and
-    // no end marker.
+    // The server was killed between two events, after fifteen tokens.
     ("llamacpp-killed.sse", "gemma-3-270m", "incomplete"),
     ("llamacpp-length-usage.sse", "gemma-3-270m", "ok 16"),
     ("llamacpp-logprobs-usage.sse", "gemma-3-270m", "ok 4"),
-    // This stream contains two usage objects, one for each choice. llmload uses the last one.
-    // llmload itself never requests more than one choice.
+    // Two usage objects, one for each choice. The last one counts. llmload itself never requests
+    // two choices.
     ("llamacpp-n2-usage.sse", "gemma-3-270m", "ok 8"),
     ("llamacpp-one-token-usage.sse", "gemma-3-270m", "ok 1"),
     ("llamacpp-queued-usage.sse", "gemma-3-270m", "ok 4"),
-    // The usage counts 2 tokens for one event, because the server generated the stop text but did
-    // not send it.
+    // 2 tokens in usage but one event, because the server did not send the stop text.
     ("llamacpp-short-usage.sse", "gemma-3-270m", "ok 2"),
     ("llamacpp-short.sse", "gemma-3-270m", "ok ~1 missing_usage"),
     ("llamacpp-unknown-model.sse", "no-such-model", "ok 4 model_mismatch"),
     ("llamacpp-utf8-bytes-usage.sse", "gemma-3-270m", "ok 16"),
     ("llamacpp-utf8-usage.sse", "gemma-3-270m", "ok 24"),
     ("llamacpppython-completions-usage.sse", "gemma-3-270m", "ok ~8 missing_usage"),
-    // This stream contains no event.
+    // No event.
     ("llamacpppython-error-too-long.sse", "gemma-3-270m", "incomplete"),
-    // Another request interrupted this stream. It ends with `[DONE]`, but without a finish reason.
+    // Another request interrupted this one: `[DONE]` without a finish reason.
     ("llamacpppython-interrupted.sse", "gemma-3-270m", "incomplete"),
-    // The model stopped at once. The stream ends properly, but contains no text and no usage.
+    // The model stopped at once: a proper end, but no text and no usage.
     ("llamacpppython-length-usage.sse", "gemma-3-270m", "empty_output"),
     ("llamacpppython-n2-usage.sse", "gemma-3-270m", "empty_output"),
     ("llamacpppython-one-token-usage.sse", "gemma-3-270m", "ok ~1 missing_usage"),
@@ -328,7 +322,7 @@ const ONE_CHUNK: &str =
 const STOP: &str =
     "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
 
-/// Returns a stream of the completions API in the format of vLLM.
+/// A stream of the completions API, as vLLM sends it.
 fn completions() -> String {
     let event = |text: &str, finish: &str| {
         format!(
@@ -346,8 +340,7 @@ fn completions() -> String {
     .concat()
 }
 
-/// The catalogue of streams. Each has a name, its bytes, the verdict, and the index of the event
-/// with the first token.
+/// The catalogue: a name, the bytes, the verdict, and the index of the event with the first token.
 fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
     let one_chunk_then = |rest: &str| format!("{ONE_CHUNK}{rest}");
     vec![
@@ -365,8 +358,8 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("W12", format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"role\":\"assistant\",\"content\":[{{\"type\":\"thinking\",\"thinking\":[{{\"type\":\"text\",\"text\":\"hm\"}}]}}]}},\"finish_reason\":null}}]}}\n\ndata: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":[{{\"type\":\"text\",\"text\":\"4\"}}]}},\"finish_reason\":null}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~2 missing_usage", Some(0)),
         ("W13", "data: {\"choices\":[{\"delta\":{\"content\":\"a\",\"refusal\":\"\",\"role\":\"assistant\",\"tool_calls\":null},\"index\":0}],\"created\":0,\"id\":\"\"}\n\ndata: [DONE]\n\n".into(), "incomplete", Some(0)),
         ("W14", "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n".into(), "ok 1 missing_done", Some(0)),
-        // This stream has no finish reason and no text. It is incomplete if the target has the
-        // setting `terminal: finish_reason`. A test below reads it with `terminal: done`.
+        // No finish reason and no text. Incomplete with `terminal: finish_reason`; a test below
+        // uses `terminal: done`.
         ("W15", "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"}}]} \n\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\",\"reasoning_content\":\"\"}}]} \n\ndata: [DONE]\n\n".into(), "incomplete", None),
         ("W16", "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"content\":[],\"usage\":{\"input_tokens\":18,\"output_tokens\":1}}}\n\nevent: ping\ndata: {\"type\": \"ping\"}\n\nevent: error\ndata: {\"type\": \"error\", \"error\": {\"type\": \"overloaded_error\", \"message\": \"Overloaded\"}}\n\n".into(), "stream_error", None),
         ("W17", "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hello\",\"sequence_number\":3}\n\nevent: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"error\":{\"code\":\"server_error\",\"message\":\"m\"}},\"sequence_number\":4}\n\n".into(), "stream_error", None),
@@ -375,7 +368,6 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("W20", "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n".into(), "empty_output", None),
         ("W21", "data: {\"error\":{\"message\":\"Model is overloaded\",\"http_status_code\":422}}\n\n:\n\ndata: [DONE]\n\n".into(), "stream_error", None),
         ("W22", one_chunk_then(&format!("{STOP}data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2}}}}\n\ndata: {{\"choices\":[],\"cost\":\"0\"}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
-        // The next streams have a name instead of a number.
         ("trailing blanks", one_chunk_then("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}  \n\ndata: [DONE] \n\n"), "ok ~1 missing_usage", Some(0)),
         ("no blank line at the end", one_chunk_then(&format!("{STOP}data: [DONE]")), "ok ~1 missing_usage", Some(0)),
         ("a first token without its blank line", ONE_CHUNK.trim_end().replace("null", "\"length\""), "ok ~1 missing_usage missing_done", Some(0)),
@@ -392,13 +384,12 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("JSON over several lines", format!("data: {{\"choices\":\ndata: [{{\"delta\":{{\"content\":\"é😀\"}}}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~1 missing_usage", Some(0)),
         ("a named ping that is no JSON", format!("event: ping\ndata: 2026-01-01\n\n{W1}"), "ok 2", Some(2)),
         ("an empty body", String::new(), "incomplete", None),
-        // In the completions API, the text is directly in the choice, not in a `delta`. The last
-        // text arrives together with the finish reason.
+        // The text is directly in the choice, and its last part arrives with the finish reason.
         ("completions", completions(), "ok 3", Some(1)),
         ("completions cut short", completions().split_inclusive("\n\n").take(2).collect(), "incomplete", Some(1)),
         ("completions without any text", "data: {\"choices\":[{\"index\":0,\"text\":\"\",\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n".into(), "empty_output", None),
-        // Gateways put the usage at different places in the JSON. Some send it in every chunk with
-        // rising counts, and then llmload uses the last one.
+        // Gateways put usage at different places. Some send rising counts in every chunk, and the
+        // last one counts.
         ("usage of a response", one_chunk_then(&format!("{STOP}data: {{\"response\":{{\"usage\":{{\"input_tokens\":3,\"output_tokens\":2}}}}}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
         ("usage of Groq", one_chunk_then(&format!("{STOP}data: {{\"x_groq\":{{\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2}}}}}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
         ("cumulative usage", one_chunk_then(&(1..=4).map(|n| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"a\"}},\"finish_reason\":{}}}],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":{n}}}}}\n\n", if n < 4 { "null" } else { "\"stop\"" })).chain(["data: {\"choices\":[],\"usage\":null}\n\ndata: [DONE]\n\n".into()]).collect::<String>()), "ok 4", Some(0)),
@@ -425,8 +416,7 @@ fn wire_cases_have_the_verdict_of_the_catalogue() {
         let (reading, first_read) = read_every_way("", Terminal::default(), bytes, 0..=bytes.len());
         assert_eq!((outcome(&reading.verdict).as_str(), first_read), (verdict, first), "{case}");
         for (variant, bytes) in variants(bytes) {
-            // Comments are added only after a complete line, so a last line without a line end
-            // stays incomplete.
+            // Comments are only after complete lines, so an incomplete last line stays incomplete.
             let (varied, _) = read_every_way("", Terminal::default(), &bytes, 0..=bytes.len());
             assert_eq!(varied.token_events, reading.token_events, "{case} {variant}");
             assert_eq!(outcome(&varied.verdict), verdict, "{case} {variant}");
@@ -548,7 +538,7 @@ fn invalid_utf8_inside_a_text_becomes_the_replacement_character() {
     let (reading, first) = read_every_way("m", Terminal::default(), &bytes, 0..=bytes.len());
     assert_eq!((outcome(&reading.verdict).as_str(), first), ("ok 2", Some(0)));
     assert_eq!(reading.text[&(0, Channel::Answer)], "a\u{fffd}\u{fffd}bHi");
-    // Outside of a text, such bytes are no JSON.
+    // Outside of a text, these bytes are not JSON.
     let (reading, _) = read_every_way("", Terminal::default(), b"data: \xff\n\n", 0..=9);
     assert_eq!(outcome(&reading.verdict), "bad_frame");
 }
@@ -595,7 +585,7 @@ fn an_incomplete_stream_quotes_the_text_outside_of_its_events() {
         let detail = reading.verdict.unwrap_err();
         assert_eq!((detail.failure, detail.message), (Failure::Incomplete, message), "{rest}");
     }
-    // A success does not need this text.
+    // A success ignores this text.
     let bytes = format!("stray\n{W1}");
     assert_eq!(
         outcome(&read_stream("", Terminal::default(), [bytes.as_bytes()]).0.verdict),
@@ -667,8 +657,7 @@ fn responses_without_streaming_have_the_same_failure_classes_as_streams() {
     assert_eq!(unstreamed(&[b' '; 4097]).0, "too_large");
 }
 
-/// The limit is lower than the limit of streams, because llmload keeps a response without streaming
-/// in memory.
+/// Lower than the limit of streams, because llmload keeps an unstreamed response in memory.
 #[test]
 fn a_response_without_streaming_has_a_limit_of_4_mib() {
     let verdict = |length: usize| {

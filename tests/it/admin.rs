@@ -1,6 +1,6 @@
-//! Tests of commands to a running driver, the loop that sends the requests of a schedule. The tests
-//! use a paused clock. A request that the schedule makes due is called an arrival. Each command
-//! takes effect at one instant, and no arrival is lost or sent twice at that instant.
+//! Tests of commands to a running driver, which sends the requests of a schedule. The clock is
+//! paused. A command has its effect at one instant, and no planned request (arrival) is lost or
+//! sent twice.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn bench() -> Bench {
     Bench::new(InMemory::responding_after(Duration::from_millis(1)), 1000)
 }
 
-/// Returns the number of requests that were sent in each second.
+/// Returns the number of sent requests in each second.
 fn by_second(bench: &Bench) -> Vec<usize> {
     let sent = bench.sent();
     let last = sent.last().map_or(0, Duration::as_secs);
@@ -67,7 +67,6 @@ async fn a_manual_override_does_not_delay_the_schedule() {
         tokio::time::sleep(seconds(1)).await;
         let position = schedule_state.position(tokio::time::Instant::now());
         assert!((position.rate - 4.0).abs() < 1e-9 && position.override_until.is_some());
-        // Set another override, and then return to the schedule.
         mailbox.set_rate(RateOverride::Set { rate: "8/s".parse().unwrap(), length: seconds(60) });
         tokio::time::sleep(seconds(3)).await;
         mailbox.set_rate(RateOverride::Clear);
@@ -109,13 +108,13 @@ async fn a_new_schedule_begins_at_the_instant_of_the_command() {
     tokio::join!(bench.drive(&mut driver), commands);
     let counts = bench.settle().await;
     assert_eq!((counts.arrivals, counts.succeeded), (25 + 80, 25 + 80));
-    // The command arrives when the 25th request is sent, at 2.45 s. The new schedule begins with a
-    // pause of one second, so 40/s begins at 3.45 s. Its first arrival is due 12.5 ms later.
+    // The command arrives at 2.45 s, with the 25th request. The new schedule begins with a pause of
+    // 1 s, so 40/s begins at 3.45 s, and its first arrival is due 12.5 ms later.
     assert_eq!(by_second(&bench), [10, 10, 5, 22, 40, 18]);
 }
 
-/// A hundred commands at many different instants. Arrivals that are due before a command belong to
-/// the old schedule. Later arrivals belong to the new schedule.
+/// Commands at many different instants. Each arrival belongs to the schedule that was active at its
+/// due time.
 #[tokio::test(start_paused = true)]
 async fn a_hundred_schedule_changes_lose_and_double_no_arrival() {
     let bench = bench();
@@ -135,7 +134,7 @@ async fn a_hundred_schedule_changes_lose_and_double_no_arrival() {
     tokio::join!(bench.drive(&mut driver), commands);
     let counts = bench.settle().await;
     assert_eq!(counts.arrivals, counts.succeeded);
-    // Each schedule has one arrival every 5 ms. The first is due 2.5 ms after the command.
+    // Each schedule has an arrival every 5 ms, the first 2.5 ms after the command.
     let expected: u64 = (0..100).map(|turn| (37 + turn % 11 + 2) / 5).sum::<u64>() + 200;
     assert!(
         counts.arrivals.abs_diff(expected) <= 1,
@@ -156,9 +155,9 @@ async fn a_phase_of_n_requests_ends_with_the_last_request() {
     bench.drive(&mut bench.driver(phases, twice)).await;
     let counts = bench.settle().await;
     assert_eq!((counts.arrivals, counts.succeeded), (50, 50));
-    // A cycle takes about 3.5 s. 12 requests in 5 slots take three times 0.5 s, the phase at 10/s
-    // takes one second, and 3 requests in 2 slots take two times 0.5 s. The last phase begins while
-    // the last requests at 10/s still run.
+    // A cycle takes about 3.5 s: three times 0.5 s for 12 requests in 5 slots, 1 s at 10/s, and two
+    // times 0.5 s for 3 requests in 2 slots. The last phase begins while requests of the phase
+    // before it are in flight.
     let sent = bench.sent();
     let second_pass = sent[25];
     assert!((seconds(3)..seconds(4)).contains(&second_pass), "{second_pass:?}");
@@ -168,8 +167,7 @@ async fn a_phase_of_n_requests_ends_with_the_last_request() {
     );
 }
 
-/// While the target is unavailable, the readiness gate is closed: the current cycle continues, and
-/// the next cycle waits until the target is available again.
+/// While the target is away, the readiness gate holds the next cycle. The current cycle continues.
 #[tokio::test(start_paused = true)]
 async fn an_unavailable_target_delays_the_next_cycle_and_removes_none_of_its_arrivals() {
     let bench = bench();

@@ -1,16 +1,16 @@
-//! Checks the source text by the rules of the architecture: which module is allowed to import which
-//! other module, and which modules are allowed to use an outside crate.
+//! Checks the rules of the architecture in the source text: imports between modules, and the use of
+//! outside crates.
 //!
-//! The tables below define the rules. Each test also applies its rule to examples that break the
-//! rule. This proves that the test can fail.
+//! The tables define the rules. Each test also applies its rule to an example that breaks it, so it
+//! is known that the test can fail.
 
 use std::path::{Path, PathBuf};
 
 #[path = "../messages/lexer.rs"]
 mod lexer;
 
-/// The layers of `src/lib.rs`. The lowest layer is first. A module is allowed to import from lower
-/// layers, and from the modules before it in the same layer.
+/// The layers of `src/lib.rs`, the lowest first. A module can import from lower layers, and from
+/// the modules before it in its layer.
 const LAYERS: &[&[&str]] = &[
     &["simulator"],
     &["random", "buckets", "schedule", "calendar", "measurement", "slo", "protocol", "prompts"],
@@ -36,19 +36,19 @@ const LAYERS: &[&[&str]] = &[
     &["scenario", "daemon", "cli"],
 ];
 
-/// For each outside crate, the modules that are allowed to use it, and their submodules. If two
-/// rows match a path such as `hyper::server`, the row with the longer name applies.
+/// For each outside crate, the modules that can use it. The longest matching row applies: for
+/// `hyper::server::conn`, this is `hyper::server` and not `hyper`.
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
     ("base64", &["endpoint"]),
     ("clap", &["cli"]),
     ("csv_core", &["config/trace/row"]),
     ("governor", &["pacer"]),
-    // Only this crate defines the kinds of HTTP/2 errors.
+    // Only `h2` defines the kinds of HTTP/2 errors.
     ("h2", &["endpoint"]),
     ("hdrhistogram", &["tally"]),
     ("http_body_util", &["web", "simulator"]),
-    // `endpoint` must distinguish the errors of the HTTP client, which are errors of hyper.
+    // `endpoint` distinguishes the errors of the HTTP client, which are from hyper.
     ("hyper", &["web", "simulator", "endpoint"]),
     ("hyper::server", &["web", "simulator"]),
     ("hyper_util", &["web", "simulator", "endpoint"]),
@@ -72,7 +72,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("secrecy", &["config", "plan", "endpoint"]),
     ("serde_yaml", &["config/yaml"]),
     ("std::env", &["cli"]),
-    // Every other thread would wait for the reader of stderr.
+    // All other threads would wait for the reader of stderr.
     ("std::io::stderr", &["stderr"]),
     ("strsim", &["config"]),
     ("terminal_size", &["cli", "stderr"]),
@@ -81,11 +81,11 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tower_service", &["endpoint"]),
     ("tracing_subscriber", &["cli"]),
     ("url", &["config", "plan", "endpoint", "probe", "daemon", "web"]),
-    // Only this crate defines the kinds of some certificate errors.
+    // Only this crate defines some kinds of certificate errors.
     ("webpki", &["endpoint"]),
 ];
 
-/// Outside crates that every module is allowed to use. They provide basic types and tools.
+/// Outside crates that every module can use.
 const EVERYWHERE: &[&str] = &[
     "bytes",
     "futures_util",
@@ -98,7 +98,7 @@ const EVERYWHERE: &[&str] = &[
     "tracing",
 ];
 
-/// Pure modules: their results depend only on their arguments. They do not use the runtime, the
+/// The results of pure modules depend only on their arguments. They do not use the runtime, the
 /// clock, the log or I/O.
 const PURE: &[&str] = &[
     "random",
@@ -122,11 +122,11 @@ const PURE: &[&str] = &[
     "stderr/backlog",
 ];
 
-/// The paths that a pure module must not use, each with the one module that is an exception. The
-/// type [`TIME`] is always allowed, because a time is a value.
+/// Paths that pure modules must not use, each with its only exception. [`TIME`] is always allowed,
+/// because a time is a value.
 const IMPURE: &[(&str, Option<&str>)] = &[
     ("std::env", None),
-    // This module reads the prompt files once, when the configuration is read.
+    // Reads the prompt files once, with the configuration.
     ("std::fs", Some("prompts/load")),
     ("std::net", None),
     ("std::process", None),
@@ -138,13 +138,11 @@ const IMPURE: &[(&str, Option<&str>)] = &[
 const TIME: &str = "tokio::time::Instant";
 const CLOCKS: &[&str] = &["Instant::now", "SystemTime::now"];
 
-/// Module names that do not describe the content of a module.
 const VAGUE_NAMES: &[&str] =
     &["utils", "util", "common", "helpers", "helper", "manager", "managers", "misc"];
 
-/// The highest number of lines in a source file. A longer file probably has two purposes.
 const MAX_LINES: usize = 450;
-/// The files that are allowed to be longer, each with the reason.
+/// The files that can be longer, each with the reason.
 const LONG_FILES: &[(&str, &str)] = &[];
 
 // ---- The rules -------------------------------------------------------------------------------
@@ -155,7 +153,7 @@ fn opens_with_its_purpose(file: &Source) -> Vec<String> {
 }
 
 fn imports_point_down(file: &Source) -> Vec<String> {
-    // `lib.rs` lists all modules, and `main.rs` is in no layer, so both are left out.
+    // `lib.rs` lists all modules, and `main.rs` is in no layer.
     let Some(own) = file.top_module() else { return Vec::new() };
     let Some(own_rank) = rank(own) else {
         return vec![format!("{}: `{own}` is in no layer", file.path)];
@@ -173,7 +171,7 @@ fn imports_point_down(file: &Source) -> Vec<String> {
             file.path, mention.line, mention.path
         ))
     };
-    // Tests are allowed to import every public module, so only production code is checked.
+    // Tests can import every public module.
     let mentions = file.mentions();
     let mut wrong: Vec<_> = mentions.iter().filter(|m| !m.in_test).filter_map(wrong).collect();
     for mention in mentions {
@@ -189,7 +187,7 @@ fn imports_point_down(file: &Source) -> Vec<String> {
 }
 
 fn crates_are_used_only_at_home(file: &Source) -> Vec<String> {
-    // Integration tests are allowed to use every crate.
+    // Integration tests can use every crate.
     if file.module().is_none() {
         return Vec::new();
     }
@@ -228,8 +226,7 @@ fn pure_modules_stay_pure(file: &Source) -> Vec<String> {
             format!("{}:{}: `{}` in a pure module", file.path, mention.line, mention.path)
         })
         .collect();
-    // `elapsed` reads the clock. It is called as a method, so no path in the source text shows
-    // this.
+    // The method `elapsed` reads the clock, but has no path in the source text.
     let code = code_of(&file.text);
     let production = &code[..test_start(&code)];
     if production.contains(".elapsed()") {
@@ -264,14 +261,13 @@ fn is_short(file: &Source) -> Vec<String> {
 
 // ---- The sources -----------------------------------------------------------------------------
 
-/// A source file. Its path is relative to the repository.
+/// The path is relative to the repository.
 struct Source {
     path: String,
     text: String,
 }
 
-/// A path of identifiers in the code, such as `std::fs::read`. A `use` with braces has one path for
-/// each name in the braces.
+/// A path in the code, such as `std::fs::read`. `use a::{b, c}` has two paths.
 #[derive(Debug, PartialEq)]
 struct Mention {
     line: usize,
@@ -284,8 +280,7 @@ impl Source {
         Source { path: path.to_owned(), text: text.to_owned() }
     }
 
-    /// Returns the module path, such as `config/validate` for `src/config/validate.rs`. Returns
-    /// `None` for a file outside `src/`.
+    /// Returns `config/validate` for `src/config/validate.rs`; `None` outside `src/`.
     fn module(&self) -> Option<&str> {
         self.path.strip_prefix("src/")?.strip_suffix(".rs")
     }
@@ -305,7 +300,7 @@ impl Source {
         })
     }
 
-    /// Returns every path in the code. Comments and string literals are skipped.
+    /// Returns every path outside comments and string literals.
     fn mentions(&self) -> Vec<Mention> {
         let code = code_of(&self.text);
         let test = if self.path.ends_with("/tests.rs") { 0 } else { test_start(&code) };
@@ -350,7 +345,7 @@ impl<'a> Tokens<'a> {
         Tokens { ..*self }.next().map_or("", |(_, token)| token)
     }
 
-    /// Collects every path that begins with the identifier `first`.
+    /// Collects every path that begins with `first`.
     fn path(&mut self, prefix: &str, first: &str, paths: &mut Vec<String>) {
         let path = if prefix.is_empty() { first.to_owned() } else { format!("{prefix}::{first}") };
         if self.peek() != "::" {
@@ -366,12 +361,11 @@ impl<'a> Tokens<'a> {
                 self.next();
                 self.path(&path, next, paths);
             }
-            // After `::`, there is `<` or `*`, so the path ends here.
+            // `<` or `*` follows, so the path ends here.
             _ => paths.push(path),
         }
     }
 
-    /// Collects the paths inside the braces of a `use`.
     fn tree(&mut self, prefix: &str, paths: &mut Vec<String>) {
         while let Some((_, token)) = self.next() {
             match token {
@@ -399,12 +393,12 @@ fn rank(module: &str) -> Option<(usize, usize)> {
     })
 }
 
-/// Returns the position at which the unit tests begin. They are at the end of a file.
+/// Returns the start of the unit tests, which are at the end of a file.
 fn test_start(code: &str) -> usize {
     code.find("#[cfg(test)]\nmod ").unwrap_or(code.len())
 }
 
-/// Replaces comments, string literals and character literals by spaces. The length does not change.
+/// Replaces comments, strings and characters by spaces. The length stays the same.
 fn code_of(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -437,7 +431,6 @@ fn read(path: &Path, into: &mut Vec<Source>) {
     }
 }
 
-/// Asserts that no file breaks a rule.
 fn assert_rule(rule: fn(&Source) -> Vec<String>) {
     let mut sources = Vec::new();
     for folder in ["src", "tests", "benches"] {
@@ -450,7 +443,6 @@ fn assert_rule(rule: fn(&Source) -> Vec<String>) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
-/// Returns the number of times that a file with this path and text breaks a rule.
 fn violations(rule: fn(&Source) -> Vec<String>, path: &str, text: &str) -> usize {
     rule(&Source::new(path, text)).len()
 }
@@ -497,7 +489,6 @@ fn modules_import_only_from_lower_layers() {
     assert_eq!(breaks("src/event.rs", "//! See [`crate::web`].\nlet s = \"crate::web\";"), 0);
 }
 
-/// The table in the documentation of `src/lib.rs` must have the same layers.
 #[test]
 fn the_documentation_of_the_crate_shows_the_same_layers() {
     let map = std::fs::read_to_string(repository().join("src/lib.rs")).unwrap();

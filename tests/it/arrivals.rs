@@ -1,4 +1,4 @@
-//! Tests that count the requests at the target. The daemon runs in a separate process.
+//! Tests that count the requests at a target, with the daemon in a separate process.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::binary::{Daemon, assert_balanced, sample};
 use crate::upstream::{Upstream, good};
 
-/// Runs a daemon until it has sent one cycle of a schedule. Returns the instants at which the
-/// target received requests, and the metrics at the end.
+/// Sends one cycle of a schedule. Returns the instants of the requests at the target, and the last
+/// metrics.
 async fn send(
     schedule: &str,
     disturb: impl Fn(&Daemon) + Send + 'static,
@@ -17,7 +17,7 @@ async fn send(
     let arrived = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&arrived);
     let upstream = Upstream::start_with_head(move |_, head| {
-        // The daemon also sends a GET request for the version of the server.
+        // GET requests are for the version of the server.
         if head.starts_with("POST ") {
             log.lock().unwrap().push(Instant::now());
         }
@@ -47,7 +47,7 @@ scenarios:
     (arrived, exposition)
 }
 
-/// Freezes the process of the daemon for a time, after it has sent 50 requests.
+/// Stops the daemon for `time` after its 50th request.
 fn freeze_for(time: Duration) -> impl Fn(&Daemon) + Send + 'static {
     move |daemon| {
         while sample(&daemon.get("/metrics").2, "llmload_requests_started_total", &[]) < 50.0 {
@@ -86,8 +86,8 @@ async fn a_replay_sends_its_rows_and_is_silent_between_them() {
     let instants = [0, 0, 0, 0, 6000, 6000, 6000];
     let row = |at| format!("{{\"timestamp\": {at}, \"input_length\": 9, \"output_length\": 3}}\n");
     std::fs::write(&file, instants.map(row).concat()).unwrap();
-    // There is one such phase before the replay and one after it. Each lasts half a second at 1/s,
-    // which is half an arrival, so the two phases together send one arrival.
+    // A phase of half a second at 1/s is half an arrival. One such phase is before the replay and
+    // one is after it, so together they send one arrival.
     let around = "{constant: 1/s, for: 500ms}";
     let schedule =
         format!("[{around}, {{replay: {{file: '{}', speed: 2}}}}, {around}]", file.display());
@@ -95,8 +95,8 @@ async fn a_replay_sends_its_rows_and_is_silent_between_them() {
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 8.0);
     assert_eq!(arrived.len() as f64 + dropped(&exposition), 8.0);
     if arrived.len() == 8 {
-        // The arrival of the constant phases is due at the end of the first phase. The four rows at
-        // time 0 are due at the same instant. So five requests are sent before the silence.
+        // The arrival of these two phases is due at the end of the first phase. At this instant,
+        // four rows are due too. So five requests precede the silence.
         let longest = (1..8).max_by_key(|i| arrived[*i] - arrived[i - 1]);
         assert_eq!(longest, Some(5), "{arrived:?}");
     }
@@ -107,8 +107,7 @@ async fn a_short_freeze_loses_no_arrival() {
     let (arrived, exposition) =
         send("[{constant: 200/s, for: 5s}]", freeze_for(Duration::from_millis(300))).await;
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 1000.0);
-    // On a very slow machine, the daemon can be late for other reasons. It then drops arrivals and
-    // counts them.
+    // A very slow machine can cause a few more drops.
     assert_eq!(arrived.len() as f64 + dropped(&exposition), 1000.0);
     assert!(arrived.len() >= 900, "{}", arrived.len());
 }
@@ -119,15 +118,14 @@ async fn a_long_freeze_drops_late_arrivals_and_sends_no_burst() {
         send("[{constant: 200/s, for: 8s}]", freeze_for(Duration::from_secs(3))).await;
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 1600.0);
     let late = sample(&exposition, "llmload_arrivals_dropped_total", &["reason=\"late\""]);
-    // 600 arrivals were due while the daemon was frozen. It still sends the arrivals of the last
-    // half second of this time.
+    // 600 arrivals were due during the stop. The daemon still sends those of the last half second.
     assert!((400.0..=700.0).contains(&late), "{late}");
     assert_eq!(arrived.len() as f64 + late, 1600.0);
     let within = Duration::from_millis(100);
     let most = (0..arrived.len())
         .map(|i| arrived[i..].iter().take_while(|at| **at - arrived[i] < within).count())
         .max();
-    // Within 100 ms, the daemon sends at most rate × max_lag late arrivals and the arrivals that
-    // are due in this time. Without drops, it would send 600 at once.
+    // In 100 ms, the daemon sends up to rate × max_lag late arrivals, and the arrivals that are due
+    // in this time. Without drops, it would send 600 at once.
     assert!(most < Some(300), "{most:?}");
 }

@@ -1,4 +1,4 @@
-//! The binary as a user starts it.
+//! Tests of the binary, as a user starts it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time limit of each wait in a test. Even on the slowest machine, only a wait that never ends
-/// reaches the limit.
+/// The limit of each wait. Even on the slowest machine, only an endless wait reaches it.
 pub const TEST_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// A running daemon, with its log. `drop` kills it.
+/// A running daemon with its log. `drop` kills the daemon.
 pub struct Daemon {
     pub child: Child,
     pub address: SocketAddr,
@@ -22,16 +21,15 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `llmload daemon` with this configuration on a free port. Waits until the web server
-    /// listens.
+    /// Starts a daemon with this configuration on a free port. Returns when its web server listens.
     pub fn start(yaml: &str) -> Daemon {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("llmload.yml"), yaml).unwrap();
         Daemon::of(Command::new(env!("CARGO_BIN_EXE_llmload")), &[], folder)
     }
 
-    /// Starts a daemon with the `llmload.yml` in `folder`. `command` starts llmload and has no
-    /// arguments yet. Waits until the web server listens.
+    /// Starts a daemon with the `llmload.yml` in `folder`. `command` is llmload without arguments.
+    /// Returns when the web server listens.
     pub fn of(mut command: Command, more: &[&str], folder: tempfile::TempDir) -> Daemon {
         let mut child = command
             .args(["daemon", "--web.listen-address", "127.0.0.1:0", "--config.file"])
@@ -44,7 +42,7 @@ impl Daemon {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(String::new()));
         let Some(address) = address_of(&mut lines, &log) else {
-            // No `Daemon` exists yet, so no `drop` kills the child.
+            // `drop` cannot kill the child, because no `Daemon` exists yet.
             let _gone = child.kill();
             let ended = child.wait();
             panic!("the web server did not start ({ended:?}):\n{}", log.lock().unwrap());
@@ -62,8 +60,8 @@ impl Daemon {
         request(self.address, "GET", path).unwrap()
     }
 
-    /// Repeats a request until `wanted` returns a value for the body, and returns this value. Fails
-    /// if the daemon ends or takes too long.
+    /// Repeats a request until `wanted` returns a value for the body. Fails if the daemon ends or
+    /// takes too long.
     pub fn wait_for<T>(&mut self, path: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
         let begun = Instant::now();
         loop {
@@ -79,7 +77,7 @@ impl Daemon {
         }
     }
 
-    /// Waits until the log contains a text. Fails if the daemon ends or takes too long.
+    /// Fails if the daemon ends or takes too long.
     pub fn wait_for_log(&mut self, text: &str) {
         let begun = Instant::now();
         while !self.log.lock().unwrap().contains(text) {
@@ -103,7 +101,7 @@ impl Daemon {
 
     pub fn threads_named(&self, name: &str) -> usize {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        // A thread that has ended in the meantime has no name.
+        // An ended thread has no name.
         let names =
             tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
         names.filter(|thread| thread.trim() == name).count()
@@ -131,7 +129,6 @@ impl Drop for Daemon {
     }
 }
 
-/// Reads the log up to the line with the address of the web server.
 fn address_of(
     lines: &mut impl Iterator<Item = std::io::Result<String>>,
     log: &Mutex<String>,
@@ -146,18 +143,17 @@ fn address_of(
     None
 }
 
-/// Sends a signal to a process.
 pub fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
     assert!(status.success());
 }
 
-/// Waits between two checks, so that the daemon gets processor time.
+/// Gives the daemon processor time between two checks.
 pub fn pause() {
     std::thread::park_timeout(Duration::from_millis(20));
 }
 
-/// Sends an HTTP request without a body. Returns the status, the head and the body of the response.
+/// Sends a request without a body. Returns the status, the head and the body.
 pub fn request(
     address: SocketAddr,
     method: &str,
@@ -173,7 +169,7 @@ pub fn request(
     Ok((status, head.to_owned(), body.to_owned()))
 }
 
-/// Returns the sum of all samples of the metric `name` that have all these labels.
+/// Returns the sum of all samples of the metric `name` with these labels.
 pub fn sample(exposition: &str, name: &str, labels: &[&str]) -> f64 {
     exposition
         .lines()
@@ -183,8 +179,7 @@ pub fn sample(exposition: &str, name: &str, labels: &[&str]) -> f64 {
         .sum()
 }
 
-/// The ledger is the set of counters that account for every arrival. Checks in a scrape that each
-/// equation between these counters is true.
+/// Checks the equations of the ledger, the counters of all arrivals, in a scrape.
 pub fn assert_balanced(exposition: &str) {
     let get = |name: &str| sample(exposition, name, &[]);
     let (arrivals, started) =
@@ -305,7 +300,7 @@ fn output_to_a_full_disk_fails_and_output_to_a_closed_pipe_succeeds() {
     assert_eq!(mistyped.unwrap().code(), Some(2));
 }
 
-/// In `llmload demo 2>&1 | head`, `head` reads some lines and ends. The daemon must continue.
+/// `llmload demo 2>&1 | head` must continue after `head` has ended.
 #[test]
 fn a_daemon_outlives_the_reader_of_its_log() {
     let folder = tempfile::tempdir().unwrap();
@@ -323,7 +318,7 @@ fn a_daemon_outlives_the_reader_of_its_log() {
     let kill = |name: &str| {
         Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap()
     };
-    // SIGHUP causes a log line that nobody reads.
+    // SIGHUP causes a log line.
     assert!(kill("HUP").success());
     assert!(kill("TERM").success());
     assert_eq!(child.wait().unwrap().code(), Some(0));

@@ -1,4 +1,4 @@
-//! The status page in a real browser, Chromium, which runs without a screen.
+//! Tests of the status page in a real Chromium.
 
 use std::fs::File;
 use std::process::{Command, Stdio};
@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::binary::{Daemon, TEST_TIMEOUT, pause};
 use crate::upstream::{Upstream, plain};
 
-/// Opens a page for nine seconds of the browser's virtual time. Virtual time does not pass while
-/// the browser waits for a response. Returns the DOM and the lines of the console.
+/// Opens a page for nine seconds of virtual time, which stops while the browser waits for a
+/// response. Returns the DOM and the lines of the console.
 fn open(url: &str) -> (String, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let (page, log) = (folder.path().join("page"), folder.path().join("log"));
@@ -20,7 +20,7 @@ fn open(url: &str) -> (String, Vec<String>) {
         .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
         .arg(url)
         .stdin(Stdio::null())
-        // Files instead of pipes: a full pipe would block the browser.
+        // A full pipe would block the browser, so use files.
         .stdout(File::create(&page).unwrap())
         .stderr(File::create(&log).unwrap())
         .spawn()
@@ -43,8 +43,7 @@ fn open(url: &str) -> (String, Vec<String>) {
     (page, log.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned).collect())
 }
 
-/// A route is one scenario with one of its targets. Returns the number with this name for the first
-/// route on the page.
+/// The number `name` of the first route on the page. A route is one scenario on one target.
 fn value_of(page: &str, name: &str) -> f64 {
     let parts = page.split_once(&format!("<dt>{name}</dt><dd>"));
     let (_, after) = parts.unwrap_or_else(|| panic!("no {name}:\n{page}"));
@@ -77,12 +76,11 @@ scenarios: {evening: {target: sim, rate: 20/s, request: {max_tokens: 8}}}
         assert!(value_of(&after, name) > value_of(&before, name), "{name} did not rise:\n{after}");
     }
     assert!((value_of(&after, "scheduled") - 20.0).abs() < f64::EPSILON);
-    // The page computes this rate from two statuses, so the page has refreshed at least once.
+    // The page computes this rate from two responses, so it has refreshed.
     assert!(value_of(&after, "offered rate") >= 0.0, "{after}");
 }
 
-/// Returns the page as it shows an edited status. The status is from a real daemon, and `change`
-/// edits it to a state that would otherwise take hours to reach.
+/// Shows a status that `change` has edited, because the real state would take hours to reach.
 async fn page_of(
     yaml: &'static str,
     change: impl FnOnce(&mut serde_json::Value) + Send + 'static,
@@ -111,8 +109,7 @@ async fn page_of(
     .await;
     let url = format!("http://{}/", page.address);
     let (page, console) = tokio::task::spawn_blocking(move || open(&url)).await.unwrap();
-    // There is no error for a missing icon, because the test server sends the page for that path
-    // too.
+    // The test server also responds to the request for an icon.
     assert_eq!(console, [""; 0]);
     page
 }
@@ -181,7 +178,7 @@ async fn a_difference_between_targets_is_shown_with_its_confidence_interval() {
     assert!(page.contains(few), "{page}");
 }
 
-/// Proves that the other tests would notice an error on the console.
+/// The other tests would notice an error on the console.
 #[test]
 fn a_script_error_appears_on_the_captured_console() {
     let folder = tempfile::tempdir().unwrap();

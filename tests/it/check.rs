@@ -1,4 +1,4 @@
-//! Tests of `llmload check`: it prints text or JSON, and sends nothing.
+//! Tests of `llmload check`, which sends nothing.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -103,8 +103,6 @@ fn the_json_contains_the_problems_of_one_file_and_the_forecast_of_another() {
     assert_eq!(nowhere["problems"][0]["message"], json!("there is no such file"));
 }
 
-/// The prompts are questions with a token limit, payloads with a token limit, and synthetic
-/// prompts. Each source is used alone and in a mix.
 #[test]
 fn the_forecast_uses_the_token_counts_that_prompts_set() {
     let (folder, path) = written(
@@ -172,7 +170,7 @@ rate: 1/h
     assert!(flat.contains("about 25 tokens each"), "{out}");
 }
 
-/// Runs `check` with this text on standard input, in a folder with a file of prompts.
+/// Runs `check` with `text` on standard input, in a folder with a file of prompts.
 fn check_input(args: &[&str], text: &str) -> (Option<i32>, String) {
     use std::io::Write as _;
     let folder = tempfile::tempdir().unwrap();
@@ -235,13 +233,12 @@ schedule: [{constant: 1/s, for: 10m}]
     assert_eq!(time(&forecast["to"]) - time(&forecast["from"]), 86_400);
     let firings = forecast["scenarios"][0]["next_firings"].as_array().unwrap();
     assert_eq!(firings.len(), 3);
-    // 03:00 in Shanghai is always 19:00 UTC, because Shanghai has no daylight saving time.
+    // 03:00 in Shanghai is always 19:00 UTC.
     assert!(firings.iter().all(|at| at.as_str().unwrap().ends_with("T19:00:00Z")), "{firings:?}");
     assert!((time(&forecast["from"])..=time(&forecast["to"])).contains(&time(&firings[0])));
 }
 
-/// A shard is one of several daemons that share the load of one configuration. `check` reports the
-/// problems that the daemon of this shard would report, and forecasts only the load of this shard.
+/// A shard is one of several daemons that divide one configuration.
 #[test]
 fn a_shard_is_checked_with_the_limits_and_the_load_of_this_shard() {
     let (_folder, bad) = written(
@@ -281,13 +278,11 @@ fn a_shard_is_checked_with_the_limits_and_the_load_of_this_shard() {
     }
 }
 
-/// Parses a time of RFC 3339 into seconds since the epoch.
+/// Returns seconds since the epoch.
 fn seconds(text: &str) -> i64 {
     text.parse::<jiff::Timestamp>().unwrap().as_second()
 }
 
-/// There are two targets. Scenarios use one of them, or both as a pair. One target has prices, and
-/// one has no model name. Some phases have the same name.
 #[test]
 fn the_forecast_counts_all_series_of_a_scrape() {
     let yaml = "

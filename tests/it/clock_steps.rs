@@ -1,5 +1,5 @@
-//! Tests of steps of the wall clock. Somebody sets the clock, or the machine was suspended. Each
-//! test runs a complete driver on a paused clock and sets the wall clock while the driver runs.
+//! Tests of steps of the wall clock: somebody sets the clock, or the machine was suspended. Each
+//! test runs a driver on a paused clock, and sets its wall clock.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,7 +19,7 @@ const MINUTE: i64 = 60;
 const HOUR: i64 = 3600;
 const DAY: i64 = 86_400;
 
-/// The longest time until the driver notices a step, in seconds.
+/// The driver notices a step within this number of seconds.
 const NOTICED: f64 = 5.0;
 
 fn seconds(seconds: u64) -> Duration {
@@ -31,10 +31,9 @@ fn moved(time: SystemTime, by: i64) -> SystemTime {
     if by < 0 { time - size } else { time + size }
 }
 
-/// A step of the wall clock: the second after the start, and the size in seconds.
+/// The second of a step, and its size in seconds.
 type Step = (u64, i64);
 
-/// A scenario whose wall clock somebody sets.
 struct Stepped {
     bench: Bench,
     driver: Driver,
@@ -63,7 +62,6 @@ impl Stepped {
         Stepped { bench, driver, schedule_state, wall_clock, start }
     }
 
-    /// Runs for this number of seconds, and sets the clock at each step.
     async fn run(&mut self, steps: &[Step], length: u64) -> LedgerCounts {
         let begin = self.bench.schedule_start;
         let mut alarm = Alarm::on_test_clock(self.wall_clock.clone());
@@ -81,7 +79,7 @@ impl Stepped {
         self.bench.settle().await
     }
 
-    /// The times at which the driver sent requests, in seconds after the start.
+    /// The instants of the requests, in seconds after the start.
     fn sent(&self) -> Vec<f64> {
         self.bench.sent().iter().map(Duration::as_secs_f64).collect()
     }
@@ -91,9 +89,8 @@ impl Stepped {
         self.bench.sent().iter().map(Duration::as_secs).collect()
     }
 
-    /// Checks that the driver sent one request in the middle of each second in which the wall clock
-    /// showed an active time, and no other request. The seconds until the driver has noticed a step
-    /// are not checked.
+    /// Checks that the driver sent one request in each second with an active wall time, and no
+    /// other requests. Skips the seconds in which the driver has not noticed a step.
     fn assert_sent_while(
         &self,
         steps: &[Step],
@@ -131,7 +128,7 @@ fn seconds_of_day(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() % 86_400
 }
 
-/// The rate is 1/s in the even minutes, and 0 in the odd minutes.
+/// 1/s in even minutes, and 0 in odd minutes.
 #[tokio::test(start_paused = true)]
 async fn a_wall_clock_schedule_is_on_its_curve_at_once_after_every_step() {
     let phases = vec![constant("1/s", 60), phase(Load::Pause, seconds(60))];
@@ -181,7 +178,7 @@ fn one_request() -> Vec<Phase> {
     vec![constant("1/s", 1)]
 }
 
-/// A `*` matches every minute that the clock shows, also if the clock shows it again.
+/// A `*` also matches a minute that the clock shows a second time.
 #[tokio::test(start_paused = true)]
 async fn a_cron_with_a_wildcard_follows_a_clock_that_was_set_back() {
     let mut stepped = Stepped::new(one_request(), cron("* * * * *"), None, "2026-06-01T12:00:00Z");
@@ -198,14 +195,14 @@ async fn a_fixed_firing_takes_place_once_if_the_clock_is_set_back_by_less_than_t
         stepped.run(steps, length).await;
         stepped.sent_seconds()
     };
-    // The clock is set back from 02:31 to 02:01.
+    // From 02:31 back to 02:01.
     let half_an_hour = [(120, -30 * MINUTE)];
     assert_eq!(sent("2026-06-02T02:29:00Z", &half_an_hour, 2 * day).await, [60, 60 + day + 1800]);
-    // The clock is set back from 02:31 to 22:31.
+    // From 02:31 back to 22:31.
     let four_hours = [(120, -4 * HOUR)];
     let next = 120 + 4 * 3600 - 60;
     assert_eq!(sent("2026-06-02T02:29:00Z", &four_hours, day).await, [60, next]);
-    // The clock is set back from 02:45 to 02:25, but the daemon started after 02:30.
+    // From 02:45 back to 02:25. The daemon started after 02:30, so 02:30 is still due.
     let not_done = [(300, -20 * MINUTE)];
     assert_eq!(sent("2026-06-02T02:40:00Z", &not_done, 3600).await, [600]);
 }
@@ -218,7 +215,7 @@ async fn a_firing_that_a_step_passed_over_is_skipped_and_counted() {
     assert_eq!(stepped.sent_seconds(), [86_400 - 3600 + 60]);
 }
 
-/// The step leads from 02:29:30 to 02:30:15.
+/// A step from 02:29:30 to 02:30:15.
 #[tokio::test(start_paused = true)]
 async fn a_firing_that_a_step_passed_over_by_less_than_a_minute_starts_complete_cycles() {
     let phases = vec![constant("10/s", 10)];
@@ -230,7 +227,7 @@ async fn a_firing_that_a_step_passed_over_by_less_than_a_minute_starts_complete_
     assert!(sent[0] > 30.0 && sent[0] < 30.0 + NOTICED + 0.1, "{sent:?}");
 }
 
-/// A machine without a battery for its clock starts in the year 1970.
+/// A machine without a clock battery starts in 1970.
 #[tokio::test(start_paused = true)]
 async fn millions_of_passed_over_firings_are_counted_only_up_to_a_limit() {
     let mut stepped =
@@ -240,7 +237,6 @@ async fn millions_of_passed_over_firings_are_counted_only_up_to_a_limit() {
     assert_eq!(stepped.schedule_state.skipped_firings(), 1000);
 }
 
-/// The run of a cron firing has a length. A step does not change it.
 #[tokio::test(start_paused = true)]
 async fn cycles_of_a_cron_firing_continue_through_a_step() {
     for step in [20 * MINUTE, -20 * MINUTE, -DAY, DAY] {
@@ -271,13 +267,13 @@ async fn a_step_during_a_manual_override_changes_its_end_on_the_wall_clock_but_n
     let start = stepped.start;
     let (_, until) = tokio::join!(stepped.run(&[(20, HOUR)], 400), observed);
     assert_eq!(until, Some(moved(start, HOUR + 100)));
-    // After the override, the wall clock shows 13:01:40, which is in an odd minute.
+    // After the override, the wall clock shows 13:01:40, in an odd minute.
     let sent = stepped.sent_seconds();
     let expected: Vec<u64> = (0..100).chain(120..180).chain(240..300).chain(360..400).collect();
     assert_eq!(sent, expected);
 }
 
-/// The arrivals are random, in a cycle of a month.
+/// Random arrivals, in a cycle of a month.
 #[tokio::test(start_paused = true)]
 async fn the_load_keeps_its_rate_through_many_small_steps() {
     let arrivals = ArrivalSpec { arrivals: Arrivals::Poisson, ..ArrivalSpec::default() };
@@ -292,7 +288,7 @@ async fn the_load_keeps_its_rate_through_many_small_steps() {
         (1..28).map(|step| (step * 7, if step % 2 == 0 { 3 } else { -2 })).collect();
     let counts = stepped.run(&steps, 200).await;
     assert_eq!(counts.succeeded, counts.arrivals, "no arrival is late");
-    // The expected number is 4,000, with a standard deviation of 63.
+    // The expected number is 4,000, and the standard deviation is 63.
     assert!(counts.arrivals.abs_diff(4000) < 400, "{}", counts.arrivals);
     assert!(stepped.sent().is_sorted());
 }

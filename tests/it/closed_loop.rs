@@ -1,5 +1,5 @@
-//! Tests of a concurrency phase on a paused clock. Such a phase is a closed loop: it has a number
-//! of slots, and each slot sends its next request after its last request has ended.
+//! Tests of a closed loop on a paused clock. A closed loop has a number of slots, and each slot
+//! sends its next request after its last one has ended.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -18,8 +18,7 @@ fn concurrency(slots: u32, seconds: u64) -> Phase {
 async fn each_slot_is_used_again_when_its_request_ends() {
     let bench = Bench::new(InMemory::responding_after(Duration::from_millis(250)), 100);
     let counts = bench.run(vec![concurrency(5, 10)]).await;
-    // 5 slots × 4 requests per second × 10 s. tokio's clock rounds each wait, so the number varies
-    // slightly.
+    // 5 slots × 4 requests per second × 10 s, apart from rounding in the clock of tokio.
     assert!((195..=205).contains(&counts.succeeded), "{}", counts.succeeded);
     assert_eq!(counts.arrivals, counts.succeeded);
     assert_eq!(bench.sent().iter().filter(|at| **at < Duration::from_millis(250)).count(), 5);
@@ -35,8 +34,8 @@ async fn a_slot_makes_at_most_one_failing_attempt_per_second() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slot_whose_arrival_was_dropped_backs_off_too() {
-    // max_concurrency is below the concurrency of the phase. The configuration reader rejects such
-    // a phase, but the loop must survive it.
+    // The configuration rejects a max_concurrency below the concurrency of a phase, but the driver
+    // must survive it.
     let bench = Bench::new(InMemory::responding_after(Duration::from_secs(100)), 2);
     let mut driver = bench.driver(vec![concurrency(4, 10)], ONCE);
     bench.drive(&mut driver).await;
@@ -62,7 +61,7 @@ async fn open_and_closed_loop_phases_alternate() {
     assert_eq!(sent.iter().filter(|at| **at > Duration::from_secs(4)).count(), 20);
 }
 
-/// A response that is complete after `[DONE]`. The server then keeps the connection open.
+/// A response after whose `[DONE]` the connection stays open.
 fn lingering() -> Vec<BodyStep> {
     vec![data(&[&token("a"), FINISH, USAGE, DONE]), BodyStep::Silence]
 }
@@ -71,8 +70,8 @@ fn lingering() -> Vec<BodyStep> {
 async fn a_slot_is_free_as_soon_as_its_response_is_complete() {
     let bench = Bench::new(InMemory::with_body(Duration::from_millis(100), lingering()), 1);
     let counts = bench.run(vec![concurrency(1, 10)]).await;
-    // The slot sends ten requests per second. It would send half as many if it waited for the end
-    // of the connection.
+    // Ten requests per second. If the slot waited for the end of the connection, these would be
+    // five.
     assert!((98..=100).contains(&counts.succeeded), "{}", counts.succeeded);
     assert_eq!(counts.arrivals, counts.succeeded, "no arrival was dropped at max_concurrency");
 }
@@ -80,7 +79,7 @@ async fn a_slot_is_free_as_soon_as_its_response_is_complete() {
 #[tokio::test(start_paused = true)]
 async fn a_completed_request_is_not_in_flight_and_cannot_be_aborted() {
     let bench = Bench::new(InMemory::with_body(Duration::from_millis(10), lingering()), 1);
-    // The schedule lasts 100 ms, and sends one request after 50 ms.
+    // A schedule of 100 ms with one arrival, at 50 ms.
     let schedule = phase(Load::Constant("10/s".parse().unwrap()), Duration::from_millis(100));
     bench.drive(&mut bench.driver(vec![schedule], ONCE)).await;
     tokio::time::sleep_until(bench.sent_at(0) + Duration::from_millis(80)).await;

@@ -1,6 +1,5 @@
-//! Evaluates every query of the shipped dashboards with a real Prometheus. The test replaces the
-//! variables in the queries, as Grafana does. Prometheus scrapes a daemon that runs a short ramp,
-//! and the simulator that is its target.
+//! Evaluates every query of every dashboard with a real Prometheus. It scrapes a daemon that runs a
+//! short ramp, and the simulator that is the target of the daemon.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -11,16 +10,16 @@ use serde_json::Value;
 use crate::binary::{Daemon, assert_balanced, request, sample};
 use crate::prometheus::Prometheus;
 
-/// The value of the dashboard variable `window`, which is short enough for this test.
+/// The value of the variable `window`.
 const RANGE: &str = "10s";
 
-/// A query, with its variables replaced by values, and its place in a dashboard.
+/// A query without variables, and its place in a dashboard.
 struct Query {
     place: String,
     expression: String,
 }
 
-/// Returns the queries of all panels, variables and annotations of all shipped dashboards.
+/// Returns all queries of panels, variables and annotations.
 fn queries() -> Vec<Query> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/dashboards");
     let mut queries = Vec::new();
@@ -55,18 +54,17 @@ fn queries() -> Vec<Query> {
     queries
 }
 
-/// Replaces the variables in an expression by values.
+/// Replaces variables by values, as Grafana does.
 fn filled(expression: &str, variables: &[Value]) -> String {
     let mut values: Vec<(&str, &str)> = vec![
         ("__rate_interval", RANGE),
         ("__interval", "5s"),
         ("__range", "30s"),
         ("window", RANGE),
-        // The dashboard compares current values with a baseline that is at least ten minutes old.
-        // In this test, the baseline is five seconds old.
+        // A dashboard uses a baseline that is at least ten minutes old. Here, five seconds must be
+        // enough.
         ("ago", "5s"),
-        // In this test, one request in ten fails. With the objectives that the dashboard offers,
-        // some queries would return nothing.
+        // One request in ten fails. With a stricter objective, some queries would return nothing.
         ("slo_objective", "0.5"),
     ];
     for variable in variables {
@@ -88,8 +86,6 @@ fn filled(expression: &str, variables: &[Value]) -> String {
     filled
 }
 
-/// After half a minute of load, every query of every dashboard returns finite values, and the
-/// values agree with the load that the daemon sent.
 #[test]
 fn every_query_of_every_dashboard_returns_true_values() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -124,8 +120,7 @@ scenarios:
         Prometheus::scraping(&[("load", daemon.address), ("server", simulator.address())]);
     let values =
         |query: &str| prometheus.values(query).unwrap_or_else(|error| panic!("{query}: {error}"));
-    // Wait for half a minute of scrapes, so that the windows of the queries do not contain the
-    // ramp.
+    // After half a minute, the windows of the queries no longer contain the ramp.
     prometheus.wait_for_value("sum(count_over_time(up{job=\"load\"}[5m])) >= 30");
     prometheus.wait_for_value(
         "min(min_over_time(llmload_schedule_phase_active{scenario=\"chat\",phase=\"steady\"}[15s])) == 1",
@@ -134,8 +129,8 @@ scenarios:
     let mut wrong = Vec::new();
     let queries = queries();
     assert!(queries.len() > 100, "{}", queries.len());
-    // These queries are allowed to return nothing: the machine can be without cgroups or without a
-    // CPU quota, and the simulator has no rate limits.
+    // These queries can return nothing: a machine can lack cgroups or a CPU quota, and the
+    // simulator has no rate limits.
     let may_be_empty = |expression: &str| {
         expression.contains("llmload_cgroup_cpu_") || expression.contains("llmload_rate_limit_")
     };
@@ -163,7 +158,6 @@ scenarios:
         "sum(rate(llmload_request_duration_seconds_sum[10s])) + sum(rate(llmload_request_failure_duration_seconds_sum[10s]))",
     );
     assert!((in_flight - little).abs() <= 0.15 * little, "in flight {in_flight}, λW {little}");
-    // The Prometheus rules also work with the series of a real daemon.
     let rules = prometheus.get("/api/v1/rules").1;
     let groups = rules["data"]["groups"].as_array().unwrap();
     let rules: Vec<&Value> =
@@ -172,8 +166,7 @@ scenarios:
     for rule in rules {
         assert_eq!(rule["health"], "ok", "{rule}");
     }
-    // These alerts must not fire. Alerts about distortions are left out, because they depend on the
-    // machine.
+    // These alerts must not fire. Alerts about distortions depend on the machine.
     let ours =
         "LlmloadDown|LlmloadGone|LlmloadConfigReloadFailed|LlmloadNoTraffic|LlmloadTargetNotReady";
     let ours = values(&format!("count(ALERTS{{alertname=~\"{ours}\"}})"));
@@ -182,7 +175,7 @@ scenarios:
         values("count(ALERTS{alertname=\"LlmloadSuccessBudgetSlowBurn\",scenario=\"chat\"})");
     assert_eq!(burning, [1.0], "10 % of requests fail, and the alert allows 6 %");
 
-    // When no request is in flight any more, the counts of daemon and simulator must be equal.
+    // After the last request, the counts of the daemon and the simulator must be equal.
     assert_eq!(request(daemon.address, "POST", "/-/pause").unwrap().0, 200);
     let text = daemon.wait_for("/metrics", |text| {
         (sample(text, "llmload_requests_in_flight", &[]) == 0.0).then(|| text.to_owned())
@@ -194,8 +187,7 @@ scenarios:
     assert_eq!(sample(&theirs, "simulator_requests_total", &[]), started);
     let limited = sent("llmload_request_failures_total", "reason=\"rate_limited\"");
     assert_eq!(limited, sample(&theirs, "simulator_faults_total", &["fault=\"http_429\""]));
-    // The tolerance is five standard deviations of the measured fraction, if the true fraction is
-    // 10 %.
+    // Five standard deviations, if the true fraction is 10 %.
     let error = 5.0 * (0.1 * 0.9 / started).sqrt();
     assert!((limited / started - 0.1).abs() < error, "{limited} of {started}");
 }

@@ -1,5 +1,5 @@
-//! Checks that the files for deployment (Dockerfile, compose file, Kubernetes manifests) agree with
-//! each other, with the options of the binary and with the files in the repository.
+//! Checks that the Dockerfile, the compose file and the manifests fit together, and fit the options
+//! of the binary and the files of the repository.
 //!
 //! `UPDATE_EXPECTED=1 cargo test --test it deploy` writes the generated files.
 
@@ -30,7 +30,7 @@ fn yaml(path: &str) -> Value {
     value
 }
 
-/// Returns the files in a folder whose names end with `ending`, sorted by name.
+/// Returns the files of a folder whose names end with `ending`, sorted.
 fn files(folder: &str, ending: &str) -> Vec<String> {
     let entries =
         std::fs::read_dir(repository().join(folder)).unwrap_or_else(|e| panic!("{folder}: {e}"));
@@ -60,7 +60,7 @@ fn filled(text: &str) -> String {
     variable.replace_all(text, "$1").into_owned()
 }
 
-/// Splits `SOURCE:TARGET:ro` or `SOURCE:TARGET`. The last value is true if the mount is read-only.
+/// Splits `SOURCE:TARGET:ro`. The last value is true for a read-only mount.
 fn mount(text: &str) -> (String, String, bool) {
     let filled = filled(text);
     let parts: Vec<_> = filled.split(':').collect();
@@ -173,8 +173,8 @@ fn grafana_and_prometheus_find_each_other_and_their_files() {
         assert_eq!(text(&job["job_name"]), service);
         assert!(text(&services[service]["ports"][0]).ends_with(&format!(":{port}")), "{target}");
     }
-    // promtool finds the rules in the repository, because their path relative to prometheus.yml is
-    // the same as in the container.
+    // The path of the rules relative to prometheus.yml is the same in the repository and in the
+    // container.
     let mut promtool = Command::new("promtool");
     let checked =
         checked_in(promtool.args(["check", "config", "grafana/prometheus.yml"]), repository());
@@ -242,8 +242,7 @@ fn the_image_uses_the_pinned_compiler_and_runs_as_user_65532() {
     assert!(dockerfile.contains(&format!("--tag llmload:{VERSION} ")));
 }
 
-/// The build needs the manifest and every file that the source includes with `include_str!` or
-/// `include_bytes!`.
+/// The build needs the manifest and each file of an `include_str!` or `include_bytes!`.
 #[test]
 fn the_docker_context_contains_every_file_of_the_build() {
     let ignore = read(".dockerignore");
@@ -257,7 +256,7 @@ fn the_docker_context_contains_every_file_of_the_build() {
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
         std::os::unix::fs::symlink(repository().join(path), target).unwrap();
     }
-    // This command fails if a file that the manifest names is missing.
+    // Fails if a file that the manifest names is missing.
     let mut cargo = Command::new(env!("CARGO"));
     checked_in(
         cargo.args(["metadata", "--offline", "--no-deps", "--format-version", "1"]),
@@ -275,7 +274,7 @@ fn the_docker_context_contains_every_file_of_the_build() {
                 continue;
             }
             let text = read(path.to_str().unwrap());
-            // The image is built without tests.
+            // The image has no tests.
             let production = text.split("#[cfg(test)]").next().unwrap();
             for include in included.captures_iter(production) {
                 found += 1;
@@ -294,7 +293,7 @@ fn the_docker_context_contains_every_file_of_the_build() {
     assert!(found > 0);
 }
 
-/// Removes each `..` from a path, and the folder before it. Does not follow symbolic links.
+/// Removes each `..` and the folder before it, without following symbolic links.
 fn normal(path: &Path) -> PathBuf {
     let mut parts = PathBuf::new();
     for part in path.components() {
@@ -339,8 +338,7 @@ fn the_sidecar_has_no_privileges_and_no_readiness_probe() {
 #[test]
 fn every_file_in_the_arguments_and_the_configuration_of_the_sidecar_is_mounted() {
     let container = container();
-    // The binary accepts all options of the manifest: it complains only about the wrong option that
-    // the test adds.
+    // The binary must report only the wrong option that this test adds.
     let mut args: Vec<_> = texts(&container["args"]);
     args.push("--web.listen-address=nowhere");
     let (code, _, err) = llmload(&args);
@@ -378,7 +376,7 @@ fn every_file_in_the_arguments_and_the_configuration_of_the_sidecar_is_mounted()
     assert_eq!(text(&endpoint["relabelings"][0]["targetLabel"]), "job");
     assert_eq!(&endpoint["relabelings"][0]["replacement"], job);
     assert_eq!(monitor["spec"]["selector"]["matchLabels"], pod["metadata"]["labels"]);
-    // The patches apply to objects with the label that the example server has.
+    // The patches apply to objects with this label.
     let label = &yaml("deploy/example/server.yaml")["metadata"]["labels"]["llmload"];
     for patch in kustomization["patches"].as_sequence().unwrap() {
         assert_eq!(text(&patch["target"]["labelSelector"]), format!("llmload={}", text(label)));

@@ -1,5 +1,5 @@
-//! Tests of self-monitoring. A distortion is a state of llmload or of its machine that can falsify
-//! the results. The daemon reports a distortion after the test has stopped or throttled it.
+//! Tests of distortions: problems of llmload or its machine that can falsify the results. A test
+//! stops or throttles a daemon, and the daemon must report it.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,6 @@ fn is_active(exposition: &str, kind: &str) -> bool {
     sample(exposition, "llmload_generator_distortion", &[&format!("kind=\"{kind}\"")]) == 1.0
 }
 
-/// Asserts that `measurement_valid` is 0 exactly if a `generator_distortion` is 1.
 fn assert_agreed(exposition: &str) {
     let reasons = sample(exposition, "llmload_generator_distortion", &[]);
     let valid = sample(exposition, "llmload_measurement_valid", &[]);
@@ -48,8 +47,7 @@ scenarios:
     daemon.signal("STOP");
     std::thread::park_timeout(Duration::from_secs(3));
     daemon.signal("CONT");
-    // The stop delayed 300 arrivals. It also delayed 30 probes, with which the daemon measures how
-    // late its event loop is.
+    // The stop delayed 300 arrivals, and 30 probes of the event loop.
     daemon.wait_for("/api/v1/status", |text| {
         let kinds = kinds(text);
         ["dispatch_lag", "event_loop_delay"]
@@ -67,8 +65,8 @@ scenarios:
     while !daemon.log.lock().unwrap().contains("llmload distorts the measurement: ") {
         pause();
     }
-    // The schedule has ended, so no more arrivals are late and this distortion ends. If the machine
-    // is busy, other distortions can remain.
+    // The schedule has ended, so no arrival is late any more. On a busy machine, other distortions
+    // can stay.
     daemon.wait_for("/metrics", |text| {
         assert_agreed(text);
         (!is_active(text, "dispatch_lag")).then_some(())
@@ -76,8 +74,7 @@ scenarios:
     assert!(!kinds(&daemon.get("/api/v1/status").2).contains(&"dispatch_lag".to_owned()));
 }
 
-/// The target sends an event every 0.1 s. While llmload is stopped, the events wait in the sockets.
-/// The stop is longer than the timeout, but the target was never silent.
+/// The target sends an event every 0.1 s, even during the stop, which is longer than the timeout.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_of_llmload_is_not_a_timeout_of_the_target() {
     let gap = Duration::from_millis(100);
@@ -114,12 +111,12 @@ scenarios: {{s: {{start: now, repeat: 1, max_lag: 30s, schedule: [{{constant: 20
     .unwrap();
 }
 
-/// llmload sends no row of a changed prompt file. The target is not to blame for this.
+/// llmload sends no row of a prompt file that has changed.
 #[test]
 fn requests_that_fail_in_llmload_itself_are_reported_as_a_distortion() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = std::fs::File::create(folder.path().join("prompts.txt")).unwrap();
-    // llmload reads the rows of a file of this size from the disk.
+    // For a file of this size, llmload reads each row from the disk.
     let row = [vec![b'a'; 1 << 14], vec![b'\n']].concat();
     for _ in 0..4_200 {
         file.write_all(&row).unwrap();
@@ -161,7 +158,7 @@ scenarios: {s: {target: sim, prompts: large, rate: 20/s, request: {max_tokens: 4
     }
 }
 
-/// A new cgroup with a quota of 0.02 CPUs. Dropping the value removes the cgroup.
+/// A cgroup with a quota of 0.02 CPUs. `drop` removes it.
 struct ThrottledGroup {
     folder: PathBuf,
 }
@@ -196,8 +193,8 @@ impl Drop for ThrottledGroup {
     }
 }
 
-/// In most containers, this test is not allowed to create a cgroup. Then it only checks that the
-/// daemon does not report the low quota.
+/// In most containers, this test cannot create a cgroup. Then it only checks that the daemon does
+/// not report a low quota.
 #[test]
 fn throttling_by_a_control_group_is_reported_as_a_distortion() {
     let yaml = "targets: {sim: {simulator: {}}}\nscenarios: {s: {target: sim, rate: 20/s}}\n";

@@ -1,5 +1,5 @@
-//! Checks the documents: each configuration in them is valid, each link has a target, and each test
-//! that ARCHITECTURE.md names exists.
+//! Checks the documents: their configurations are valid, their links have targets, and the tests
+//! that ARCHITECTURE.md names exist.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,6 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns all documents of the repository, each with its path.
 fn documents() -> Vec<(PathBuf, String)> {
     let mut paths = Vec::new();
     for folder in ["", "docs", "docs/decisions", "deploy/sidecar"] {
@@ -20,14 +19,13 @@ fn documents() -> Vec<(PathBuf, String)> {
     paths.into_iter().map(read).collect()
 }
 
-/// Returns the text of each fenced block that begins with ```` ```yaml ````.
+/// Returns the text of each block that begins with ```` ```yaml ````.
 fn yaml_blocks(text: &str) -> impl Iterator<Item = &str> {
     let blocks = text.split("\n```yaml\n").skip(1);
     blocks.map(|block| block.split("\n```").next().unwrap_or_default())
 }
 
-/// Returns true if a block is a configuration of llmload. Other blocks are for Prometheus,
-/// Kubernetes or a CI.
+/// Other YAML blocks are for Prometheus, Kubernetes or a CI.
 fn is_configuration(block: &str) -> bool {
     let keys = ["target:", "targets:", "scenarios:"];
     block.lines().any(|line| keys.iter().any(|key| line.starts_with(key)))
@@ -38,7 +36,7 @@ fn every_configuration_in_a_document_is_valid() {
     let secret = |name: &str| (name.ends_with("_KEY") || name.ends_with("_TOKEN")).then_some("k");
     let folder = repository().join("config");
     let mut checked = 0;
-    // The reference is left out: it shows single keys, which are not complete configurations.
+    // The reference shows single keys, which are no complete configurations.
     let is_page = |path: &Path| !path.ends_with("docs/configuration.md");
     for (path, text) in documents().into_iter().filter(|(path, _)| is_page(path)) {
         for block in yaml_blocks(&text).filter(|block| is_configuration(block)) {
@@ -51,7 +49,7 @@ fn every_configuration_in_a_document_is_valid() {
     assert!(checked > 20, "only {checked} configurations were found");
 }
 
-/// Returns the anchors that GitHub gives the headings of a page.
+/// Returns the anchors of the headings, as on GitHub.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = text.lines().filter_map(|line| line.strip_prefix('#'));
     let anchor = |heading: &str| {
@@ -65,7 +63,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
 fn every_link_in_a_document_points_to_an_existing_file_and_heading() {
     let link = regex_lite::Regex::new(r#"(?:\]\(|src=")([^)"\s]+)[)"]"#).unwrap();
     for (path, text) in documents() {
-        // After the split, every second part is a fenced block, which is skipped.
+        // Every second part is a fenced block.
         let prose: String = text.split("\n```").step_by(2).collect();
         for found in link.captures_iter(&prose) {
             let target = &found[1];
@@ -83,7 +81,7 @@ fn every_link_in_a_document_points_to_an_existing_file_and_heading() {
     }
 }
 
-/// Returns the test names in the table of invariants: all names in backticks that contain `::`.
+/// Returns the names in backticks with `::` from the table of invariants.
 fn named_tests(architecture: &str) -> Vec<String> {
     let table = architecture.split("## Invariants").nth(1).unwrap();
     let quoted = table.split('`').skip(1).step_by(2);

@@ -1,5 +1,4 @@
-//! Tests of one request on a paused clock: the failure class of each timeout, and the end of a
-//! complete response.
+//! Tests of single requests on a paused clock: timeouts, and the end of a response.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -22,7 +21,7 @@ const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Timeouts that a response in this file exceeds only if it is silent.
+/// Only a silent response exceeds these timeouts.
 fn timeouts() -> Timeouts {
     Timeouts {
         first_token: millis(2_000),
@@ -43,7 +42,7 @@ fn request_spec(terminal: Terminal, timeouts: Timeouts) -> RequestSpec {
     }
 }
 
-/// Sends one streaming request. Returns the result and the reported events.
+/// Sends a streaming request. Returns the result and the events.
 async fn send(
     endpoint: Arc<InMemory>,
     terminal: Terminal,
@@ -88,7 +87,7 @@ async fn if_two_timeouts_end_together_the_more_specific_one_is_reported() {
     }
 }
 
-/// A response with one token after 100 ms, the finish reason after 200 ms, and then `rest`.
+/// Sends a token after 100 ms, the finish reason after 200 ms, and then `rest`.
 fn finished_then(rest: Vec<BodyStep>) -> Arc<InMemory> {
     let mut body = vec![
         BodyStep::Pause(millis(100)),
@@ -100,7 +99,6 @@ fn finished_then(rest: Vec<BodyStep>) -> Arc<InMemory> {
     InMemory::with_body(millis(0), body)
 }
 
-/// A complete response stays a success even if `[DONE]` is missing or the connection breaks.
 #[tokio::test(start_paused = true)]
 async fn a_response_with_a_finish_reason_is_a_success_even_if_the_connection_then_breaks() {
     let comment = || data(&[": still here\n\n"]);
@@ -118,8 +116,8 @@ async fn a_response_with_a_finish_reason_is_a_success_even_if_the_connection_the
         ("a clean end, late", vec![BodyStep::Pause(millis(900))], 200, 1_100, false),
     ] {
         let began = Instant::now();
-        // The idle timeout is shorter than the time to wait for the usage. The idle timeout must
-        // not apply after the finish reason.
+        // The idle timeout is shorter than the wait for usage, but does not apply after the finish
+        // reason.
         let timeouts = Timeouts { idle: millis(300), ..timeouts() };
         let (outcome, recorder) = send(finished_then(rest), Terminal::FinishReason, timeouts).await;
         assert_eq!(outcome, Ok(()), "{name}");
@@ -136,16 +134,15 @@ async fn a_response_with_a_finish_reason_is_a_success_even_if_the_connection_the
         Ok(()),
         "the total timeout ends the wait for usage"
     );
-    // If a model hides its reasoning, a response can end without any token. After the finish
-    // reason, the request must not wait for a first token.
+    // A response with hidden reasoning can have no token at all. After the finish reason, the
+    // request must not wait for one.
     let hidden = vec![data(&[FINISH, USAGE]), BodyStep::Silence];
     let (outcome, _) =
         send(InMemory::with_body(millis(0), hidden), Terminal::FinishReason, timeouts()).await;
     assert_eq!(outcome, Ok(()));
 }
 
-/// A gateway that counts the tokens itself sends the usage long after the finish reason. Some
-/// servers even send more text.
+/// Some gateways send usage long after the finish reason, and some servers send more text.
 #[tokio::test(start_paused = true)]
 async fn after_end_limits_the_wait_for_usage_and_text_after_the_finish_reason() {
     let late = |events: &[&str]| vec![BodyStep::Pause(millis(3_500)), data(events)];
@@ -237,9 +234,9 @@ async fn a_response_without_a_finish_reason_ends_with_its_body_or_its_end_marker
     assert_eq!(recorder.succeeded.lock().unwrap()[0].duration(), millis(700));
 }
 
-/// An endpoint whose first attempts to connect fail.
+/// The first attempts to connect fail.
 struct SlowToConnect {
-    /// The duration of each attempt that fails.
+    /// The duration of each failed attempt.
     attempts: Mutex<Vec<Duration>>,
     failure: FailureDetail,
     endpoint: InMemoryEndpoint,
@@ -260,8 +257,7 @@ impl Endpoint for SlowToConnect {
     }
 }
 
-/// The time in which llmload is stopped is no time that the target had to accept the connection, or
-/// that the resolver had to respond.
+/// The target and the resolver cannot use the time in which llmload is stopped.
 #[tokio::test(start_paused = true)]
 async fn a_connect_timeout_that_expired_while_llmload_was_stopped_is_repeated() {
     let connect = Duration::from_secs(5);
@@ -298,7 +294,7 @@ async fn a_connect_timeout_that_expired_while_llmload_was_stopped_is_repeated() 
     }
 }
 
-/// An endpoint without a free HTTP/2 stream. `None` means that no stream becomes free.
+/// An HTTP/2 stream becomes free after this time, or never.
 struct Queueing {
     stream_after: Option<Duration>,
     endpoint: InMemoryEndpoint,
@@ -320,7 +316,7 @@ impl Endpoint for Queueing {
     }
 }
 
-/// The server has the full time for its response, and is not at fault if no request reaches it.
+/// The server has its full time, and is not at fault if no request reaches it.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_of_the_server_begins_when_the_request_has_a_stream() {
     let timeouts = Timeouts { first_token: millis(1000), ..Timeouts::default() };
@@ -338,8 +334,7 @@ async fn a_timeout_of_the_server_begins_when_the_request_has_a_stream() {
     }
 }
 
-/// A response that another task passes on. A real response needs such a task too: it reads from the
-/// socket.
+/// Another task passes the bytes on, as for a real response, for which a task reads the socket.
 struct Relayed(tokio::sync::mpsc::Receiver<Bytes>);
 
 impl Response for Relayed {
@@ -360,7 +355,7 @@ impl Response for Relayed {
     }
 }
 
-/// Sends the first token at once, and `pause` later the rest.
+/// Sends the first token at once, and the other bytes `pause` later.
 struct Relay {
     pause: Duration,
 }
@@ -379,7 +374,7 @@ impl Endpoint for Relay {
         tokio::spawn(async move {
             let _gone = sender.send(token("a").into()).await;
             tokio::time::sleep(pause).await;
-            // The runtime needs several turns to pass bytes from a socket to a request.
+            // The runtime also needs several turns to pass bytes from a socket to a request.
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
@@ -389,19 +384,19 @@ impl Endpoint for Relay {
     }
 }
 
-/// If llmload was stopped for longer than a timeout, it reads the bytes that have arrived before it
-/// decides. A target that stays silent still fails, and the time of the stop does not count.
+/// After a stop that is longer than a timeout, llmload first reads the bytes that have arrived. If
+/// there are none, the request fails, but the time of the stop does not count.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_does_not_count_the_time_in_which_llmload_was_stopped() {
     let idle = Failure::TimeoutIdle;
     for (pause, stop_at, outcome, duration) in [
-        // The rest arrives in the stop.
+        // The last bytes arrive during the stop.
         (1_000, 500, Ok(()), 10_500),
         (1_990, 1_980, Ok(()), 11_980),
-        // The rest arrives after the stop, and before the deadline, which has moved.
+        // The last bytes arrive after the stop, before the moved deadline.
         (11_800, 500, Ok(()), 11_800),
-        // Without a stop, the deadline would be 2 s after the first token. Up to a tenth of the
-        // timeout, llmload can consider a stop to be shorter than it was.
+        // Without a stop, the deadline is 2 s after the first token. llmload can underestimate a
+        // stop by a tenth of the timeout.
         (20_000, 500, Err(idle), 11_900),
         (20_000, 590, Err(idle), 11_990),
     ] {

@@ -1,5 +1,4 @@
-//! Tests of the exposition, which is the text with all metrics of the daemon. promtool and a real
-//! Prometheus read it.
+//! Tests of `/metrics`, with promtool and a real Prometheus.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -28,7 +27,7 @@ fn every_series_exists_at_zero_from_the_start() {
     for family in ALL.iter().chain(PROCESS) {
         assert!(
             text.contains(&format!("# TYPE {} ", family.name))
-                // These metrics are missing if the machine has no cgroups.
+                // A machine without cgroups does not have these metrics.
                 || family.name.starts_with("llmload_cgroup_")
                 || llmload::metrics::table::ABSENT_AT_START.contains(family),
             "{} is missing",
@@ -95,7 +94,7 @@ fn paths_and_methods_agree_with_those_of_prometheus() {
     assert!(daemon.get("/config").2.contains("127.0.0.1"));
 }
 
-/// The test uses two very different prices, so that it notices if input and output are swapped.
+/// The prices differ, so the test would notice swapped counts.
 #[test]
 fn cost_follows_from_counted_tokens_and_is_absent_without_prices() {
     let mut daemon = Daemon::start(
@@ -121,7 +120,6 @@ scenarios:
     assert!(matches!(lines.as_slice(), [one] if one.contains("currency=\"EUR\"")), "{lines:?}");
 }
 
-/// A real Prometheus scrapes the daemon and evaluates queries like those of the dashboards.
 #[test]
 fn a_real_prometheus_scrapes_and_queries_the_series() {
     let mut daemon = Daemon::start(
@@ -154,7 +152,7 @@ fn a_real_prometheus_scrapes_and_queries_the_series() {
     }
 }
 
-/// Returns the bucket bounds of the first series of a histogram.
+/// Returns the bounds in the first series of a histogram.
 fn bounds<'a>(exposition: &'a str, family: &str) -> Vec<&'a str> {
     let prefix = format!("{family}_bucket{{");
     let lines = exposition.lines().filter(|line| line.starts_with(&prefix));
@@ -172,7 +170,7 @@ fn buckets_follow_the_configuration_and_a_reload_cannot_change_them() {
     };
     let mut daemon = Daemon::start(&yaml("[0.25, 5]", 1));
     let ttft = "llmload_time_to_first_token_seconds";
-    // At the moment at which the model becomes known, a scrape can contain only some of the series.
+    // While the model becomes known, a scrape can contain some of the series.
     let is_complete =
         |text: &str| [ttft, "llmload_dispatch_lag_seconds"].iter().all(|name| text.contains(name));
     let text = daemon.wait_for("/metrics", |text| is_complete(text).then(|| text.to_owned()));
@@ -188,7 +186,7 @@ fn buckets_follow_the_configuration_and_a_reload_cannot_change_them() {
         let (status, _, response) = request(daemon.address, "POST", "/-/reload").unwrap();
         let rate = daemon.wait_for("/metrics", |text| {
             let rate = sample(text, "llmload_schedule_target_requests_per_second", &[]);
-            // While a schedule restarts, the rate is 0.
+            // During a restart of the schedule, the rate is 0.
             (rate > 0.0).then_some(rate)
         });
         (status, response, rate)
@@ -200,8 +198,7 @@ fn buckets_follow_the_configuration_and_a_reload_cannot_change_them() {
         "{response}"
     );
     assert!(!response.contains("event_loop"), "{response}");
-    // These are the same bounds, written in another way (`0.250` for `0.25`), so they are not a
-    // change.
+    // The same bounds in another form: `0.250` is `0.25`.
     let (status, response, rate) = reload(yaml("[0.250, 5.0]", 2));
     assert_eq!((status, rate), (200, 2.0), "{response}");
     assert_eq!(bounds(&daemon.get("/metrics").2, ttft), ["0.25", "5", "+Inf"]);
@@ -214,8 +211,8 @@ fn resident(process: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// The clients request a page of more than a megabyte, some of them many times at once, and never
-/// read it. All of them share the pages, and each has one page at most.
+/// Clients that never read request a page of a megabyte, some of them many times. All clients share
+/// the pages.
 #[test]
 fn memory_does_not_grow_with_the_number_of_clients_that_never_read() {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
@@ -246,9 +243,9 @@ fn memory_does_not_grow_with_the_number_of_clients_that_never_read() {
     for number in 0..500 {
         hanging.push(hang(number));
         if number.is_multiple_of(20) {
-            // An honest client gets every page completely.
+            // A client that reads gets every page.
             let (status, _, text) = daemon.get("/metrics");
-            // The length varies with the length of some values.
+            // The length of some values varies.
             assert_eq!((status, text.len() > page / 100 * 99), (200, true));
             most = most.max(resident(daemon.child.id()));
         }
@@ -263,15 +260,15 @@ fn memory_does_not_grow_with_the_number_of_clients_that_never_read() {
     assert!(growth <= 16, "{growth} MiB");
 }
 
-/// A route is one scenario with one of its targets. The test runs as many routes as `check` accepts
-/// without a warning. At the same time, many clients request `/metrics` and never read the
-/// responses. Still, llmload sends every arrival, and another client gets the complete exposition.
+/// Runs as many routes (one scenario on one target each) as `check` accepts without a warning.
+/// Meanwhile, many clients request `/metrics` without reading. llmload must send every arrival, and
+/// a client that reads must get all metrics.
 #[test]
 fn ten_thousand_series_and_clients_that_never_read_delay_no_arrival() {
     const SCENARIOS: usize = 32;
     const EACH: usize = 30;
-    // With these limits, llmload drops no arrival: max_concurrency is the number of all requests of
-    // a scenario, and even a slow machine is less late than max_lag.
+    // These limits prevent drops: max_concurrency is the number of all requests, and no machine is
+    // later than max_lag.
     let mut yaml =
         "targets: {sim: {simulator: {slots: 256, queue: 1000}, model: m}}\nscenarios:\n".to_owned();
     for i in 0..SCENARIOS {
@@ -283,7 +280,7 @@ fn ten_thousand_series_and_clients_that_never_read_delay_no_arrival() {
     let hang = || {
         let mut stream = TcpStream::connect(daemon.address).unwrap();
         stream.set_nonblocking(true).unwrap();
-        // The responses to these requests do not fit into the buffers of the connection.
+        // These responses do not fit into the buffers of the connection.
         stream.write_all(&b"GET /metrics HTTP/1.1\r\nhost: t\r\n\r\n".repeat(20)).unwrap();
         stream
     };

@@ -1,11 +1,11 @@
-//! `llmload health`, the health check in a container image without a shell.
+//! Tests of `llmload health`, for a container image without a shell.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
 use crate::binary::{Daemon, llmload};
 
-/// Starts an endpoint that responds with these bytes, one write for each piece. Returns its URL.
+/// Responds with these bytes, one write for each piece. Returns the URL.
 fn responding(pieces: &'static [&'static [u8]]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -16,8 +16,8 @@ fn responding(pieces: &'static [&'static [u8]]) -> String {
         for piece in pieces {
             stream.write_all(piece).unwrap();
         }
-        // Waits until the client closes the connection. If the server closed it first, unread bytes
-        // of the request would cause a reset.
+        // Let the client close first. If the server closed first, unread bytes of the request would
+        // cause a reset.
         let _gone = stream.read(&mut [0; 1]);
     });
     format!("http://{address}/health")
@@ -40,7 +40,7 @@ fn a_daemon_is_healthy_while_it_waits_and_while_it_drains() {
     assert!(err.contains(&healthy) && err.contains("refused"), "{err}");
 }
 
-/// Each response, with the expected exit code and a part of the expected error.
+/// A response, the exit code, and a part of the error.
 const RESPONSES: &[(&[&[u8]], i32, &str)] = &[
     (&[b"HTTP/1.1 200 OK\r\n\r\n"], 0, ""),
     (&[b"H", b"TTP/1.", b"0 2", b"00", b"\r\n\r\n"], 0, ""),

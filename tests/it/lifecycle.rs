@@ -1,4 +1,4 @@
-//! The life of a daemon: it starts, serves scrapes, drains and stops.
+//! Tests of the start, the drain and the end of a daemon.
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +67,7 @@ fn under_every_fault_the_ledger_balances_at_every_scrape_and_after_the_drain() {
             "{reason}\n{drained}"
         );
     }
-    // After its schedule has ended, the daemon stays up and ready, and offers no load.
+    // The daemon continues after its schedule has ended.
     assert_eq!(daemon.get("/-/ready").0, 200);
     assert_eq!(sample(&exposition, "llmload_schedule_target_requests_per_second", &[]), 0.0);
 }
@@ -128,8 +128,8 @@ fn the_schedule_does_not_start_while_its_target_is_absent() {
     assert_eq!(sample(&daemon.get("/metrics").2, "llmload_target_ready", &[]), 0.0);
 }
 
-/// If waiting cannot fix the problem of a target, such as a 404, llmload logs a warning with a
-/// remedy. A server that does not respond yet causes no warning.
+/// A 404 needs a change by a person, so it causes a warning with a remedy. A server that does not
+/// respond yet causes no warning.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lasting_problem_of_a_target_is_logged_once_as_a_warning() {
     let upstream = Upstream::start(|_| plain("404 Not Found", "text/plain", "")).await;
@@ -137,7 +137,7 @@ async fn a_lasting_problem_of_a_target_is_logged_once_as_a_warning() {
     tokio::task::spawn_blocking(move || {
         let mut daemon = Daemon::start(&yaml);
         daemon.wait_for_log("waiting for a model");
-        // Waits until llmload has repeated the request.
+        // llmload has then repeated the request.
         daemon.wait_for("/metrics", |_| {
             (upstream.requests.load(std::sync::atomic::Ordering::Relaxed) >= 3).then_some(())
         });
@@ -150,7 +150,7 @@ async fn a_lasting_problem_of_a_target_is_logged_once_as_a_warning() {
     .unwrap();
 }
 
-/// The target keeps every response open until all 1,000 responses are open.
+/// The target holds every response until 1,000 responses are open.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_streams_at_once_leave_no_open_file_and_no_thread_behind() {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
@@ -185,7 +185,7 @@ scenarios:
         gate.cancel();
         let finished = |text: &str| sample(text, "llmload_requests_total", &[]);
         daemon.wait_for("/metrics", |text| (finished(text) == 1000.0).then_some(()));
-        // Idle connections are kept for four seconds. If a file is never closed, this loop fails.
+        // Idle connections close after four seconds.
         let begun = Instant::now();
         while daemon.open_files() > before + 4 {
             assert!(
@@ -204,7 +204,7 @@ scenarios:
     assert_eq!(failures.await.unwrap(), 0.0);
 }
 
-/// Sends 300 streams at a time, and compares the memory after 1,000 and after 6,000 requests.
+/// Sends 300 streams at a time, and compares the memory after 1,000 and 6,000 requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_does_not_grow_with_the_number_of_requests() {
     let upstream = Upstream::start(|_| good()).await;
@@ -230,8 +230,8 @@ scenarios:
         let (first, last) = (resident_after(1000.0), resident_after(6000.0));
         last - first
     });
-    // If llmload kept a record of each request, 5,000 requests would need more than a megabyte. The
-    // limit is higher, because the memory of an allocator varies by more than a megabyte.
+    // Records of 5,000 requests would need more than a megabyte, but the memory of an allocator
+    // also varies by more than that.
     let growth = growth.await.unwrap();
     assert!(growth < f64::from(12 << 20), "{growth} bytes");
 }

@@ -1,8 +1,7 @@
-//! Lookups of host names whose resolver is slow or never responds.
+//! Tests of lookups by a resolver that is slow or never responds.
 //!
-//! The tests run in a network namespace, with name servers that only drop questions. A test starts
-//! itself again inside the namespace. If it does not run as root, the namespace is inside a user
-//! namespace.
+//! Each test starts itself again in a network namespace, in which name servers drop all questions.
+//! Without root, the namespace is inside a user namespace.
 
 use std::net::UdpSocket;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,19 +12,19 @@ use std::sync::atomic::Ordering;
 use crate::binary::{Daemon, assert_balanced, sample};
 use crate::upstream::{Upstream, good};
 
-/// The variable that contains the folder with the files of the namespace.
+/// Contains the folder with the files of the namespace. Not set outside the namespace.
 const INSIDE: &str = "LLMLOAD_TEST_LOOKUPS";
 
-/// Runs the test `name` in a namespace whose resolver never responds. In the namespace, returns the
-/// folder that contains its file `hosts`. Outside, returns `None` after the test in the namespace.
+/// Runs the test `name` in a namespace whose resolver never responds. There, returns the folder of
+/// its file `hosts`. Outside, returns `None` when the test in the namespace has ended.
 fn inside(name: &str) -> Option<(PathBuf, UdpSocket)> {
     if let Some(folder) = std::env::var_os(INSIDE) {
-        // The socket receives the questions, and nothing reads them.
+        // Nothing reads the questions that this socket receives.
         return Some((folder.into(), UdpSocket::bind("127.0.0.1:53").unwrap()));
     }
     let folder = tempfile::tempdir().unwrap();
     for (file, text) in [
-        // The resolver waits longer than any test.
+        // Longer than any test.
         ("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30 attempts:5\n"),
         ("hosts", "127.0.0.1 localhost\n"),
     ] {
@@ -87,7 +86,7 @@ scenarios:
     assert_eq!(of(&page, failed, &["scenario=\"named\"", "reason=\"dns\""]), all, "{page}");
     assert_eq!(of(&page, failed, &["scenario=\"addressed\""]), 0.0, "{page}");
     assert_eq!(of(&page, "llmload_arrivals_dropped_total", &[]), 0.0, "{page}");
-    // Four seconds are over, because 400 lookups of one second have ended.
+    // A lookup fails after one second. The 400 lookups have taken four seconds.
     assert_eq!(daemon.threads_named("lookup"), 4);
     let status: serde_json::Value = serde_json::from_str(&daemon.get("/api/v1/status").2).unwrap();
     let status = status["scenarios"].to_string();
