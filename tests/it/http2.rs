@@ -274,12 +274,12 @@ async fn a_timeout_without_a_stream_is_no_failure_of_the_server() {
     let report =
         server.run_with(", timeouts: {first_token: 2s}", "concurrency: 40, requests: 40").await;
     let failed = &report.routes[0].ledger.failed;
-    let count = |failure: Failure| failed.get(failure.as_str()).map_or(0, |count| *count as usize);
+    let count = |failure: Failure| failed.get(failure.as_str()).copied().unwrap_or_default();
     let (ours, reset) = (count(Failure::ClientResource), count(Failure::Reset));
     let slow = count(Failure::TimeoutFirstToken);
     assert_eq!(ours + reset + slow, 40, "{failed:?}");
     let bodies = server.seen.bodies.load(Ordering::Relaxed);
-    assert!(slow <= bodies, "{failed:?}, but the server received {bodies} requests");
+    assert!(slow <= bodies as u64, "{failed:?}, but the server received {bodies} requests");
 }
 
 /// Without HTTP/2, each request in flight has a connection of its own, and none waits for another.
