@@ -9,7 +9,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | a separate program in the same binary | [`simulator`] |
-//! | arithmetic and wire formats, without side effects | [`random`], [`buckets`], [`schedule`], [`calendar`], [`measurement`], [`slo`], [`protocol`], [`prompts`] |
+//! | arithmetic and wire formats, without side effects | [`random`], [`buckets`], [`measurement`], [`slo`], [`schedule`], [`capacity`], [`calendar`], [`protocol`], [`prompts`] |
 //! | records | [`event`], [`ledger`], [`schedule_state`], [`pairing`] |
 //! | the plan | [`plan`], [`config`] |
 //! | synchronous decisions | [`pacer`], [`timetable`], [`guard`] |
@@ -22,6 +22,7 @@
 
 pub mod buckets;
 pub mod calendar;
+pub mod capacity;
 pub mod check;
 pub mod cli;
 pub mod config;

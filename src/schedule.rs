@@ -16,6 +16,7 @@ mod blocks;
 mod gaps;
 mod load;
 mod rate;
+mod search;
 mod shard;
 mod trace;
 
@@ -25,6 +26,7 @@ use std::time::Duration;
 pub use gaps::{ArrivalMarks, ArrivalSpec, Arrivals, MEAN_GAP};
 pub use load::Load;
 pub use rate::{Area, ParseRateError, Rate};
+pub use search::{SearchRange, SearchSpec};
 pub use shard::Shard;
 pub use trace::{Lengths, Trace, TraceRow};
 

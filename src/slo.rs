@@ -58,12 +58,23 @@ impl Share {
         Share(percent as u32 * 10_000)
     }
 
+    /// Creates a share from a whole number of thousandths.
+    pub const fn permille(permille: u16) -> Share {
+        Share(permille as u32 * 1_000)
+    }
+
     /// Creates a share from a fraction above 0 and up to 1, rounded to the nearest millionth.
     /// `None` for any other number.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn new(share: f64) -> Option<Share> {
         let millionths = (share * 1e6).round();
         (1.0..=1e6).contains(&millionths).then_some(Share(millionths as u32))
+    }
+
+    /// Returns twice this share, but at most 100 %.
+    #[must_use]
+    pub fn doubled(self) -> Share {
+        Share((self.0 * 2).min(1_000_000))
     }
 
     /// Returns the fraction, from 0 to 1.
@@ -96,7 +107,7 @@ impl fmt::Display for Share {
 }
 
 /// The condition that one request must meet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Criterion {
     /// The latency is at most this duration.
     Latency(LatencyMetric, Duration),
@@ -105,7 +116,7 @@ pub enum Criterion {
 }
 
 /// A criterion for one request, and the fraction of requests that must meet the criterion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Objective {
     pub criterion: Criterion,
     /// The required fraction. For a p99, it is 99 %.
@@ -146,7 +157,7 @@ impl fmt::Display for Objective {
 }
 
 /// The objectives of a scenario.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Slo {
     /// The objectives, sorted by metric in the order of [`LatencyMetric::ALL`], then by share. No
     /// two objectives have the same label.

@@ -13,7 +13,17 @@ mod lexer;
 /// the modules before it in its layer.
 const LAYERS: &[&[&str]] = &[
     &["simulator"],
-    &["random", "buckets", "schedule", "calendar", "measurement", "slo", "protocol", "prompts"],
+    &[
+        "random",
+        "buckets",
+        "measurement",
+        "slo",
+        "schedule",
+        "capacity",
+        "calendar",
+        "protocol",
+        "prompts",
+    ],
     &["event", "ledger", "schedule_state", "pairing"],
     &["plan", "config"],
     &["pacer", "timetable", "guard"],
@@ -107,6 +117,7 @@ const PURE: &[&str] = &[
     "calendar",
     "measurement",
     "slo",
+    "capacity",
     "protocol",
     "prompts",
     "event",

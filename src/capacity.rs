@@ -1,0 +1,302 @@
+//! The search for the capacity of a target: the highest rate, or the highest number of requests in
+//! flight, that meets the objectives.
+//!
+//! A [`Search`] decides, and does nothing else: [`Search::next`] returns the step to run, and
+//! [`Search::record`] takes the result. It reads no clock and sends no request.
+//!
+//! 1. Growth: from the lowest level on, the level doubles until a step misses an objective.
+//! 2. Bisection: the next level is halfway (geometrically) between the highest level that meets the
+//!    objectives and the lowest level that misses them, until both are as close as the resolution.
+//! 3. Proof: a step passes or fails by an exact binomial test, see `binomial` and `evidence`. If a
+//!    level next to the edge has too few requests for a proof, longer steps are repeated there, and
+//!    their requests are added. After three steps, the level is a part of the edge: the interval
+//!    ends at the next level with a proof.
+//!
+//! | module | idea |
+//! |---|---|
+//! | `binomial` | the exact tests of a percentage |
+//! | `evidence` | the conclusion from all requests at one level |
+//! | `level` | rates and concurrencies, and the levels between two of them |
+//! | `step` | the plan and the result of one step |
+//! | `outcome` | the result of a search |
+
+mod binomial;
+mod evidence;
+mod level;
+mod outcome;
+mod step;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use evidence::{Batches, Verdict, total};
+pub use level::Level;
+pub use outcome::{Ending, Outcome};
+pub use step::{Quantiles, Reason, StepPlan, StepRecord, StepResult};
+
+use crate::schedule::SearchSpec;
+
+/// A step measures at most this many times as long as `SearchSpec::step`.
+const LONGEST: u32 = 4;
+/// A repeated step measures at least this many times as long as `SearchSpec::step`.
+const REPEATED: u32 = 2;
+/// The shortest time to settle is this part of `SearchSpec::step`, and the longest is all of it.
+const SETTLE: u32 = 5;
+/// The steps that a search can take beyond growth and bisection: repeated steps on both sides of
+/// the edge, the narrowing of the interval, distorted steps, and corrections.
+const SPARE_STEPS: u32 = 12;
+
+/// The next action of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Run this step.
+    Step(StepPlan),
+    /// The search has ended.
+    End(Ending),
+}
+
+/// A search for the highest level that meets all objectives.
+#[derive(Clone, Debug)]
+pub struct Search {
+    spec: Arc<SearchSpec>,
+    steps: Vec<StepRecord>,
+    levels: BTreeMap<Level, Evidence>,
+    elapsed: Duration,
+}
+
+/// The steps at one level.
+#[derive(Clone, Debug)]
+struct Evidence {
+    looks: u32,
+    /// One entry for each objective.
+    judged: Vec<Batches>,
+    verdict: Verdict,
+}
+
+impl Evidence {
+    /// Returns true if no further step at this level can change the conclusion.
+    fn is_final(&self) -> bool {
+        self.verdict.is_proven() || self.looks >= evidence::MOST_LOOKS
+    }
+}
+
+impl Search {
+    pub fn new(spec: Arc<SearchSpec>) -> Search {
+        Search { spec, steps: Vec::new(), levels: BTreeMap::new(), elapsed: Duration::ZERO }
+    }
+
+    pub fn spec(&self) -> &Arc<SearchSpec> {
+        &self.spec
+    }
+
+    /// The steps that have ended.
+    pub fn steps(&self) -> &[StepRecord] {
+        &self.steps
+    }
+
+    /// Decides how the search continues.
+    pub fn next(&self) -> Decision {
+        let (from, to) = Level::ends(self.spec.range);
+        match self.steps.as_slice() {
+            [] => return self.step(from, Reason::First),
+            [.., before, last] if is_distorted(before) && is_distorted(last) => {
+                return Decision::End(Ending::Distorted);
+            }
+            [.., last] if is_distorted(last) => {
+                return Decision::Step(StepPlan { reason: Reason::Distorted, ..last.plan });
+            }
+            _ => {}
+        }
+        if self.steps.len() >= most_steps(&self.spec) || self.elapsed >= longest_time(&self.spec) {
+            return Decision::End(self.ending_without_steps());
+        }
+        match (self.highest_met(), self.lowest_missed()) {
+            (None, None) => self.step(from, Reason::First),
+            (None, Some(missed)) => self.prove(missed, Ending::FirstMissed),
+            (Some(met), None) if met == to => self.prove(met, Ending::LastMet),
+            (Some(met), None) => self.step(met.doubled(to), Reason::Growth),
+            (Some(met), Some(missed)) => self.approach(met, missed),
+        }
+    }
+
+    /// Adds the result of the step that [`Search::next`] returned.
+    pub fn record(&mut self, plan: StepPlan, result: StepResult) -> &StepRecord {
+        self.elapsed += result.elapsed;
+        let objectives = &self.spec.slo.objectives;
+        let (mut verdict, mut verdicts) = (None, Vec::new());
+        if result.distortion.is_none() {
+            let evidence = self.levels.entry(plan.level).or_insert_with(|| Evidence {
+                looks: 0,
+                judged: vec![Batches::new(); objectives.len()],
+                verdict: Verdict::NotJudged,
+            });
+            evidence.looks += 1;
+            for (all, new) in evidence.judged.iter_mut().zip(&result.judged) {
+                all.extend_from_slice(new);
+            }
+            evidence.verdict = evidence::judge_all(objectives, &evidence.judged);
+            verdict = Some(evidence.verdict);
+            let judged = objectives.iter().zip(&evidence.judged);
+            verdicts = judged.map(|(objective, all)| evidence::judge(objective, all)).collect();
+        }
+        self.steps.push(StepRecord { plan, result, verdict, verdicts });
+        // The record was pushed in the line above.
+        &self.steps[self.steps.len() - 1]
+    }
+
+    /// The ending of a search that can take no further step. If the gap is small enough, only
+    /// proofs are missing, and the interval shows this.
+    fn ending_without_steps(&self) -> Ending {
+        match (self.highest_met(), self.lowest_missed()) {
+            (Some(met), Some(missed)) if met.between(missed, self.spec.resolution).is_none() => {
+                Ending::Found
+            }
+            _ => Ending::OutOfSteps,
+        }
+    }
+
+    /// Narrows the gap between the highest level that meets the objectives and the lowest level
+    /// that misses them. When the gap is small, proves both ends.
+    fn approach(&self, met: Level, missed: Level) -> Decision {
+        if let Some(middle) = met.between(missed, self.spec.resolution) {
+            return self.step(middle, Reason::Bisection);
+        }
+        let is_final = |level| self.levels.get(&level).is_some_and(Evidence::is_final);
+        if !is_final(met) {
+            return self.step(met, Reason::Repeat);
+        }
+        if !is_final(missed) {
+            return self.step(missed, Reason::Repeat);
+        }
+        self.narrow().unwrap_or(Decision::End(Ending::Found))
+    }
+
+    /// Brings the ends of the interval closer to the edge, by a coarse bisection. If the levels next
+    /// to the edge remain without a proof, the interval ends at levels that are further away.
+    fn narrow(&self) -> Option<Decision> {
+        let (_, to) = Level::ends(self.spec.range);
+        let coarse = self.spec.resolution.doubled();
+        let lowest = self.undecided().next()?;
+        let lower = match self.highest_proven_success() {
+            Some(success) => success.between(lowest, coarse),
+            None => self.highest_not_final(lowest),
+        };
+        let highest = self.undecided().next_back()?;
+        let upper = || match self.lowest_proven_miss() {
+            Some(miss) => highest.between(miss, coarse),
+            None => Some(highest.doubled(to)).filter(|level| *level > highest),
+        };
+        lower
+            .map(|level| self.step(level, Reason::LowerEnd))
+            .or_else(|| Some(self.step(upper()?, Reason::UpperEnd)))
+    }
+
+    fn prove(&self, level: Level, ending: Ending) -> Decision {
+        match self.levels.get(&level) {
+            Some(evidence) if !evidence.is_final() => self.step(level, Reason::Repeat),
+            Some(evidence) if evidence.verdict == Verdict::NotJudged => {
+                Decision::End(Ending::Undecided)
+            }
+            _ => Decision::End(ending),
+        }
+    }
+
+    /// The highest level that meets the objectives, below every level that misses them.
+    fn highest_met(&self) -> Option<Level> {
+        let missed = self.lowest_missed();
+        let below = |level: &Level| missed.is_none_or(|missed| *level < missed);
+        let met = self.levels.iter().filter(|(_, evidence)| evidence.verdict.is_met());
+        met.map(|(level, _)| *level).rfind(below)
+    }
+
+    fn lowest_missed(&self) -> Option<Level> {
+        let mut missed = self.levels.iter().filter(|(_, evidence)| !evidence.verdict.is_met());
+        missed.next().map(|(level, _)| *level)
+    }
+
+    fn lowest_proven_miss(&self) -> Option<Level> {
+        let mut missed =
+            self.levels.iter().filter(|(_, evidence)| evidence.verdict == Verdict::Missed);
+        missed.next().map(|(level, _)| *level)
+    }
+
+    /// The levels that remain without a proof, between the highest proven success and the lowest
+    /// proven miss.
+    fn undecided(&self) -> impl DoubleEndedIterator<Item = Level> + '_ {
+        let (met, missed) = (self.highest_proven_success(), self.lowest_proven_miss());
+        let is_between = move |level: &Level| {
+            met.is_none_or(|met| *level > met) && missed.is_none_or(|missed| *level < missed)
+        };
+        let undecided = self
+            .levels
+            .iter()
+            .filter(|(_, evidence)| evidence.is_final() && !evidence.verdict.is_proven());
+        undecided.map(|(level, _)| *level).filter(is_between)
+    }
+
+    /// The highest level below `limit` at which a further step can bring a proof.
+    fn highest_not_final(&self, limit: Level) -> Option<Level> {
+        let open = self.levels.iter().filter(|(_, evidence)| !evidence.is_final());
+        open.map(|(level, _)| *level).rfind(|level| *level < limit)
+    }
+
+    /// The highest level that provenly meets the objectives, below every proven miss.
+    fn highest_proven_success(&self) -> Option<Level> {
+        let missed = self.lowest_proven_miss();
+        let below = |level: &Level| missed.is_none_or(|missed| *level < missed);
+        let met = self.levels.iter().filter(|(_, evidence)| evidence.verdict == Verdict::Met);
+        met.map(|(level, _)| *level).rfind(below)
+    }
+
+    fn step(&self, level: Level, reason: Reason) -> Decision {
+        let (objectives, step) = (&self.spec.slo.objectives, self.spec.step);
+        let (shortest, requests) = match reason {
+            Reason::Repeat | Reason::LowerEnd | Reason::UpperEnd => {
+                (step * REPEATED, 2 * evidence::fewest_requests(objectives))
+            }
+            _ => (step, evidence::requests_per_miss(objectives)),
+        };
+        Decision::Step(StepPlan {
+            level,
+            reason,
+            settle: self.settle(),
+            shortest,
+            longest: step * LONGEST,
+            requests,
+        })
+    }
+
+    /// The time to settle: twice the p90 of the request duration in the previous step. At the start
+    /// of a step, requests find an empty target, and they must not count.
+    fn settle(&self) -> Duration {
+        let step = self.spec.step;
+        let duration = self.steps.last().and_then(|last| last.result.request_duration.p90);
+        let twice = duration.and_then(|p90| Duration::try_from_secs_f64(2.0 * p90).ok());
+        twice.unwrap_or_default().clamp(step / SETTLE, step)
+    }
+}
+
+fn is_distorted(step: &StepRecord) -> bool {
+    step.result.distortion.is_some()
+}
+
+/// The most steps that a search can take.
+pub fn most_steps(spec: &SearchSpec) -> usize {
+    let (from, to) = Level::ends(spec.range);
+    let doublings = (to.value() / from.value()).log2().ceil();
+    let halvings = (2_f64.ln() / spec.resolution.as_f64().ln_1p()).log2().ceil().max(0.0);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let steps = (1.0 + doublings + halvings) as usize;
+    steps + SPARE_STEPS as usize
+}
+
+/// The longest time after which a search starts no further step. The last step and the wait for its
+/// requests can end later.
+pub fn longest_time(spec: &SearchSpec) -> Duration {
+    let steps = u32::try_from(most_steps(spec)).unwrap_or(u32::MAX);
+    spec.step.saturating_mul(1 + LONGEST).saturating_mul(steps)
+}
+
+#[cfg(test)]
+mod tests;

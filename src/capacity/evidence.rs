@@ -1,0 +1,215 @@
+//! The evidence about one level: the judged requests of all its steps, and the conclusion from
+//! them.
+
+use super::binomial::{Sample, fewest_to_prove};
+use crate::slo::{Objective, ObjectiveCounts, Share};
+
+/// The probability that an interval does not contain the true capacity: 5 %, so the confidence is
+/// 95 %.
+const ERROR: f64 = 0.05;
+/// The most steps at one level. The conclusion is drawn anew after each of them.
+pub(super) const MOST_LOOKS: u32 = 3;
+/// The probability of a wrong proof in one look. The error of the interval is divided equally
+/// between its two ends, and the error of each end between the looks (the inequality of
+/// Bonferroni).
+#[allow(clippy::cast_lossless)]
+const ERROR_PER_LOOK: f64 = ERROR / 2.0 / MOST_LOOKS as f64;
+/// An objective that requires a larger fraction is judged as if it required this fraction, because
+/// no sample can prove that no request ever misses an objective.
+const MOST_PROVABLE: Share = Share::permille(999);
+const EVERY_REQUEST: Share = Share::percent(100);
+
+/// The conclusion about a level or about one of its objectives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// The sample proves that the objective is missed.
+    Missed,
+    /// Fewer requests than required met the objective, but too few to prove it.
+    ProbablyMissed,
+    /// The endpoint did not return the value that the objective judges.
+    NotJudged,
+    /// Enough requests met the objective, but too few to prove it.
+    ProbablyMet,
+    /// The sample proves that the objective is met.
+    Met,
+}
+
+impl Verdict {
+    /// Returns true for a proof, in either direction.
+    pub fn is_proven(self) -> bool {
+        matches!(self, Verdict::Met | Verdict::Missed)
+    }
+
+    /// Returns true if the requests met the objective, proven or not.
+    pub fn is_met(self) -> bool {
+        matches!(self, Verdict::Met | Verdict::ProbablyMet)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Missed => "missed",
+            Verdict::ProbablyMissed => "probably_missed",
+            Verdict::NotJudged => "not_judged",
+            Verdict::ProbablyMet => "probably_met",
+            Verdict::Met => "met",
+        }
+    }
+}
+
+/// The counts of one objective, in batches of requests that were due one after the other.
+pub type Batches = Vec<ObjectiveCounts>;
+
+/// Returns the sum of all batches.
+pub fn total(batches: &[ObjectiveCounts]) -> ObjectiveCounts {
+    let mut total = ObjectiveCounts::default();
+    for batch in batches {
+        total.add(*batch);
+    }
+    total
+}
+
+/// Judges one objective by the requests of all batches.
+pub(super) fn judge(objective: &Objective, batches: &[ObjectiveCounts]) -> Verdict {
+    let ObjectiveCounts { judged, met } = total(batches);
+    if judged == 0 {
+        return Verdict::NotJudged;
+    }
+    let required = objective.share.min(MOST_PROVABLE).as_f64();
+    let effect = design_effect(batches);
+    let sample = Sample { judged: real(judged) / effect, met: real(met) / effect };
+    match objective.share.is_reached(met, judged) {
+        true if sample.proves_met(required, ERROR_PER_LOOK) => Verdict::Met,
+        true => Verdict::ProbablyMet,
+        // One miss disproves an objective of 100 %.
+        false if objective.share == EVERY_REQUEST => Verdict::Missed,
+        false if sample.proves_missed(required, ERROR_PER_LOOK) => Verdict::Missed,
+        false => Verdict::ProbablyMissed,
+    }
+}
+
+/// Returns the conclusion about a level, which must meet all objectives. `batches` has one entry
+/// for each objective.
+pub(super) fn judge_all(objectives: &[Objective], batches: &[Batches]) -> Verdict {
+    let verdicts =
+        objectives.iter().zip(batches).map(|(objective, counts)| judge(objective, counts));
+    verdicts.min().unwrap_or(Verdict::NotJudged)
+}
+
+/// Returns the lowest number of requests that can prove that a level meets all objectives.
+pub(super) fn fewest_requests(objectives: &[Objective]) -> u64 {
+    fewest_to_prove(strictest(objectives), ERROR_PER_LOOK)
+}
+
+/// Returns the lowest number of requests of which one can miss the strictest objective.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub(super) fn requests_per_miss(objectives: &[Objective]) -> u64 {
+    (1.0 / (1.0 - strictest(objectives))).round() as u64
+}
+
+fn strictest(objectives: &[Objective]) -> f64 {
+    let shares = objectives.iter().map(|objective| objective.share.min(MOST_PROVABLE).as_f64());
+    shares.fold(0.5, f64::max)
+}
+
+/// The factor by which the variance between the batches is larger than the variance of independent
+/// requests, at least 1. A sample of `n` requests contains as much information as `n` divided by
+/// this factor independent requests (Kish, "Survey Sampling", 1965, section 8.2).
+///
+/// A queue can remember its past for longer than one batch. Then larger batches have a larger
+/// factor, so the result is the largest factor of all sizes.
+fn design_effect(batches: &[ObjectiveCounts]) -> f64 {
+    let sizes = [1, 2, 4].map(|size| {
+        let merged: Batches = batches.chunks(size).map(total).collect();
+        dispersion(&merged)
+    });
+    sizes.into_iter().fold(1.0, f64::max)
+}
+
+/// The dispersion statistic of Pearson, divided by its degrees of freedom. With few batches, the
+/// statistic is uncertain. The test then uses the normal distribution although the distribution of
+/// Student applies, so the result contains the square of the quotient of their quantiles.
+fn dispersion(batches: &[ObjectiveCounts]) -> f64 {
+    /// The dispersion of fewer batches is too uncertain to be useful.
+    const FEWEST_BATCHES: usize = 8;
+    let ObjectiveCounts { judged, met } = total(batches);
+    let (used, fraction) =
+        (batches.iter().filter(|batch| batch.judged > 0).count(), real(met) / real(judged));
+    if used < FEWEST_BATCHES || met == 0 || met == judged {
+        return 1.0;
+    }
+    let deviation = |batch: &ObjectiveCounts| {
+        let expected = real(batch.judged) * fraction;
+        let variance = expected * (1.0 - fraction);
+        (real(batch.met) - expected).powi(2) / variance
+    };
+    let sum: f64 = batches.iter().filter(|batch| batch.judged > 0).map(deviation).sum();
+    #[allow(clippy::cast_precision_loss)]
+    let degrees = (used - 1) as f64;
+    sum / degrees * student_factor(degrees)
+}
+
+/// The square of the quotient of the quantiles of Student's distribution and of the normal
+/// distribution at [`ERROR_PER_LOOK`], by the first terms of the expansion of Cornish and Fisher
+/// (Abramowitz and Stegun, 26.7.5).
+fn student_factor(degrees: f64) -> f64 {
+    /// The quantile of the normal distribution at 1 − [`ERROR_PER_LOOK`].
+    const Z: f64 = 2.394;
+    let first = (Z.powi(2) + 1.0) / 4.0;
+    let second = (5.0 * Z.powi(4) + 16.0 * Z.powi(2) + 3.0) / 96.0;
+    (1.0 + first / degrees + second / degrees.powi(2)).powi(2)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn real(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slo::Criterion;
+
+    fn objective(share: f64) -> Objective {
+        Objective { criterion: Criterion::Success, share: Share::new(share).unwrap() }
+    }
+
+    fn batches(counts: &[(u64, u64)]) -> Batches {
+        counts.iter().map(|&(judged, met)| ObjectiveCounts { judged, met }).collect()
+    }
+
+    #[test]
+    fn a_level_is_proven_only_by_enough_requests() {
+        let p99 = objective(0.99);
+        let verdict = |counts: &[(u64, u64)]| judge(&p99, &batches(counts));
+        assert_eq!(verdict(&[(100, 100)]), Verdict::ProbablyMet);
+        assert_eq!(verdict(&[(600, 600)]), Verdict::Met);
+        assert_eq!(verdict(&[(100, 98)]), Verdict::ProbablyMissed);
+        assert_eq!(verdict(&[(100, 90)]), Verdict::Missed);
+        assert_eq!(verdict(&[]), Verdict::NotJudged);
+        assert_eq!(fewest_requests(&[p99]), 477);
+        assert_eq!(requests_per_miss(&[p99, objective(0.5)]), 100);
+    }
+
+    #[test]
+    fn misses_that_cluster_prove_less_than_spread_misses() {
+        let p90 = objective(0.9);
+        let spread = batches(&[(100, 82); 10]);
+        let mut clustered = batches(&[(100, 100); 10]);
+        (clustered[3].met, clustered[4].met) = (10, 10);
+        assert_eq!(total(&spread), total(&clustered));
+        assert_eq!(judge(&p90, &spread), Verdict::Missed);
+        assert_eq!(judge(&p90, &clustered), Verdict::ProbablyMissed);
+    }
+
+    #[test]
+    fn a_level_is_as_good_as_its_worst_objective() {
+        let objectives = [objective(0.99), objective(0.5)];
+        let good = batches(&[(1000, 1000)]);
+        let bad = batches(&[(1000, 100)]);
+        assert_eq!(judge_all(&objectives, &[good.clone(), good.clone()]), Verdict::Met);
+        assert_eq!(judge_all(&objectives, &[good.clone(), bad]), Verdict::Missed);
+        assert_eq!(judge_all(&objectives, &[good, batches(&[])]), Verdict::NotJudged);
+        let one_miss = [batches(&[(100_000, 99_999)])];
+        assert_eq!(judge_all(&[objective(1.0)], &one_miss), Verdict::Missed);
+    }
+}

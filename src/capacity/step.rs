@@ -1,0 +1,174 @@
+//! One step of a search: the plan before it runs, and the result after it.
+
+use std::time::Duration;
+
+use super::evidence::{self, Batches, Verdict};
+use super::level::Level;
+use crate::slo::{Objective, ObjectiveCounts};
+
+/// The number of batches into which the shortest time of a step is divided.
+const BATCHES: u32 = 24;
+
+/// Why the search chose the level of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The first step, at the lowest level.
+    First,
+    /// Every level so far met the objectives, so the level is doubled.
+    Growth,
+    /// The level is halfway between the highest level that meets the objectives and the lowest
+    /// level that misses them.
+    Bisection,
+    /// The level meets or misses the objectives by too few requests to prove it.
+    Repeat,
+    /// The level brings the lower end of the interval closer to the edge.
+    LowerEnd,
+    /// The level brings the upper end of the interval closer to the edge.
+    UpperEnd,
+    /// llmload distorted the previous step, so the step is repeated.
+    Distorted,
+}
+
+impl Reason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::First => "first",
+            Reason::Growth => "growth",
+            Reason::Bisection => "bisection",
+            Reason::Repeat => "repeat",
+            Reason::LowerEnd => "lower_end",
+            Reason::UpperEnd => "upper_end",
+            Reason::Distorted => "distorted",
+        }
+    }
+}
+
+/// A step to run: first a time to settle, which is not measured, and then a measured time.
+///
+/// The measured time ends when `shortest` has passed and `requests` arrivals were due, but at the
+/// latest after `longest`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepPlan {
+    pub level: Level,
+    pub reason: Reason,
+    pub settle: Duration,
+    pub shortest: Duration,
+    pub longest: Duration,
+    pub requests: u64,
+}
+
+impl StepPlan {
+    /// Returns the length of the measured time at a constant rate; `None` for a closed loop, whose
+    /// rate depends on the target.
+    pub fn measured_time(&self) -> Option<Duration> {
+        let Level::Rate(rate) = self.level else { return None };
+        #[allow(clippy::cast_precision_loss)]
+        let needed = self.requests as f64 / rate.per_second();
+        let needed = Duration::try_from_secs_f64(needed).unwrap_or(self.longest);
+        Some(needed.clamp(self.shortest, self.longest))
+    }
+
+    /// The length of one batch. Requests that are due in the same batch are counted together.
+    pub fn batch(&self) -> Duration {
+        (self.shortest / BATCHES).max(Duration::from_nanos(1))
+    }
+
+    /// Returns true if the objectives cannot be met any more: even if all the remaining planned
+    /// requests meet them, the step proves that the level misses an objective. This is a decision
+    /// by count, so a long stall in an early part of a step is no reason to stop.
+    ///
+    /// `judged` has one entry for each objective. `planned` is the number of requests in the
+    /// measured time.
+    pub fn is_hopeless(&self, objectives: &[Objective], judged: &[Batches], planned: u64) -> bool {
+        objectives.iter().zip(judged).any(|(objective, batches)| {
+            let ObjectiveCounts { judged, met } = evidence::total(batches);
+            let missed = judged - met;
+            let allowed = planned.saturating_sub(objective.share.needed(planned));
+            missed > allowed && {
+                let filled = self.filled(batches, planned);
+                evidence::judge(objective, &filled) == Verdict::Missed
+            }
+        })
+    }
+
+    /// Returns the counts of a step that ended early, as if all the remaining planned requests had
+    /// met the objective. So a step that ends early never looks worse than a complete step.
+    pub fn filled(&self, batches: &[ObjectiveCounts], planned: u64) -> Batches {
+        let mut filled = batches.to_vec();
+        let expected = usize::try_from(self.expected_batches()).unwrap_or(usize::MAX);
+        let rest = planned.saturating_sub(evidence::total(batches).judged);
+        if rest == 0 {
+            return filled;
+        }
+        let empty = expected.saturating_sub(filled.len()).max(1);
+        let part = |index: usize| {
+            let (index, empty) = (u64::try_from(index), u64::try_from(empty));
+            let (index, empty) = (index.unwrap_or(u64::MAX), empty.unwrap_or(u64::MAX));
+            rest / empty + u64::from(index < rest % empty)
+        };
+        filled.extend((0..empty).map(|index| {
+            let judged = part(index);
+            ObjectiveCounts { judged, met: judged }
+        }));
+        filled
+    }
+
+    fn expected_batches(&self) -> u128 {
+        let length = self.measured_time().unwrap_or(self.shortest);
+        length.as_nanos().div_ceil(self.batch().as_nanos())
+    }
+}
+
+/// Three quantiles of a latency, in seconds. `None` if there are too few values.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Quantiles {
+    pub p50: Option<f64>,
+    pub p90: Option<f64>,
+    pub p99: Option<f64>,
+}
+
+/// The measured part of a step. Its requests are the requests that were due in the measured time,
+/// including those that ended later, while llmload waited for the end of the last request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepResult {
+    /// The length of the step with all its parts, in particular the wait for the last request.
+    pub elapsed: Duration,
+    /// The length of the measured time.
+    pub measured: Duration,
+    /// The number of requests that were due in the measured time.
+    pub requests: u64,
+    pub succeeded: u64,
+    pub failed: u64,
+    /// The number of arrivals that llmload dropped because `max_concurrency` requests were in
+    /// flight. The target did not keep up, so these arrivals miss every objective.
+    pub dropped: u64,
+    /// The judged requests, one entry for each objective.
+    pub judged: Vec<Batches>,
+    /// The measured quantile of each objective in seconds, and the success rate as a fraction.
+    pub observed: Vec<Option<f64>>,
+    /// True if the step ended before its planned time, because it was hopeless.
+    pub is_cut_short: bool,
+    /// The way in which llmload distorted the step.
+    pub distortion: Option<String>,
+    /// Successes per second: those that ended in the measured time, whenever they were due.
+    pub requests_per_second: f64,
+    /// Output tokens per second of the same successes.
+    pub tokens_per_second: f64,
+    /// True if the endpoint does not count tokens, so llmload counted events with text instead.
+    pub tokens_are_estimated: bool,
+    pub time_to_first_token: Quantiles,
+    pub time_per_output_token: Quantiles,
+    pub request_duration: Quantiles,
+}
+
+/// A step that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepRecord {
+    pub plan: StepPlan,
+    pub result: StepResult,
+    /// The conclusion from this step and all earlier steps at the same level. `None` if llmload
+    /// distorted the step, so it does not count.
+    pub verdict: Option<Verdict>,
+    /// The conclusions for each objective.
+    pub verdicts: Vec<Verdict>,
+}
