@@ -1,9 +1,8 @@
 //! `llmload check`: forecasts the requests of the coming day and their cost, and warns about
 //! mistakes. It sends nothing.
 //!
-//! `planned_runs` finds the times at which each schedule will run. `demand` counts the requests of
-//! a schedule in a given time. [`forecast`] combines both. [`warnings`] finds mistakes in the
-//! forecast. The text output ([`text`]) and the JSON output ([`FileCheck`]) show the same values.
+//! `planned_runs` finds the times at which each schedule will run. `demand` counts the requests in
+//! these times. [`forecast`] combines both, and [`warnings`] finds mistakes in the result.
 
 pub mod forecast;
 pub mod text;
@@ -34,9 +33,8 @@ use warnings::SystemLimits;
 pub struct FileCheck {
     /// The path, as written on the command line.
     pub file: String,
-    /// All errors in the file. If the file has an error, `forecast` is `None`.
+    /// If the file has a problem, `forecast` is `None`.
     pub problems: Vec<Problem>,
-    /// Warnings about the file and about its forecast.
     pub warnings: Vec<String>,
     pub forecast: Option<Forecast>,
 }
@@ -49,11 +47,10 @@ pub struct CheckDocument {
 }
 
 impl FileCheck {
-    /// Forecasts the plan that was read from `file`, as if a daemon started it at `now`, on a
-    /// machine with these limits.
+    /// Forecasts the plan of `file` from `now` on, for a machine with these limits.
     ///
     /// # Errors
-    /// If the metrics cannot be set up. This would be a defect of llmload.
+    /// If the metrics cannot be set up, which would be a defect of llmload.
     pub fn valid(
         file: &str,
         plan: &Plan,
@@ -71,13 +68,12 @@ impl FileCheck {
         })
     }
 
-    /// Returns the problems of a file that is not a valid configuration.
     pub fn invalid(invalid: &Invalid) -> FileCheck {
         let (file, problems) = (invalid.file.clone(), invalid.problems.clone());
         FileCheck { file, problems, warnings: Vec::new(), forecast: None }
     }
 
-    /// Returns the forecast as text. `None` if the file has an error.
+    /// Returns `None` if the file has a problem.
     pub fn text<'a>(&'a self, plan: &'a Plan, style: TextStyle) -> Option<ForecastText<'a>> {
         let forecast = self.forecast.as_ref()?;
         Some(ForecastText { plan, forecast, warnings: &self.warnings, style })

@@ -39,8 +39,8 @@ use crate::schedule::Shard;
 use crate::simulator::{Simulator, SimulatorOptions};
 use crate::stderr;
 
-/// The longest time that the end of the process waits for other threads. They can hang in a name
-/// lookup or in a file, and nothing needs their results any more.
+/// The longest time that the end of the process waits for other threads, which can hang in a name
+/// lookup or in a file.
 const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(500);
 
 const DEMO: &str = include_str!("../config/demo.yml");
@@ -116,7 +116,7 @@ struct WebArgs {
     enable_lifecycle: bool,
 }
 
-// All options are strings here, because the configuration reader validates their values.
+// These options are strings, because the configuration reader validates them.
 #[derive(Debug, Args)]
 struct SimulatorArgs {
     /// Address of the endpoint
@@ -166,11 +166,10 @@ struct SimulatorArgs {
     seed: String,
 }
 
-/// Why a command failed.
 enum Failed {
     /// Wrong usage or configuration.
     Usage(String),
-    /// The output already contains the reason, so the process only returns this exit code.
+    /// The output already contains the reason, so only this exit code is left to return.
     Reported(u8),
     /// A failure at run time.
     Runtime(anyhow::Error),
@@ -188,9 +187,8 @@ impl From<anyhow::Error> for Failed {
     }
 }
 
-/// Runs the command in the arguments of the process.
 pub fn main() -> ExitCode {
-    // Clap itself prints help and usage errors, and exits with 0 or 2.
+    // Clap prints help and usage errors, and exits with 0 or 2.
     let arguments = Cli::command().get_matches();
     let Some(_flush_at_exit) = stderr::start() else { return ExitCode::FAILURE };
     let result = reject_misplaced_options(&arguments).and_then(|()| {
@@ -216,8 +214,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Fails if an option of the daemon precedes another command. Such an option has no effect, so
-/// llmload rejects it instead of ignoring it silently.
+/// Rejects an option of the daemon before another command, because it would have no effect.
 fn reject_misplaced_options(arguments: &ArgMatches) -> Result<(), Failed> {
     let Some(command) = arguments.subcommand_name() else { return Ok(()) };
     let daemon = DaemonArgs::augment_args(clap::Command::new("daemon"));
@@ -263,7 +260,7 @@ fn execute(cli: Cli) -> Result<(), Failed> {
     }
 }
 
-/// Returns the style of stdout: the width and colours of a terminal, or plain text.
+/// Returns the width and colours of the terminal, or plain text.
 fn stdout_style() -> TextStyle {
     let terminal = terminal_size::terminal_size_of(std::io::stdout());
     TextStyle {
@@ -284,7 +281,7 @@ fn start(
     }
     let listener = listen(web.listen_address)?;
     let lifecycle = web.enable_lifecycle;
-    // Without a file there is nothing to reload.
+    // Without a file, a reload has no effect.
     let hangup = if source.is_some() { Hangup::Reloads } else { Hangup::Stops };
     let signals = StopSignals::watch(hangup, 0)?;
     block_on(async {
@@ -339,7 +336,6 @@ fn simulator_options(args: &SimulatorArgs) -> Result<SimulatorOptions, Invalid> 
     config::simulator_from_options(&options, &args.faults)
 }
 
-/// Runs a future to its end.
 fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("the runtime could not be started")?;
@@ -350,7 +346,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(address).or_else(|error| {
-        // On a machine without IPv6, this listens on all IPv4 interfaces.
+        // This machine has no IPv6, so llmload listens on all IPv4 interfaces.
         if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != std::io::ErrorKind::AddrInUse {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
         } else {
@@ -362,8 +358,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Parses an address. `:9899` listens on all interfaces, IPv4 and IPv6, as in Prometheus, because a
-/// pod can have an address of either kind.
+/// Parses an address. `:9899` listens on all IPv4 and IPv6 interfaces, as in Prometheus.
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
     full.parse().or_else(|_| {
@@ -375,7 +370,6 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Formats a fraction as a percentage.
 fn percent(fraction: f64) -> String {
     format!("{}%", fraction * 100.0)
 }
@@ -390,7 +384,7 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// Prints to stdout. It is no failure if the reader closes the pipe early, as `head` does.
+/// Prints to stdout. A reader that closes the pipe early, such as `head`, is no error.
 fn print(text: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -402,7 +396,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    /// A name lookup and the read of a file block a thread, and nothing can end them.
+    /// Nothing can end a thread that waits for a name lookup or a file.
     #[test]
     fn a_blocked_thread_does_not_delay_the_end_of_the_process() {
         let (release, blocked) = std::sync::mpsc::channel::<()>();
@@ -410,7 +404,7 @@ mod tests {
             let _blocked = tokio::task::spawn_blocking(move || blocked.recv());
         })
         .unwrap();
-        // If `block_on` waited for the thread, it would not return before this line.
+        // If `block_on` waited for the thread, the test would hang before this line.
         drop(release);
     }
 }

@@ -7,8 +7,8 @@
 //! 3. `reader` deserializes the tree into the types of `document`.
 //! 4. `validate` checks each value and the combinations of values, and builds the plan.
 //!
-//! The steps record every mistake and continue, so a user sees all mistakes at once. This module
-//! then finds the line and column of each mistake, and sorts the problems in the order of the text.
+//! The steps record every mistake and continue, so a user sees all mistakes at once. At the end,
+//! this module adds the line and the column to each mistake.
 
 mod command_line;
 mod document;
@@ -47,7 +47,7 @@ use problem::{MistakeAt, Mistakes, Position, problem_lines};
 use tree::{NodeId, Tree};
 use variables::Variables;
 
-/// The highest number of problems in one report. Nobody reads a longer report.
+/// The highest number of problems in one report.
 const MAX_PROBLEMS: usize = 100;
 
 /// Loads a configuration file. Paths in the file are relative to the folder of the file. `env`
@@ -61,11 +61,11 @@ pub fn load(path: &Path, env: Environment<'_>) -> Result<Plan, Invalid> {
     load_text(path, file::read_configuration(path), base, env, Secrets::Required)
 }
 
-/// Loads a configuration that llmload reads only once, so it can also be a pipe or standard input
-/// (`-`). Paths in a text without a folder are relative to the current folder.
+/// Loads a configuration and reads it only once, so it can also be a pipe or standard input (`-`).
+/// The paths in a pipe are relative to the current folder.
 ///
 /// # Errors
-/// All problems of the text. With [`Secrets::Optional`], a secret that does not exist is none.
+/// All problems of the text. [`Secrets::Optional`] allows secrets that do not exist.
 pub fn load_once(path: &Path, env: Environment<'_>, secrets: Secrets) -> Result<Plan, Invalid> {
     let has_folder = !file::is_standard_input(path) && path.is_file();
     let base = path.parent().filter(|_| has_folder).unwrap_or(Path::new(""));
@@ -97,9 +97,9 @@ fn load_text(
     }
 }
 
-/// Returns a hash that changes when the content of one of the files changes, or when one of the
-/// files becomes readable or unreadable. For a file larger than 1 MiB, the hash covers only the
-/// size and the modification time instead of the content.
+/// Returns a hash of the files. It changes with the content of a file, and if a file becomes
+/// readable or unreadable. For a file larger than 1 MiB, the hash covers the size and the
+/// modification time instead of the content.
 pub fn fingerprint(files: &[PathBuf]) -> u64 {
     let mut hash = Fnv::default();
     for file in files {
@@ -107,7 +107,7 @@ pub fn fingerprint(files: &[PathBuf]) -> u64 {
         let length = metadata.as_ref().map_or(u64::MAX, std::fs::Metadata::len);
         hash.update(&length.to_le_bytes());
         if length <= yaml::MAX_BYTES as u64 {
-            // The file can disappear between the two calls. It then counts as changed.
+            // If the file has disappeared since the first call, it counts as changed.
             hash.update(&std::fs::read(file).unwrap_or_default());
         } else if let Some(modified) = metadata.and_then(|metadata| metadata.modified().ok()) {
             let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -133,8 +133,7 @@ pub fn parse(
     Ok(Plan { warnings: problem_lines(origin, &warnings), ..plan })
 }
 
-/// Returns a plan whose `warnings` are empty, and the warnings as [`Problem`]s with line and
-/// column.
+/// Returns a plan without `warnings`, and the warnings as [`Problem`]s.
 fn parse_with_warnings(
     text: &str,
     origin: &str,
@@ -150,8 +149,7 @@ fn parse_with_warnings(
     })?;
     let variables = Variables::new(env, base, secrets)
         .map_err(|mistake| Invalid::about_file(origin, mistake))?;
-    // The masked source is made before the variables are substituted, so it can contain no value of
-    // a variable.
+    // At this point, the tree contains `${NAME}` and not yet the values of variables.
     let secret_nodes = masking::secret_nodes(&tree);
     let masked_source = yaml::write(&tree, &|node| secret_nodes.contains(&node));
 
@@ -186,9 +184,9 @@ pub fn schema() -> serde_json::Value {
     schemars::schema_for!(document::Document).to_value()
 }
 
-/// Finds the line and column of each mistake, and returns the problems in the order of the text.
+/// Adds the line and column to each mistake, and sorts the problems by their place in the text.
 fn place(text: &str, tree: &Tree, mut mistakes: Vec<MistakeAt>) -> Vec<Problem> {
-    // Node ids rise in the order of the text, so `truncate` keeps the first problems of the text.
+    // The ids of nodes rise in the order of the text, so `truncate` keeps the first problems.
     mistakes.sort_by_key(|found| tree.reported_node(found.node));
     mistakes.dedup();
     let more = mistakes.len().saturating_sub(MAX_PROBLEMS);
@@ -201,8 +199,7 @@ fn place(text: &str, tree: &Tree, mut mistakes: Vec<MistakeAt>) -> Vec<Problem> 
             Problem::new(position, tree.path(node), mistake)
         })
         .collect();
-    // A node inside a YAML alias has the position of the YAML anchor, which is earlier in the text.
-    // So the order of the positions can differ from the order of the nodes.
+    // A node inside a YAML alias has the position of the anchor, which is earlier in the text.
     problems.sort_by_key(|problem| (problem.line, problem.column));
     if more > 0
         && let Some(last) = problems.last()
@@ -214,9 +211,8 @@ fn place(text: &str, tree: &Tree, mut mistakes: Vec<MistakeAt>) -> Vec<Problem> 
     problems
 }
 
-/// Removes values that can be secrets from a message. A message quotes the value that llmload
-/// rejects. The function replaces the value of a variable by the text in the file, such as
-/// `${NAME}`. A value of a key such as `auth` disappears.
+/// Removes secrets from a message that quotes the rejected value. The value of a variable becomes
+/// `${NAME}` again, and the value of a key such as `auth` disappears.
 fn without_secrets(tree: &Tree, node: NodeId, mistake: Mistake) -> Mistake {
     if let (Some(text), Some(key)) = (tree.text(node), tree.key_of(node))
         && !masking::is_quotable(key)
@@ -233,8 +229,7 @@ fn without_secrets(tree: &Tree, node: NodeId, mistake: Mistake) -> Mistake {
         for value in [substituted.text.as_str(), substituted.text.trim()] {
             for value in [value.to_owned(), tree::excerpt(value)] {
                 text = text.replace(&format!("`{value}`"), &format!("`{written}`"));
-                // A shorter value is hardly a secret. It could also be a part of an ordinary word
-                // of the message, and the replacement would destroy this word.
+                // A short value can be part of an ordinary word of the message.
                 if value.len() >= 8 {
                     text = text.replace(&value, &written);
                 }

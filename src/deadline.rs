@@ -1,13 +1,12 @@
 //! Timeouts that count only the time in which llmload ran.
 //!
-//! The operating system can stop llmload for some seconds, a busy machine can give it no CPU, and a
-//! virtual machine can pause. The response of a server then waits in the socket. When llmload
-//! continues, a usual timeout ends the request before llmload has read the response, and blames the
-//! server.
+//! The operating system can stop llmload for some seconds, for example if a virtual machine pauses.
+//! The response of a server then waits in the socket. A usual timer would expire before llmload
+//! reads this response, and the report would blame the server.
 //!
-//! So a timer of this module rings several times before its deadline. If it rings late, llmload did
-//! not run in the meantime, and the deadline moves by this time. A deadline that has passed after a
-//! late ring moves by a short time, so that the runtime first reads from all sockets.
+//! So a timer of this module also rings several times before its deadline. If a ring is 3 s late,
+//! llmload did not run for 3 s, and the deadline moves by 3 s. If the deadline has passed at a late
+//! ring, llmload first gets a short time to read from all sockets.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -16,51 +15,49 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A ring is late if it is later than this. The probe of the event loop has the same tolerance.
+/// A later ring is late. The probe of the event loop has the same tolerance.
 const TOLERANCE: Duration = Duration::from_millis(25);
-/// A timer rings this many times in the shortest of its timeouts.
+/// The number of rings in the shortest timeout.
 const RINGS: u32 = 10;
-/// The shortest time between two rings. More rings would need too much CPU.
+/// The shortest time between two rings, because more rings would need too much CPU.
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
-/// The longest time between two rings.
 const MAX_INTERVAL: Duration = Duration::from_millis(500);
-/// The time that llmload has to read from the socket after a late ring, if the deadline has passed.
+/// The time to read from the sockets, if the deadline has passed at a late ring.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
-/// The highest number of second looks of one timer. Without a limit, a timer would never expire on
-/// a machine where every ring is late.
+/// The most second looks of one timer. Otherwise it would never expire if every ring is late.
 const MAX_SECOND_LOOKS: u8 = 10;
 
-/// Measures the time in which llmload did not run, by the lateness of one timer.
+/// Measures the time in which llmload did not run, by the late rings of one timer.
 #[derive(Debug)]
 pub struct StallMeter {
     interval: Duration,
-    /// The instant at which the timer rings next.
+    /// The instant of the next ring.
     due: Instant,
     lost: Duration,
     second_looks: u8,
 }
 
 impl StallMeter {
-    /// Returns a meter for timeouts that are not shorter than `shortest`.
+    /// Returns a meter for timeouts of at least `shortest`.
     pub fn new(now: Instant, shortest: Duration) -> StallMeter {
         let interval = (shortest / RINGS).clamp(MIN_INTERVAL, MAX_INTERVAL);
         StallMeter { interval, due: now, lost: Duration::ZERO, second_looks: 0 }
     }
 
-    /// Returns the time in which llmload did not run. A stall that begins just after a ring looks
-    /// shorter than it is, by the time between two rings at most.
+    /// Returns the time in which llmload did not run. It can be too short by one interval for each
+    /// stall, because a stall can begin just after a ring.
     pub fn lost(&self) -> Duration {
         self.lost
     }
 
-    /// Returns the instant at which the timer must ring next: the deadline, or an earlier instant.
+    /// Returns the instant of the next ring: the deadline, or earlier.
     pub fn schedule(&mut self, now: Instant, deadline: Instant) -> Instant {
         self.due = deadline.min(now + self.interval).max(now);
         self.due
     }
 
-    /// Records that llmload ran at `now`. If llmload had not run for a time before, this function
-    /// adds the time to the lost time and returns true.
+    /// Records that llmload ran at `now`. If the ring was late, adds the delay to the lost time and
+    /// returns true.
     pub fn record_run(&mut self, now: Instant) -> bool {
         let late = now.saturating_duration_since(self.due);
         if late <= TOLERANCE {
@@ -71,9 +68,8 @@ impl StallMeter {
         true
     }
 
-    /// Returns the instant of the next ring after a ring at `now`, or `None` if the deadline has
-    /// passed. `is_late` is the result of [`StallMeter::record_run`], and `deadline` already
-    /// contains the lost time.
+    /// Returns the next ring after a ring at `now`, or `None` if the timer expires. `is_late` is
+    /// the result of [`StallMeter::record_run`]. `deadline` already includes the lost time.
     pub fn next_ring(&mut self, now: Instant, deadline: Instant, is_late: bool) -> Option<Instant> {
         if now < deadline {
             return Some(self.schedule(now, deadline));
@@ -86,8 +82,8 @@ impl StallMeter {
     }
 }
 
-/// Waits for `work`, but at most for `timeout`, not counting the time in which llmload did not run.
-/// Returns `None` if the time is over.
+/// Waits for `work` up to `timeout`, not counting the time in which llmload did not run. Returns
+/// `None` after the timeout.
 pub async fn within<T>(timeout: Duration, work: impl Future<Output = T>) -> Option<T> {
     let begin = Instant::now();
     let mut stalls = StallMeter::new(begin, timeout);
@@ -118,8 +114,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// A timer with a timeout of two seconds that was set at the instant 0. Instants are in
-    /// milliseconds.
+    /// A timer with a timeout of two seconds from instant 0. All instants are in milliseconds.
     struct Timer {
         begin: Instant,
         stalls: StallMeter,
@@ -157,7 +152,7 @@ mod tests {
     fn a_deadline_moves_by_the_time_in_which_llmload_did_not_run() {
         let mut timer = Timer::new();
         assert_eq!(timer.ring(200), Some(400));
-        // llmload was stopped from 300 to 5300, and the timer was due at 400.
+        // llmload was stopped from 300 to 5300. The ring was due at 400.
         assert_eq!(timer.ring(5_300), Some(5_500));
         assert_eq!(timer.stalls.lost(), millis(4_900));
         for at in (5_500..6_700).step_by(200) {
@@ -221,7 +216,7 @@ mod tests {
         assert_eq!(begin.elapsed(), millis(999));
     }
 
-    /// A value that another task passes on is not lost if llmload was stopped beyond the timeout.
+    /// The value has arrived, but llmload was stopped beyond the timeout.
     #[tokio::test(start_paused = true)]
     async fn a_stop_beyond_the_timeout_does_not_lose_a_value_that_has_arrived() {
         let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -229,7 +224,7 @@ mod tests {
         tokio::task::yield_now().await;
         let _passing_on = tokio::spawn(async move {
             tokio::time::sleep(millis(100)).await;
-            // The runtime needs several turns to pass a value from a socket to a request.
+            // A value from a socket needs several turns of the runtime to reach a request.
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }

@@ -1,21 +1,16 @@
-//! Self-monitoring: llmload, the load generator, detects and reports when it distorts its own
-//! measurements.
+//! Self-monitoring: llmload, the load generator, detects when it distorts its own measurements.
 //!
-//! The detection of distortions has four inputs:
+//! The detection has four inputs:
 //!
-//! - Arrivals that llmload sends late or drops as late. The module `metrics` reports each arrival
-//!   with [`GeneratorMonitor::record_sent`] or [`GeneratorMonitor::record_late_drop`].
-//! - The delay of the event loop. A probe (a timer that is due ten times a second) measures it on
-//!   the runtime that also runs the requests.
-//! - Requests that fail because of llmload or its machine. The module `metrics` reports each
-//!   finished request with [`GeneratorMonitor::record_finished`].
+//! - Late arrivals: [`GeneratorMonitor::record_sent`] and [`GeneratorMonitor::record_late_drop`].
+//! - The delay of the event loop. A probe, which is a timer that is due ten times a second,
+//!   measures it on the runtime that also runs the requests.
+//! - Requests that fail in llmload or its machine: [`GeneratorMonitor::record_finished`].
 //! - Values from the kernel about the process and its cgroups.
 //!
-//! [`GeneratorMonitor::update`] combines them once a second.
-//!
-//! The monitor also counts and logs steps of the wall clock. A step distorts no measurement,
-//! because all durations are on the monotonic clock. But it changes the load of each schedule that
-//! follows the wall clock.
+//! The monitor also counts and logs steps of the wall clock. They distort no measurement, because
+//! durations are on the monotonic clock. But they change the load of a schedule that follows the
+//! wall clock.
 
 mod arrivals;
 mod cgroup;
@@ -46,44 +41,41 @@ pub use process::Process;
 use crate::measurement::FailureDetail;
 
 const PROC: &str = "/proc";
-/// The longest time that a caller waits for new values from the kernel.
+/// The longest wait for new values from the kernel.
 const READ_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// A request to read the resource usage of a monitor, and the signal that the values are read.
+/// The monitor whose resource usage is read, and the signal that the reading is complete.
 type ReadRequest = (Arc<GeneratorMonitor>, oneshot::Sender<()>);
 
-/// Detects distortions that llmload causes.
 #[derive(Debug)]
 pub struct GeneratorMonitor {
-    /// The time at which the operating system started, in seconds of Unix time.
+    /// In seconds of Unix time.
     boot_time: Option<u64>,
     levels: cgroup::Levels,
     arrivals: ArrivalCounter,
-    /// The number of probes of the event loop.
+    /// The probes of the event loop.
     probes: AtomicU64,
-    /// The number of delayed probes.
+    /// The delayed probes.
     delayed: AtomicU64,
     finished: FinishedCounter,
     detector: Mutex<DistortionDetector>,
     resource_usage: Mutex<ResourceUsage>,
     /// True while the thread reads the resource usage.
     is_reading: AtomicBool,
-    /// Sends requests to the thread that reads the resource usage.
+    /// Starts a reading in the thread.
     reader: OnceLock<SyncSender<ReadRequest>>,
     /// The first distortion of each kind since the start.
     first_distortions: Mutex<Vec<DetectedDistortion>>,
     clock: Mutex<ClockMonitor>,
 }
 
-/// Finds and counts steps of the wall clock.
 #[derive(Debug, Default)]
 struct ClockMonitor {
     detector: StepDetector,
-    /// The number of steps in each direction of [`StepDirection::ALL`].
+    /// In the order of [`StepDirection::ALL`].
     steps: [u64; 2],
 }
 
-/// Values from the kernel about this process at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ResourceUsage {
     pub process: Process,
@@ -91,8 +83,7 @@ pub struct ResourceUsage {
 }
 
 impl ResourceUsage {
-    /// Returns the number of CPUs that the process can use: the smaller of its CPU affinity and its
-    /// CPU quota.
+    /// Returns the number of usable CPUs: the smaller of the CPU affinity and the CPU quota.
     pub fn cpus(&self) -> Option<f64> {
         let quota = self.cgroup.quota.map(|quota| quota.cpus);
         let affinity = self.process.cpus.map(f64::from);
@@ -101,7 +92,6 @@ impl ResourceUsage {
 }
 
 impl GeneratorMonitor {
-    /// Returns a monitor of this process. No distortion is active yet.
     pub fn new() -> Arc<GeneratorMonitor> {
         let proc = Path::new(PROC);
         let boot_time = process::boot_time(proc);
@@ -124,45 +114,41 @@ impl GeneratorMonitor {
         })
     }
 
-    /// Counts an arrival that was sent with this dispatch lag. It waited for a free HTTP/2 stream
-    /// for the part `waited` of the lag.
+    /// Counts an arrival with its dispatch lag, of which `waited` was a wait for an HTTP/2 stream.
     pub fn record_sent(&self, lag: Duration, waited: Duration) {
         self.arrivals.record_sent(lag, waited);
     }
 
-    /// Counts an arrival that was dropped because it was too late.
+    /// Counts an arrival that llmload dropped because it was late.
     pub fn record_late_drop(&self) {
         self.arrivals.record_late_drop();
     }
 
-    /// Counts a request that succeeded, or failed as described by `failure`.
+    /// Counts a finished request. `failure` is `None` if it succeeded.
     pub fn record_finished(&self, failure: Option<&FailureDetail>) {
         self.finished.record(failure);
     }
 
-    /// Returns the distortions that are active now.
     pub fn active_distortions(&self) -> Vec<DetectedDistortion> {
         self.detector().active_distortions().cloned().collect()
     }
 
-    /// Returns the first distortion of each kind since the start, including distortions that have
-    /// ended.
+    /// Returns the first distortion of each kind since the start, even if it has ended.
     pub fn first_distortions(&self) -> Vec<DetectedDistortion> {
         self.first_distortions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns the most recent values of [`GeneratorMonitor::read_resource_usage`].
+    /// Returns the latest values from the kernel.
     pub fn resource_usage(&self) -> ResourceUsage {
         *self.resource_usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the number of steps of the wall clock in each direction.
     pub fn clock_steps(&self) -> [(StepDirection, u64); 2] {
         let steps = self.clock().steps;
         [(StepDirection::Forward, steps[0]), (StepDirection::Backward, steps[1])]
     }
 
-    /// Compares the clocks. Logs and counts a step of the wall clock.
+    /// Logs and counts a step of the wall clock.
     fn observe_clocks(&self, now: Moment) {
         let mut clock = self.clock();
         let Some(step) = clock.detector.step_at(now) else { return };
@@ -184,16 +170,16 @@ impl GeneratorMonitor {
         );
     }
 
-    /// Reads all inputs and updates the active distortions. Call this once a second, and once at
-    /// the end of a run.
+    /// Reads all inputs and updates the distortions. The caller does this each second, and at the
+    /// end of a run.
     pub async fn update(self: &Arc<Self>) {
         self.read_resource_usage().await;
         self.detect(self.reading(Instant::now(), &self.resource_usage()));
     }
 
-    /// Reads the values from the kernel. An old kernel takes long to list ten thousand open files,
-    /// so a separate thread reads them. This method waits at most `READ_TIMEOUT` for the thread,
-    /// and returns at once if the thread is busy. In both cases, the previous values remain.
+    /// Reads the values from the kernel in a separate thread, because an old kernel lists ten
+    /// thousand open files slowly. If the thread is busy or needs more than `READ_TIMEOUT`, the
+    /// previous values remain.
     pub async fn read_resource_usage(self: &Arc<Self>) {
         if self.is_reading.swap(true, Relaxed) {
             return;
@@ -213,8 +199,8 @@ impl GeneratorMonitor {
     }
 
     fn reading(&self, at: Instant, usage: &ResourceUsage) -> Reading {
-        // `delayed` is read before the total. In the other order, a probe that is counted in
-        // between could make `delayed` larger than `probes`.
+        // `delayed` is read first. Otherwise a probe that arrives in between could make `delayed`
+        // larger than `probes`.
         let delayed = self.delayed.load(Relaxed);
         Reading {
             at,
@@ -251,18 +237,18 @@ impl GeneratorMonitor {
     }
 
     fn detector(&self) -> MutexGuard<'_, DistortionDetector> {
-        // A panic leaves the detector in a valid state, so poisoning is ignored.
+        // A panic leaves the detector valid, so poisoning is ignored.
         self.detector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Starts the thread that reads values from the kernel. It ends when the monitor is dropped.
+/// The thread ends when the monitor is dropped.
 fn start_reader() -> SyncSender<ReadRequest> {
     let (sender, requests) = mpsc::sync_channel::<ReadRequest>(1);
     let read = move || {
         for (generator, done) in requests {
             generator.read_now();
-            // The caller may no longer wait.
+            // The caller possibly no longer waits.
             let _gone = done.send(());
         }
     };
@@ -272,8 +258,8 @@ fn start_reader() -> SyncSender<ReadRequest> {
     sender
 }
 
-/// Runs the monitor until the future is dropped. Calls `on_delay` at each probe with the delay of
-/// the event loop.
+/// Runs the monitor until the future is dropped. `on_delay` gets the delay of the event loop at
+/// each probe.
 pub async fn watch(generator: Arc<GeneratorMonitor>, on_delay: impl Fn(Duration)) {
     tokio::join!(update_each_second(&generator), probe_event_loop(&generator, on_delay));
 }
@@ -360,7 +346,7 @@ mod tests {
         generator.record_late_drop();
         generator.detect(after(3));
         assert_eq!(kinds(), [Distortion::DispatchLag]);
-        // The distortion ends but is not forgotten.
+        // The distortion ends, but `first_distortions` keeps it.
         for second in (4..200).step_by(10) {
             generator.detect(after(second));
         }
@@ -410,7 +396,6 @@ mod tests {
         }
     }
 
-    /// The test blocks the event loop on which the probe runs.
     #[tokio::test]
     async fn a_blocked_event_loop_is_detected() {
         let generator = GeneratorMonitor::new();
@@ -430,7 +415,7 @@ mod tests {
             () = watched => {}
             () = block => {}
         }
-        // 600 ms contain six probes. All but the last one were certainly delayed.
+        // 600 ms contain six probes. At least five of them were delayed.
         assert!(generator.delayed.load(Relaxed) >= 5, "{generator:?}");
         let delays = delays.into_inner().unwrap();
         assert_eq!(delays.len() as u64, generator.probes.load(Relaxed));

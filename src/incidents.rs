@@ -1,9 +1,8 @@
 //! Logs failures, dropped arrivals and outages, and keeps the last failure of each class for the
 //! status page.
 //!
-//! A log line contains the error message of the server, which often names the problem: for example,
-//! a wrong model or path. For ten seconds after a log line, further failures of the same class are
-//! counted but not logged, so that they do not fill the log.
+//! A log line contains the message of the server, which often names the problem, such as a wrong
+//! model. For ten seconds after it, failures of the same class are counted but not logged.
 
 mod availability;
 
@@ -17,11 +16,11 @@ use crate::measurement::{Failure, FailureDetail};
 use crate::protocol::Trace;
 use availability::{Availability, Change};
 
-/// The shortest time between two log lines about one failure class or drop reason.
+/// The shortest time between two log lines about the same failure class or drop reason.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The last failure of each class on one route (one scenario on one target). As an [`Observe`], it
-/// also logs failures, dropped arrivals and outages.
+/// logs failures, dropped arrivals and outages.
 #[derive(Debug)]
 pub struct Incidents {
     scenario: String,
@@ -31,36 +30,29 @@ pub struct Incidents {
     availability: Mutex<Availability>,
 }
 
-/// The log state of one drop reason.
 #[derive(Clone, Copy, Debug, Default)]
 struct Drops {
-    /// The time of the last log line.
     logged_at: Option<Instant>,
-    /// The number of arrivals dropped since the last log line.
+    /// The arrivals dropped since the last log line.
     not_logged: u64,
 }
 
-/// The last failure and the log state of one failure class.
 #[derive(Clone, Debug)]
 struct Entry {
     detail: FailureDetail,
     at: SystemTime,
-    /// The time of the last log line.
     logged_at: Instant,
-    /// The number of failures since the last log line.
+    /// The failures since the last log line.
     not_logged: u64,
 }
 
-/// The last failure of one class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastFailure {
     pub detail: FailureDetail,
-    /// The time of the failure.
     pub at: SystemTime,
 }
 
 impl Incidents {
-    /// Returns an empty record for the route of this scenario on this target.
     pub fn new(scenario: &str, target: &str) -> Incidents {
         Incidents {
             scenario: scenario.to_owned(),
@@ -71,15 +63,15 @@ impl Incidents {
         }
     }
 
-    /// Returns the last failure of each class. Classes without a failure are left out.
+    /// Returns the last failure of each class that had one.
     pub fn last_failures(&self) -> Vec<LastFailure> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let last = |entry: &Entry| LastFailure { detail: entry.detail.clone(), at: entry.at };
         failures.iter().flatten().map(last).collect()
     }
 
-    /// Reports that the target responded with a status below 500 to a request that is not part of a
-    /// schedule, such as a request that only checks whether the target is ready.
+    /// Reports a response below status 500 to a request outside of the schedule, such as a
+    /// readiness check.
     pub fn target_answered(&self) {
         self.note_availability(true);
     }

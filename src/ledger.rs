@@ -1,5 +1,5 @@
-//! The ledger of a route (one scenario on one target). It counts the fate of every arrival, so that
-//! these equations always hold:
+//! The ledger of a route (one scenario on one target). It counts every arrival, so that these
+//! equations always hold:
 //!
 //! ```text
 //! arrivals = started + dropped
@@ -7,29 +7,25 @@
 //! finished = succeeded + failures
 //! ```
 //!
-//! The ledger counts both sides of each equation separately, under one lock. So a scrape never sees
-//! one side without the other side, and a mistake in one side breaks the equation.
+//! The ledger counts both sides of an equation separately, so a wrong count breaks the equation.
+//! Both sides change under one lock, so a scrape never sees one without the other.
 //!
-//! Each request in flight holds one [`InFlightGuard`]. The guard counts the end of its request
-//! exactly once, as finished or as aborted. If a panic drops the guard, the guard counts a failure
-//! of class `internal`.
+//! Each request in flight holds an [`InFlightGuard`], which counts the end of the request exactly
+//! once. If a panic drops the guard, the request is a failure of class `internal`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::event::{AbortReason, DropReason};
 use crate::measurement::Failure;
 
-/// A copy of the counts at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LedgerCounts {
-    /// All arrivals, sent or dropped.
+    /// Sent or dropped.
     pub arrivals: u64,
-    /// Arrivals that became requests.
     pub started: u64,
     /// Requests that succeeded or failed.
     pub finished: u64,
     pub succeeded: u64,
-    /// Requests that have not ended yet.
     pub in_flight: u64,
     dropped: [u64; DropReason::ALL.len()],
     failures: [u64; Failure::ALL.len()],
@@ -37,23 +33,19 @@ pub struct LedgerCounts {
 }
 
 impl LedgerCounts {
-    /// Returns the dropped arrivals by reason.
     pub fn dropped(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.into_iter().zip(self.dropped)
     }
 
-    /// Returns the failed requests by class.
     pub fn failures(&self) -> impl Iterator<Item = (Failure, u64)> + '_ {
         Failure::ALL.into_iter().zip(self.failures)
     }
 
-    /// Returns the requests that llmload aborted, by reason.
     pub fn aborted(&self) -> impl Iterator<Item = (AbortReason, u64)> + '_ {
         AbortReason::ALL.into_iter().zip(self.aborted)
     }
 
-    /// Returns the first equation that does not hold, as text. Returns `None` if the ledger
-    /// balances.
+    /// Returns the first equation that does not hold, or `None` if the ledger balances.
     pub fn first_broken_equation(&self) -> Option<String> {
         let sum = |counts: &[u64]| counts.iter().sum::<u64>();
         let equations = [
@@ -74,24 +66,23 @@ impl LedgerCounts {
     }
 }
 
-/// The counts of a route, shared by the requests that change them and the scrapes that read them.
+/// The counts of a route. Requests change them, and scrapes read them.
 #[derive(Debug, Default)]
 pub struct Ledger {
     counts: Mutex<LedgerCounts>,
 }
 
 impl Ledger {
-    /// Returns a ledger with all counts at zero.
     pub fn new() -> Arc<Ledger> {
         Arc::default()
     }
 
-    /// Counts an arrival. `admit` receives the number of requests in flight and decides: `Ok`
-    /// counts the arrival as started, `Err` counts it as dropped. The decision and the count happen
-    /// under one lock, so `admit` can enforce an exact limit of requests in flight.
+    /// Counts an arrival. `admit` gets the number of requests in flight. If it returns `Ok`, the
+    /// arrival counts as started, otherwise as dropped. Both happen under one lock, so `admit` can
+    /// enforce an exact limit.
     ///
     /// # Errors
-    /// Returns the reason of `admit`.
+    /// The reason that `admit` returns.
     pub fn record_arrival(
         self: &Arc<Self>,
         admit: impl FnOnce(u64) -> Result<(), DropReason>,
@@ -111,18 +102,17 @@ impl Ledger {
         }
     }
 
-    /// Returns a copy of the counts.
     pub fn counts(&self) -> LedgerCounts {
         self.lock().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, LedgerCounts> {
-        // No update can panic half-way, so the counts behind a poisoned lock still balance.
+        // No update panics half-way, so the counts behind a poisoned lock balance.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The guard of one request in flight. Only this guard can count the end of the request.
+/// Counts the end of one request in flight.
 #[derive(Debug)]
 #[must_use = "dropping the guard counts the request as aborted"]
 pub struct InFlightGuard {
@@ -130,7 +120,6 @@ pub struct InFlightGuard {
 }
 
 impl InFlightGuard {
-    /// Counts the request as succeeded or failed.
     pub fn finish(mut self, outcome: Result<(), Failure>) {
         self.close(|counts| {
             counts.finished += 1;
@@ -141,12 +130,11 @@ impl InFlightGuard {
         });
     }
 
-    /// Counts the request as aborted by llmload.
     pub fn abort(mut self, reason: AbortReason) {
         self.close(|counts| counts.aborted[reason as usize] += 1);
     }
 
-    /// Counts the end of the request with `update`. Only the first call has an effect.
+    /// Counts the end of the request, if nothing has counted it yet.
     fn close(&mut self, update: impl FnOnce(&mut LedgerCounts)) {
         if let Some(ledger) = self.ledger.take() {
             let mut counts = ledger.lock();
@@ -156,8 +144,8 @@ impl InFlightGuard {
     }
 }
 
-/// Counts a request whose task neither finished nor aborted it: the task panicked, or the runtime
-/// shut down and dropped the task.
+/// Counts a request that neither finished nor was aborted: its task panicked, or the runtime shut
+/// down.
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
         let panicking = std::thread::panicking();

@@ -1,10 +1,10 @@
-//! The Prometheus exposition. The only module that uses the crate `prometheus`.
+//! The Prometheus exposition.
 //!
 //! [`table`] lists every metric family. The submodules register these families: for routes (one
 //! scenario on one target), rate limits, objectives, targets and llmload itself.
 //!
-//! [`Metrics::bind`] creates all series of a route, with the value 0. So no request has to look up
-//! a series by its label values, and `rate()` does not miss the first increment.
+//! [`Metrics::bind`] creates all series of a route with the value 0. So no request looks up a
+//! series by its labels, and `rate()` does not miss the first increment.
 
 mod collector;
 mod generator;
@@ -37,11 +37,11 @@ pub use route::RouteMetrics;
 use series::{Registrar, SeriesSet, SeriesVec};
 pub use targets::TargetMetrics;
 
-/// The content type of [`Metrics::expose`]; Prometheus 3 refuses a scrape without it.
+/// The content type of [`Metrics::expose`]. Prometheus 3 rejects a scrape without it.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The labels of a route (one scenario on one target). They are from the configuration. If the
-/// configuration has no model, llmload reads the model once from the target's list of models.
+/// The labels of a route (one scenario on one target), from the configuration. Without a configured
+/// model, the model is from `/models` of the target.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Labels {
     /// `targets.NAME`.
@@ -58,37 +58,34 @@ impl Labels {
     }
 }
 
-/// Two families have the same name, or a family cannot be encoded. This is a defect of the table of
+/// Two families have the same name, or a family cannot be encoded: a defect of the table of
 /// metrics, not a mistake of a user.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Defect(#[from] prometheus::Error);
 
-/// The parts of a route's configuration that its series depend on.
+/// The configuration of a route that its series depend on.
 #[derive(Clone, Debug)]
 pub struct RouteSettings {
     /// The distribution of arrivals, a label of `llmload_scenario_info`.
     pub arrivals: Arrivals,
-    /// True if the target is the built-in simulator, a label of `llmload_scenario_info`.
+    /// A label of `llmload_scenario_info`.
     pub simulated: bool,
     /// The highest number of requests in flight.
     pub limit: u32,
-    /// The prices of tokens. Without them the route has no cost.
+    /// Without prices, the route has no cost.
     pub prices: Option<Prices>,
-    /// The objectives that requests are judged by.
     pub slo: Option<Arc<Slo>>,
-    /// The baseline target and the differences from it. `None` if this target is the baseline
-    /// target.
+    /// `None` if this target is the baseline target.
     pub baseline: Option<Baseline>,
 }
 
-/// The baseline target (the first target of a scenario), and the difference of another target from
-/// it.
+/// The baseline target (the first target of a scenario), and the difference from it.
 #[derive(Clone, Debug)]
 pub struct Baseline {
     /// `targets.NAME` of the first target.
     pub target: String,
-    /// The differences, summed over all paired requests so far.
+    /// The sums over all paired requests so far.
     pub difference: Arc<PairedComparison>,
 }
 
@@ -104,10 +101,8 @@ impl RouteSettings {
     }
 }
 
-/// All metric families.
 #[derive(Debug)]
 pub struct Metrics {
-    /// The series of targets.
     pub targets: TargetMetrics,
     registry: Registry,
     buckets: Buckets,
@@ -123,11 +118,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers all families. `generator` receives the dispatch lag of each request. The buckets
-    /// cannot change later, because a histogram does not keep the values it has counted.
+    /// Registers all families. `generator` gets the dispatch lag of each request. The buckets
+    /// cannot change later, because a histogram does not keep its values.
     ///
     /// # Errors
-    /// If two families in the table of metrics have the same name, which is a defect.
+    /// If two families in the table have the same name, which is a defect.
     pub fn new(generator: Arc<GeneratorMonitor>, buckets: Buckets) -> Result<Metrics, Defect> {
         let registry = Registry::new();
         let collector = RouteCollector::new()?;
@@ -155,14 +150,13 @@ impl Metrics {
         })
     }
 
-    /// Returns the upper bounds of all histograms.
     pub fn buckets(&self) -> &Buckets {
         &self.buckets
     }
 
-    /// Exposes a route and returns its metrics. At each scrape, `ledger` and `schedule_state` are
-    /// read. If the route is already exposed with other settings, its series keep their values, and
-    /// series that the new settings do not need are removed.
+    /// Exposes a route and returns its metrics. Each scrape reads `ledger` and `schedule_state`. If
+    /// other settings already expose the route, its series keep their values, and series that the
+    /// new settings do not need are removed.
     pub fn bind(
         &self,
         labels: &Labels,
@@ -188,51 +182,45 @@ impl Metrics {
         metrics
     }
 
-    /// Removes the series of a route. Does nothing if a newer route with another ledger now has
-    /// these labels.
+    /// Removes the series of a route, unless a newer route with another ledger has these labels.
     pub fn unbind(&self, labels: &Labels, ledger: &Arc<Ledger>) {
         self.collector.remove(labels, ledger);
     }
 
-    /// Counts a warm-up request that ended.
     pub fn warmup_request_ended(&self, labels: &Labels) {
         self.collector.warmup_request_ended(labels);
     }
 
-    /// Sets `llmload_paused`.
     pub fn set_paused(&self, paused: bool) {
         self.paused.set(f64::from(u8::from(paused)));
     }
 
-    /// Exposes the number of this shard. Call it once.
     pub fn set_shard(&self, shard: Shard) {
         let (index, count) = (shard.index().to_string(), shard.count().to_string());
         self.shard_info.permanent(&[&index, &count]).set(1.0);
     }
 
-    /// Reports that a new configuration was rejected. The previous configuration stays in effect.
+    /// Reports a rejected configuration. The previous configuration stays in effect.
     pub fn config_rejected(&self) {
         self.config_successful.set(0.0);
     }
 
-    /// Reports that the configuration with this hash was loaded just now.
     pub fn config_loaded(&self, hash: u64) {
         self.config_successful.set(1.0);
         self.config_timestamp.set(unix_seconds(SystemTime::now()));
         self.config_hash.set(hash_in_48_bits(hash));
     }
 
-    /// Records the delay of the event loop, which is measured ten times a second.
     pub fn observe_event_loop_delay(&self, delay: Duration) {
         self.event_loop_delay.observe(delay.as_secs_f64());
     }
 
-    /// Records the query rate of every running route. Call it once a second.
+    /// Records the query rate of every running route. The caller does this each second.
     pub fn observe_query_rates(&self) {
         self.collector.observe_query_rates();
     }
 
-    /// Appends the exposition, the body of `GET /metrics`, to `text`.
+    /// Appends the body of `GET /metrics` to `text`.
     ///
     /// # Errors
     /// If a family cannot be encoded, which is a defect.
@@ -245,7 +233,7 @@ fn unix_seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// Returns 48 bits of a hash. A gauge is an `f64`, which represents 48 bits exactly but not 64.
+/// Returns 48 bits of a hash, because an `f64` gauge cannot represent 64 bits exactly.
 #[allow(clippy::cast_precision_loss)]
 fn hash_in_48_bits(hash: u64) -> f64 {
     ((hash >> 48 ^ hash) & 0xffff_ffff_ffff) as f64

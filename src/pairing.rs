@@ -1,45 +1,39 @@
 //! The difference between two targets that receive the same requests at the same instants.
 //!
-//! The requests that both targets receive for the same arrival are a pair. A pair counts only if
-//! both its requests succeed. The mean difference over all pairs has a 95 % confidence interval.
+//! The two requests of one arrival are a pair. A pair counts only if both requests succeed. The
+//! mean difference of all pairs has a 95 % confidence interval.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// The timing of one request that succeeded.
+/// The timing of a successful request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// TTFT, if the response was streamed.
+    /// TTFT. `None` if the response was not streamed.
     pub first_token: Option<Duration>,
-    /// The time from sending to the end.
+    /// From the sending to the end of the response.
     pub duration: Duration,
 }
 
-/// The differences between a target and the baseline target, which is the first target of the
-/// scenario. Requests can add pairs while Prometheus reads the differences.
+/// The differences between a target and the baseline target, the first target of the scenario.
 #[derive(Debug, Default)]
 pub struct PairedComparison(Mutex<PairedSnapshot>);
 
-/// A copy of the differences at one instant. Each difference is the value of this target minus the
-/// value of the baseline target, in seconds.
+/// The differences at one instant, in seconds: this target minus the baseline target.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PairedSnapshot {
-    /// The difference in TTFT.
     pub first_token: DifferenceSums,
-    /// The difference in total duration.
     pub duration: DifferenceSums,
 }
 
 /// The sums from which the mean and its margin are computed. Each sum only rises. So Prometheus can
-/// subtract the sums at two instants to describe the pairs between these instants, and can add the
-/// sums of two processes to describe the pairs of both.
+/// subtract two instants for the pairs between them, and add two processes for the pairs of both.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DifferenceSums {
-    /// The number of pairs.
     pub count: u64,
-    /// The sum of all positive differences. In these pairs, this target was slower.
+    /// The sum of the positive differences, in which this target was slower.
     pub slower: f64,
-    /// The sum of the absolute values of all negative differences. In these pairs, this target was
+    /// The sum of the negative differences, without their sign. In these pairs, this target was
     /// faster.
     pub faster: f64,
     /// The sum of the squares of all differences.
@@ -47,7 +41,6 @@ pub struct DifferenceSums {
 }
 
 impl PairedComparison {
-    /// Adds a pair.
     pub fn record(&self, baseline: Timing, other: Timing) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.duration.add(other.duration.as_secs_f64() - baseline.duration.as_secs_f64());
@@ -56,12 +49,11 @@ impl PairedComparison {
         }
     }
 
-    /// Removes all pairs. This is necessary when another target becomes the baseline target.
+    /// Removes all pairs, because another target has become the baseline target.
     pub fn reset(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = PairedSnapshot::default();
     }
 
-    /// Returns a copy of the differences.
     pub fn snapshot(&self) -> PairedSnapshot {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,19 +66,18 @@ impl DifferenceSums {
         self.squares += difference * difference;
     }
 
-    /// Returns the mean difference in seconds, or `None` if there is no pair.
+    /// In seconds. `None` without a pair.
     #[allow(clippy::cast_precision_loss)]
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| (self.slower - self.faster) / self.count as f64)
     }
 
-    /// Returns half of the width of the 95 % confidence interval of the mean, in seconds. This is
-    /// 1.96 standard errors, as for a normal distribution. `None` for fewer than 30 pairs, for
-    /// which this interval would be too narrow.
+    /// Returns half of the width of the 95 % confidence interval, in seconds: 1.96 standard errors.
+    /// `None` below 30 pairs, because this interval would be too narrow.
     #[allow(clippy::cast_precision_loss)]
     pub fn margin(&self) -> Option<f64> {
         let (count, mean) = (self.count as f64, self.mean().filter(|_| self.count >= 30)?);
-        // If all differences are equal, rounding can make the variance slightly negative.
+        // If all differences are equal, rounding can make the variance negative.
         let variance = (self.squares - count * mean * mean).max(0.0) / (count - 1.0);
         Some(1.96 * (variance / count).sqrt())
     }
@@ -104,7 +95,7 @@ mod tests {
             duration: Duration::from_millis(total),
         };
         for i in 0..40 {
-            // TTFT is slower by 10 ± 2 ms, and the total duration is shorter by 100 ms.
+            // TTFT is higher by 10 ± 2 ms, and the duration is lower by 100 ms.
             difference.record(timing(50, 900), timing(58 + 4 * (i % 2), 800));
         }
         let unstreamed = Timing { first_token: None, duration: Duration::from_millis(800) };

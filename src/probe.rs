@@ -1,9 +1,8 @@
 //! `llmload probe`: sends two small requests to one endpoint and reports everything about them.
 //!
-//! [`Probe::run`] sends the requests and returns a [`ProbeReport`] with the results.
-//! [`ProbeReport::problems`] finds the problems in the results. [`text`] and [`ProbeReport::json`]
-//! display the report. The probe sends its requests with the same function as a load, so it
-//! measures the same values as a load.
+//! [`Probe::run`] returns a [`ProbeReport`], [`ProbeReport::problems`] finds the problems in it,
+//! and [`text`] and [`ProbeReport::json`] display it. A load sends its requests with the same
+//! function, so both measure the same values.
 
 mod json;
 mod problems;
@@ -24,12 +23,11 @@ use crate::protocol::Channel;
 use crate::remedy::{DiagnosedTarget, usual_paths};
 pub use problems::{Problem, Severity};
 
-/// The time limit for a request about the endpoint itself: its models or its version.
+/// The timeout of a request for the models or the version.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
-/// The token limit of a request. It is high enough to measure TPOT, and low enough to be cheap.
+/// The token limit of a request: enough to measure TPOT, and cheap.
 const MAX_TOKENS: NonZeroU32 = NonZeroU32::new(32).unwrap();
-/// The prompt. It is long because prefix caches store blocks of 16 or 64 tokens, and a short prompt
-/// would fill no block.
+/// Long, because prefix caches store blocks of 16 or 64 tokens, and a short prompt fills no block.
 const PROMPT: &str = "A lighthouse keeper writes down what passes in the night. At nine a fishing boat goes out with \
 two lamps, and a cat on deck. At ten the mail ship comes from the north, slow and low in the water, for it carries \
 letters and salt. At eleven there is fog, and the keeper sounds the horn once a minute, and counts. At midnight a \
@@ -39,62 +37,55 @@ with one lamp. At four the keeper trims the wick, drinks tea, and reads an old n
 the gulls begin. At six the sun is up, the light goes out, and the keeper sleeps. Tell in a few sentences what the \
 keeper saw.";
 
-/// The results of a probe.
 #[derive(Debug)]
 pub struct ProbeReport {
     pub target: Arc<Target>,
     /// The base URL of the target, without its query.
     pub address: String,
-    /// The warnings about the configuration.
+    /// About the configuration.
     pub warnings: Vec<String>,
-    /// The status of the response to `/models`, and the names of the listed models.
+    /// The status of the response to `/models`, and the listed models.
     pub models: Result<(u16, Vec<String>), FailureDetail>,
-    /// The duration of the request for `/models`.
     pub models_time: Duration,
     /// The version of the server, if it reports one.
     pub version: Option<String>,
     /// The model of the requests, if it is known.
     pub model: Option<String>,
-    /// The first request, and its repetition. There is no repetition if the first request failed,
-    /// and no request if the model is unknown.
+    /// The first request and its repetition. No repetition if the first request failed, and no
+    /// request if the model is unknown.
     pub requests: Vec<ProbedRequest>,
-    /// Another address, at which the probe found an API. `None` if the configured address works, or
-    /// if no API was found.
+    /// Another address at which the probe found an API, if the configured address does not work.
     pub suggested_address: Option<String>,
 }
 
-/// The results of one request. Each time is measured from the instant when the request was sent.
+/// The results of one request. All times are from the instant of sending.
 #[derive(Clone, Debug)]
 pub struct ProbedRequest {
-    /// The time to establish the connection, unless the request reused a connection.
+    /// `None` if the request reused a connection.
     pub connect_timing: Option<ConnectTiming>,
-    /// The status of the response, and the time at which the response head arrived.
+    /// The status, and the time at which the response head arrived.
     pub head: Option<(u16, Duration)>,
     /// The time of the first event of any kind.
     pub first_event: Option<Duration>,
-    /// The time of the first event with text. The same code reads the clock for this event and for
-    /// `first_event`, so the two times can be compared.
+    /// The time of the first event with text, from the same clock as `first_event`.
     pub first_text_event: Option<Duration>,
     /// The number of events with text.
     pub chunks: u32,
-    /// The number of reads from the connection that contained events with text. It is lower than
-    /// `chunks` if the server or a proxy sends several events together.
+    /// The reads from the connection that contained events with text. It is lower than `chunks` if
+    /// the server or a proxy sends several events together.
     pub reads: u32,
-    /// The kind of the first text, such as the answer or reasoning.
+    /// The kind of the first text, such as reasoning.
     pub first_text: Option<Channel>,
-    /// The finish reason of a complete stream.
+    /// `None` if the stream is incomplete.
     pub finish: Option<FinishReason>,
-    /// The measurement or the failure.
     pub outcome: Result<Measurement, FailureDetail>,
 }
 
-/// A probe of one target.
 #[derive(Debug)]
 pub struct Probe {
     pub target: Arc<Target>,
-    /// The base URL of the target.
     pub base: Url,
-    /// The warnings about the configuration.
+    /// About the configuration.
     pub warnings: Vec<String>,
 }
 
@@ -105,7 +96,7 @@ impl ProbeReport {
 }
 
 impl Probe {
-    /// Requests the list of models and the version, and then sends the same prompt twice.
+    /// Requests the models and the version, and then sends the same prompt twice.
     ///
     /// # Errors
     /// No HTTP client can be built for the target.
@@ -125,7 +116,7 @@ impl Probe {
             requests: Vec::new(),
             suggested_address: None,
         };
-        // If `/models` gets no response, other requests will get none either.
+        // If `/models` gets no response, other requests get none either.
         let Ok((status, models)) = &report.models else { return Ok(report) };
         report.model = report.diagnosed().choose_model(*status, models).0;
         let lists_nothing = matches!(status, 200 | 404) && models.is_empty();
@@ -144,18 +135,17 @@ impl Probe {
     }
 }
 
-/// Sends the same request twice, so the second response shows the effect of a prefix cache. If the
-/// first request fails, there is no second request.
+/// Sends the same request twice, so the second response shows the effect of a prefix cache. There
+/// is no second request if the first one fails.
 async fn send_twice(
     target: &Target,
     base: &Url,
     model: &str,
 ) -> Result<Vec<ProbedRequest>, BuildError> {
-    // The nonce makes the start of the prompt unique, so the first request finds nothing in a
-    // prefix cache.
+    // The nonce makes the start of the prompt unique, so no prefix cache contains it.
     let nonce = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let prompt = format!("Night {nonce}. {PROMPT}");
-    // A new client has no open connection, so the first request shows the time to connect.
+    // A new client has no open connection, so the first request includes the time to connect.
     let endpoint = Arc::new(HttpEndpoint::new(target, base)?);
     let mut requests = Vec::new();
     for _ in 0..2 {
@@ -179,8 +169,8 @@ fn parameters() -> RequestParameters {
     }
 }
 
-/// Tries the usual addresses of an API. Returns the first address that lists models or requires a
-/// key to list them.
+/// Tries the usual addresses of an API. Returns the first that lists models, or that requires a key
+/// to list them.
 async fn find_api(target: &Target, base: &Url) -> Result<Option<String>, BuildError> {
     let address = base.as_str().trim_end_matches('/');
     for path in usual_paths(base.path()) {

@@ -1,5 +1,5 @@
-//! Quantiles of the TTFT and the decode speed over the last five minutes, accurate within 5 %. They
-//! are for the status page. For graphs and alerts, use the histograms of `/metrics`.
+//! Quantiles of the last five minutes for the status page, accurate within 5 %. For graphs and
+//! alerts, use the histograms of `/metrics`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,46 +8,44 @@ use tokio::time::Instant;
 
 use crate::event::{Arrival, Event, Observe};
 
-/// The quantiles cover this period before the current time.
+/// The time before now that the quantiles cover.
 pub const WINDOW: Duration = Duration::from_mins(5);
-/// The window moves forward in steps of this length.
+/// The window moves in steps of this length.
 const STEP: Duration = Duration::from_secs(10);
 const STEPS: usize = 30;
 
 /// The upper bound of a bucket divided by its lower bound.
 const RATIO: f64 = 1.05;
-/// The lower bound of the first bucket. Smaller values are counted in this bucket too.
+/// The lower bound of the first bucket, which also counts smaller values.
 const LOWEST: f64 = 1e-4;
-/// With this number of buckets, the last upper bound is above 10⁵. Durations in seconds and speeds
-/// in tokens per second are lower than this.
+/// With this number of buckets, the last upper bound is above 10⁵. No duration in seconds and no
+/// speed in tokens per second is as high.
 const BUCKETS: usize = 430;
 
 /// The values of one route (one scenario on one target) in the last five minutes.
 #[derive(Debug)]
 pub struct Recent {
     started: Instant,
-    /// A ring buffer: step N is at the position N modulo [`STEPS`].
+    /// A ring buffer: step N is at position N modulo [`STEPS`].
     steps: Mutex<Vec<Step>>,
 }
 
-/// The values of one step of the window.
 #[derive(Clone, Debug)]
 struct Step {
-    /// The number of the step. The first step begins when [`Recent`] is created.
+    /// Counts from the creation of [`Recent`].
     number: u64,
     values: RecentValues,
 }
 
-/// Histograms of the values in the window.
 #[derive(Clone, Debug)]
 pub struct RecentValues {
     /// TTFT in seconds.
     pub first_token: LogHistogram,
-    /// Decode speed of each success in output tokens per second.
+    /// Output tokens per second after the first token, for each success.
     pub tokens_per_second: LogHistogram,
 }
 
-/// A histogram with logarithmic buckets: each upper bound is `RATIO` times the lower bound.
+/// A histogram with logarithmic buckets. Each upper bound is `RATIO` times the lower bound.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogHistogram(Vec<u32>);
 
@@ -59,12 +57,10 @@ impl Default for Recent {
 }
 
 impl Recent {
-    /// Returns the values of the window that ends now.
     pub fn read(&self, now: Instant) -> RecentValues {
         let number = self.step_number(now);
         let mut sum = RecentValues::new();
-        // The ring can still contain steps that are older than the window, if no new value has
-        // replaced them.
+        // The ring still contains steps before the window, if no new value has replaced them.
         for step in self.lock().iter().filter(|step| step.number + STEPS as u64 > number) {
             sum.first_token.add(&step.values.first_token);
             sum.tokens_per_second.add(&step.values.tokens_per_second);
@@ -124,7 +120,7 @@ impl LogHistogram {
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn record(&mut self, value: f64) {
-        // The conversion to `usize` returns 0 for values below the first bucket.
+        // A value below the first bucket becomes 0.
         let bucket = ((value / LOWEST).ln() / RATIO.ln()) as usize;
         if let Some(count) = self.0.get_mut(bucket.min(BUCKETS - 1)) {
             *count = count.saturating_add(1);
@@ -137,14 +133,12 @@ impl LogHistogram {
         }
     }
 
-    /// Returns the number of values.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|count| u64::from(*count)).sum()
     }
 
-    /// Returns a quantile: this fraction (0 to 1) of all values is below the returned value.
-    /// Returns `None` if there are too few values. With fewer than 100 values, for example, a p99
-    /// would only be the highest value.
+    /// Returns the value below which this fraction (0 to 1) of all values is. `None` for too few
+    /// values: with fewer than 100 values, a p99 would be the highest value.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn quantile(&self, fraction: f64) -> Option<f64> {
         let count = self.count() as f64;
@@ -158,7 +152,7 @@ impl LogHistogram {
             passed >= rank
         })?;
         let in_bucket = f64::from(*self.0.get(bucket)?);
-        // Interpolates as if the values were spread evenly over the bucket.
+        // The values are assumed to be spread evenly over the bucket.
         let position = 1.0 - ((passed - rank) as f64 + 0.5) / in_bucket;
         Some(LOWEST * RATIO.powf(bucket as f64 + position))
     }
@@ -191,7 +185,7 @@ mod tests {
         assert_eq!(recent.read(Instant::now()).first_token.count(), 1001);
         tokio::time::advance(STEP).await;
         assert_eq!(recent.read(Instant::now()).first_token.count(), 1);
-        // The position of a step that is older than the window is cleared and used again.
+        // The ring uses the position of an old step again.
         tokio::time::advance(WINDOW * 2).await;
         first_token(&recent, 1.0);
         assert_eq!(recent.read(Instant::now()).first_token.count(), 1);

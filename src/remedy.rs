@@ -1,9 +1,9 @@
 //! The remedy for each problem of a target. The status page, the log, the report and `probe` use
-//! the same remedies, so the same mistake has the same explanation everywhere.
+//! it, so a mistake has the same explanation everywhere.
 //!
-//! A remedy depends on the class and cause of a failure, on the endpoint's message and on the
-//! configuration of the target. A remedy never contains a secret. It names only the origin of a
-//! key, such as an environment variable.
+//! A remedy depends on the failure, on the message of the endpoint and on the configuration of the
+//! target. It never contains a secret: it names only the origin of a key, such as an environment
+//! variable.
 
 mod address;
 mod connecting;
@@ -16,11 +16,11 @@ use crate::protocol::ResponseLimits;
 use address::Address;
 pub use address::usual_paths;
 
-/// A problem and its remedy, displayed as `problem; remedy`.
+/// Displayed as `problem; remedy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnosis {
     pub problem: String,
-    /// The remedy, in the imperative.
+    /// In the imperative.
     pub remedy: String,
 }
 
@@ -36,16 +36,15 @@ impl fmt::Display for Diagnosis {
     }
 }
 
-/// A target, and the address that remedies quote. The methods explain the problems of this target.
+/// A target with its problems.
 #[derive(Clone, Copy, Debug)]
 pub struct DiagnosedTarget<'a> {
     pub target: &'a Target,
-    /// The base URL of the target, without its query.
+    /// The base URL of the target, without its query. Remedies quote it.
     pub address: &'a str,
 }
 
 impl DiagnosedTarget<'_> {
-    /// Returns the remedy for a request that failed.
     pub fn remedy(&self, detail: &FailureDetail) -> String {
         let text = match detail.failure {
             Failure::Dns => return self.unresolved(detail.cause),
@@ -108,9 +107,8 @@ impl DiagnosedTarget<'_> {
     }
 
     /// Chooses the model for the requests, and finds the probable problem with this model. `status`
-    /// and `models` are the response of the target to `/models`. If the configuration of the target
-    /// names a model, this model is chosen even if it is not in the list, because the list can be
-    /// wrong.
+    /// and `models` are the response to `/models`. A configured model is chosen even if the
+    /// response does not list it, because the list can be wrong.
     pub fn choose_model(
         &self,
         status: u16,
@@ -130,7 +128,7 @@ impl DiagnosedTarget<'_> {
             (401 | 403, ..) => {
                 diagnosis(format!("/models returned {status}: {}", self.rejected()), self.key())
             }
-            // Some endpoints have no /models. If the path is wrong, the requests show this.
+            // Some endpoints have no /models. If the path is wrong, the requests will fail too.
             (404, None, []) => diagnosis(
                 format!("there is no /models under {}", self.address),
                 self.other_path()
@@ -170,7 +168,7 @@ impl DiagnosedTarget<'_> {
         }
     }
 
-    /// Returns the diagnosis for a target that returned a status of 500 or higher for `/models`.
+    /// Returns the diagnosis for a status of 500 or higher from `/models`.
     pub fn server_error(&self, status: u16) -> Diagnosis {
         let remedy = match status {
             502..=504 | 529 => "wait until the server has loaded its model, or check its log",
@@ -195,7 +193,6 @@ impl DiagnosedTarget<'_> {
         }
     }
 
-    /// Returns the problem with the credentials that the target rejected.
     fn rejected(&self) -> String {
         match &self.target.auth {
             Auth::Bearer(key) | Auth::ApiKey(key) | Auth::XApiKey(key) => {
@@ -235,9 +232,9 @@ impl DiagnosedTarget<'_> {
 
     /// Returns the remedy for a failure of the class `http_4xx`.
     ///
-    /// Servers use no common code for the reason of a refusal. Only the server's message names the
-    /// field that the server rejects. So this remedy is the only one that depends on the text of a
-    /// message: llmload searches it for field names and for the word "model".
+    /// Only the message of the server names the field that it rejects, because servers have no
+    /// common code for this. So llmload searches the message for field names and for the word
+    /// "model". No other remedy depends on the text of a message.
     fn refused(&self, detail: &FailureDetail) -> String {
         const UNKNOWN: [&str; 5] =
             ["not exist", "not found", "invalid model", "unknown model", "not a valid model"];
@@ -278,8 +275,7 @@ impl DiagnosedTarget<'_> {
         format!("check the address: the response is from a web page or another API{path}")
     }
 
-    /// Returns a remedy with the address at which most servers have their API. Returns `None` if
-    /// the target already has this address.
+    /// Suggests the usual address of an API. Returns `None` if the target has this address.
     fn other_path(&self) -> Option<String> {
         let (origin, path) = (self.address().origin(), self.address().path());
         let usual = usual_paths(path);
@@ -305,12 +301,11 @@ fn status(cause: Option<FailureCause>) -> Option<u16> {
     }
 }
 
-/// The remedy for waits for a free HTTP/2 stream. Over HTTP/1.1, each request has a connection of
-/// its own.
+/// The remedy for a wait for a free HTTP/2 stream. HTTP/1.1 has no such wait, because each request
+/// has a separate connection.
 pub const STREAMS: &str =
     "lower the load or `max_concurrency`, or use HTTP/1.1 (`http2: false` at the target)";
 
-/// Returns the remedy for failures in llmload or its machine.
 pub fn client_remedy(fault: Option<ClientFault>) -> &'static str {
     match fault {
         Some(ClientFault::LocalPorts) => {
@@ -373,7 +368,7 @@ fn incomplete(cause: Option<FailureCause>) -> &'static str {
     }
 }
 
-/// Returns the first few names. They are made printable, because the server chose the names.
+/// Returns the first few names without control characters, because a server chose the names.
 fn some_of(models: &[String]) -> String {
     const SHOWN: usize = 8;
     let shown: Vec<_> =

@@ -1,5 +1,5 @@
-//! The current status of the daemon: its configuration and its routes (one scenario on one target).
-//! The status page, the API and the progress line of `run` read it.
+//! The status of the daemon: its configuration and its routes (one scenario on one target). The
+//! status page, the API and the progress line of `run` read it.
 
 mod document;
 
@@ -17,7 +17,7 @@ use crate::schedule_state::ScheduleState;
 use crate::tally::Tally;
 pub use document::{CurrentRate, Status};
 
-/// The routes and the configuration in effect. A reload replaces both.
+/// The current routes and configuration. A reload replaces both.
 #[derive(Debug, Default)]
 pub struct StatusBoard {
     monitors: Mutex<Vec<Arc<RouteMonitor>>>,
@@ -26,20 +26,20 @@ pub struct StatusBoard {
 }
 
 impl StatusBoard {
-    /// Publishes the routes and the text of a new configuration. The secrets in the text are
-    /// masked. Clears the last reload error.
+    /// Publishes new routes, and the text of their configuration with masked secrets. Clears the
+    /// last reload error.
     pub fn publish(&self, monitors: Vec<Arc<RouteMonitor>>, masked_config: String) {
         *lock(&self.monitors) = monitors;
         *lock(&self.masked_config) = masked_config.into();
         *lock(&self.reload_error) = None;
     }
 
-    /// Reports that a reload was rejected. The previous configuration stays in effect.
+    /// Reports a rejected reload. The previous configuration stays in effect.
     pub fn set_reload_error(&self, reasons: String) {
         *lock(&self.reload_error) = Some(reasons);
     }
 
-    /// Returns the reasons why the last reload was rejected, or `None` if it was accepted.
+    /// Returns why the last reload was rejected, or `None` if it was accepted.
     pub fn reload_error(&self) -> Option<String> {
         lock(&self.reload_error).clone()
     }
@@ -49,56 +49,51 @@ impl StatusBoard {
         lock(&self.monitors).clone()
     }
 
-    /// Returns the text of the configuration, with its secrets masked. All callers share the text.
+    /// Returns the text of the configuration with masked secrets, without a copy.
     pub fn masked_config(&self) -> Bytes {
         lock(&self.masked_config).clone()
     }
 }
 
-/// All that can be observed about one route (one scenario on one target) while it runs.
+/// All that observers see of one route (one scenario on one target).
 #[derive(Debug)]
 pub struct RouteMonitor {
     /// `scenarios.NAME`.
     pub scenario: String,
     /// `targets.NAME`.
     pub target: String,
-    /// The model. Empty until the model is known.
+    /// Empty until the model is known.
     pub model: OnceLock<String>,
-    /// The ledger, which counts the arrivals by outcome, and the requests in flight.
+    /// The ledger and the requests in flight.
     pub state: Arc<RouteState>,
-    /// The state of the schedule of the scenario.
     pub schedule_state: Arc<ScheduleState>,
     /// The last failure of each class.
     pub incidents: Arc<Incidents>,
     /// The TTFT and the decode speed of the last five minutes.
     pub recent: Arc<Recent>,
-    /// The measured values for the report of a `run`. `None` in the daemon, because these values
-    /// grow without bound.
+    /// The measured values for the report of a `run`. `None` in the daemon, because they grow
+    /// without limit.
     pub tally: Option<Arc<Tally>>,
-    /// The difference from the baseline target, the first target of the scenario. Empty for the
-    /// baseline target itself.
+    /// The difference from the baseline target. Empty for the baseline target itself.
     pub difference: Arc<PairedComparison>,
     info: Mutex<RouteInfo>,
 }
 
-/// The parts of a route's configuration that the status shows. A reload can change them.
+/// The configuration of a route that the status shows. A reload can change it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteInfo {
-    /// The target as configured. The remedies for its failures depend on it.
+    /// The remedies for failures depend on the configured target.
     pub configured: Arc<Target>,
     /// The base URL.
     pub address: String,
-    /// True if the target is the built-in simulator.
     pub simulated: bool,
-    /// The highest number of requests in flight.
     pub max_concurrency: u32,
-    /// The parts of the configuration that stop the load at some times: `its cron`,
-    /// `its active windows` or both. A manual rate override ignores them.
+    /// The keys that stop the load at some times: `its cron`, `its active windows` or both. A
+    /// manual rate override ignores them.
     pub hours: Option<&'static str>,
 }
 
 impl RouteMonitor {
-    /// Returns the monitor of a route with an empty ledger.
     pub fn new(
         scenario: &str,
         target: &str,
@@ -120,17 +115,15 @@ impl RouteMonitor {
         }
     }
 
-    /// Returns the parts of the current configuration.
     pub fn info(&self) -> RouteInfo {
         lock(&self.info).clone()
     }
 
-    /// Replaces the configuration after a reload.
     pub fn set_info(&self, info: RouteInfo) {
         *lock(&self.info) = info;
     }
 
-    /// Returns the labels of the route's series, or `None` before the model is known.
+    /// Returns `None` before the model is known.
     pub fn labels(&self) -> Option<Labels> {
         let (target, scenario) = (self.target.clone(), self.scenario.clone());
         Some(Labels { target, model: self.model.get()?.clone(), scenario })

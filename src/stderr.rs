@@ -1,10 +1,9 @@
 //! The only writer of stderr: the log, the progress line of a run and error messages.
 //!
-//! The reader of stderr can stop reading: a paused terminal, a stuck log collector. Then each
-//! thread that writes to stderr waits. So only one thread writes to stderr, and this thread does
-//! nothing else. All other threads put complete lines into a bounded queue and never wait. If the
-//! queue is full, the oldest line is lost and counted. The log gets a line with the number of lost
-//! lines.
+//! The reader of stderr can stop reading: a paused terminal, a stuck log collector. A thread that
+//! writes to stderr then waits. So a separate thread writes, and all other threads put complete
+//! lines into a bounded queue and never wait. A full queue loses its oldest line, and the log
+//! later gets a line with the number of lost lines.
 
 mod backlog;
 
@@ -16,9 +15,9 @@ use tokio::time::Instant;
 
 use backlog::{Backlog, Output, Screen};
 
-/// [`flush`] gives up if the reader of stderr has taken no line for this time.
+/// If the reader takes no line in this time, [`flush`] gives up.
 const STUCK_READER: Duration = Duration::from_secs(1);
-/// The longest time of [`flush`], if the reader is slow.
+/// If the reader is slow, [`flush`] ends after this time.
 const SLOW_READER: Duration = Duration::from_secs(5);
 /// The time between two attempts to write to a full pipe that does not block.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
@@ -26,10 +25,10 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 static QUEUE: Queue = Queue::new();
 static LOSS_NOTICE: OnceLock<LossNotice> = OnceLock::new();
 
-/// Returns the log line about a number of lost lines.
+/// Returns the log line about lost lines.
 pub type LossNotice = fn(u64) -> String;
 
-/// Waits for the output when it is dropped, as [`flush`] does.
+/// Calls [`flush`] when it is dropped.
 #[derive(Debug)]
 pub struct FlushGuard(());
 
@@ -39,8 +38,8 @@ impl Drop for FlushGuard {
     }
 }
 
-/// Starts the thread that writes to stderr. Call it once. If the system allows no more threads,
-/// reports this on stderr and returns `None`.
+/// Starts the thread that writes to stderr. If the system allows no more threads, reports this on
+/// stderr and returns `None`.
 pub fn start() -> Option<FlushGuard> {
     let write = || {
         let (mut screen, mut stderr) = (Screen::default(), std::io::stderr());
@@ -53,14 +52,13 @@ pub fn start() -> Option<FlushGuard> {
         Err(error) => {
             let text = "llmload: the thread that writes to stderr could not be started; raise the \
                         limit of threads (`ulimit -u`)";
-            // Nothing else can report this error.
+            // Nobody else can report this error.
             let _ignored = writeln!(std::io::stderr(), "{text}: {error}");
             None
         }
     }
 }
 
-/// Sets the format of the line about lost lines.
 pub fn set_loss_notice(notice: LossNotice) {
     let _only_set_once = LOSS_NOTICE.set(notice);
 }
@@ -70,7 +68,7 @@ pub fn write_line(line: impl Into<Vec<u8>>) {
     QUEUE.push(Output::Line(line.into()));
 }
 
-/// Shows a progress line on a terminal, instead of the previous progress line. Never waits.
+/// Shows a progress line instead of the previous one. Never waits.
 pub fn show_progress(line: String) {
     QUEUE.push(Output::Progress(line));
 }
@@ -80,7 +78,7 @@ pub fn end_progress() {
     QUEUE.push(Output::EndOfProgress);
 }
 
-/// Waits until all lines are written. Gives up if the reader does not read: see `STUCK_READER`.
+/// Waits until all lines are written, or the reader does not read: see `STUCK_READER`.
 pub fn flush() {
     let end = Instant::now() + SLOW_READER;
     let mut state = QUEUE.lock();
@@ -98,24 +96,23 @@ pub fn flush() {
     }
 }
 
-/// Waits until all lines are written, for as long as the reader needs. Only a command without load
-/// can wait like this, as in `llmload check 2>&1 | less`.
+/// Waits until all lines are written, however slow the reader is, such as in
+/// `llmload check 2>&1 | less`. Only a command without load can wait like this.
 pub fn flush_completely() {
     let waited = QUEUE.changed.wait_while(QUEUE.lock(), |state| !state.is_idle());
     drop(waited);
 }
 
-/// Returns the number of lines that were lost, because nobody read stderr or writing failed.
+/// Returns the number of lost lines.
 pub fn lines_dropped() -> u64 {
     QUEUE.lock().backlog.dropped()
 }
 
-/// Returns true if stderr is a terminal.
 pub fn is_terminal() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// Returns the width of the terminal in columns, or `None` if stderr is not a terminal.
+/// Returns `None` if stderr is not a terminal.
 pub fn columns() -> Option<u16> {
     terminal_size::terminal_size_of(std::io::stderr()).map(|(width, _)| width.0)
 }
@@ -124,17 +121,17 @@ fn loss_notice(lines: u64) -> String {
     LOSS_NOTICE.get().map_or_else(|| format!("{lines} lines were lost"), |notice| notice(lines))
 }
 
-/// The output that waits for stderr. The lock is never held while a thread writes to stderr.
+/// The output that waits for stderr. No thread holds the lock while it writes.
 struct Queue {
     state: Mutex<State>,
-    /// Notified when output arrives and when output is written.
+    /// Notified when output arrives, and when it is written.
     changed: Condvar,
 }
 
 struct State {
     backlog: Backlog,
     is_writing: bool,
-    /// The number of outputs that were written. A rising number shows that the reader reads.
+    /// The written outputs. A rising number shows that the reader reads.
     written: u64,
 }
 
@@ -159,7 +156,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits for output, and writes it. The line about lost lines precedes the output.
+    /// Waits for output and writes it, after a line about lost lines.
     fn write_next(
         &self,
         screen: &mut Screen,
@@ -190,7 +187,7 @@ impl Queue {
     }
 }
 
-/// Writes all bytes. The error is true if a part of the bytes was written before writing failed.
+/// Writes all bytes. The error is true if some bytes were written.
 fn write_all(to: &mut impl Write, bytes: &[u8]) -> Result<(), bool> {
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -198,7 +195,7 @@ fn write_all(to: &mut impl Write, bytes: &[u8]) -> Result<(), bool> {
             Ok(0) => return Err(rest.len() < bytes.len()),
             Ok(count) => rest = &rest[count..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // The parent of this process can switch a shared pipe to this mode.
+            // The parent of this process can make a shared pipe non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 std::thread::sleep(RETRY_INTERVAL);
             }
@@ -212,7 +209,7 @@ fn write_all(to: &mut impl Write, bytes: &[u8]) -> Result<(), bool> {
 mod tests {
     use super::*;
 
-    /// A file on a disk that accepts a limited number of bytes, and is then full.
+    /// A file on a disk that is full after some bytes.
     struct Disk {
         file: Vec<u8>,
         free: usize,

@@ -1,21 +1,21 @@
-//! The HTTP server of the daemon. Only this module and `simulator` use `hyper`'s server.
+//! The HTTP server of the daemon.
 //!
 //! - `/`: the status page
 //! - `/metrics`: the Prometheus exposition
 //! - `/-/healthy`: 200 while the process lives
-//! - `/-/ready`: 200 while llmload serves, 503 while it drains. Its response does not depend on the
-//!   targets, so an llmload sidecar never makes its pod unready
+//! - `/-/ready`: 200 while llmload serves, 503 while it drains. It does not depend on the targets,
+//!   so an llmload sidecar never makes its pod unready
 //! - `/config`: the configuration file as written, with secrets masked
 //! - `/api/v1/status`: the status as JSON
 //! - POST `/-/reload`, `/-/pause`, `/-/resume`, `/-/quit`, and POST or DELETE
 //!   `/api/v1/scenarios/NAME/rate`: admin requests. They are accepted from this machine, from other
-//!   machines only with `--web.enable-lifecycle`, and never from a web page of another site. A
-//!   repeated pause, resume or DELETE has no further effect. A repeated reload reads the files
-//!   again, and a repeated POST of a rate starts its time again
+//!   machines with `--web.enable-lifecycle`, and never from a web page of another site. A repeated
+//!   pause, resume or DELETE has no effect. A repeated reload reads the files again. A repeated POST
+//!   of a rate starts its time again
 //! - GET `/api/v1/scenarios/NAME/rate`: the current rate of a scenario, for clients on any machine
 //!
-//! Nothing that a client does can hold up other clients or the load: see `pages` (the encoding),
-//! `connections` (memory and time limits), `accept` (open files) and `origin` (who is allowed).
+//! No client can delay other clients or the load: see `pages` (encoding), `connections` (memory and
+//! time limits), `accept` (open files) and `origin` (access).
 
 mod accept;
 mod admin;
@@ -49,35 +49,29 @@ use origin::{Access, Peer, Refusal};
 use pages::PageSource;
 
 const PAGE: &str = include_str!("web/page.html");
-/// The status page contains its script and its style. It requests only the status.
+/// The status page contains its script and its style, and requests only the status.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// The state that request handlers share.
 #[derive(Clone, Debug)]
 pub struct WebState {
-    /// For `/metrics`.
     pub metrics: Arc<Metrics>,
     /// For the distortions on the status page.
     pub generator: Arc<GeneratorMonitor>,
     /// For the status page and `/config`.
     pub board: Arc<StatusBoard>,
-    /// Executes admin commands.
     pub control: AdminHandle,
-    /// True if admin requests are accepted from other machines: `--web.enable-lifecycle`.
+    /// `--web.enable-lifecycle`: admin requests are accepted from other machines.
     pub lifecycle: bool,
-    /// Shows if the load is paused.
     pub paused: Pause,
-    /// The shard of this daemon.
     pub shard: Shard,
     /// Cancelled when the daemon begins to drain.
     pub draining: CancellationToken,
-    /// The time at which the daemon started.
+    /// The start of the daemon.
     pub started: SystemTime,
 }
 
-/// The web server before it serves.
 #[derive(Debug)]
 pub struct WebServer {
     acceptor: Acceptor,
@@ -105,7 +99,7 @@ impl WebServer {
         Ok(WebServer { acceptor: Acceptor::new(listener), site })
     }
 
-    /// Serves until `stop` is cancelled. Then it completes the responses that have begun.
+    /// Serves until `stop` is cancelled, and then completes the responses that have begun.
     pub async fn serve(self, stop: CancellationToken) {
         connections::serve(self.acceptor, Arc::new(self.site), stop).await;
     }
@@ -118,7 +112,6 @@ impl WebState {
     }
 }
 
-/// The pages and the rules for access to them.
 #[derive(Debug)]
 struct Site {
     state: WebState,
@@ -143,7 +136,7 @@ impl Respond for Site {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return wrong_method("GET, HEAD");
         }
-        // Prometheus and health checks use any name, such as that of a Kubernetes service.
+        // Prometheus and health checks use any name, such as the name of a Kubernetes service.
         let access = match path {
             "/config" => self.access.check_configuration(request.headers()),
             "/api/v1/status" => self.access.check_read(request.headers()),
@@ -180,7 +173,7 @@ async fn page(source: &PageSource, kind: &'static str) -> Response<Content> {
     }
 }
 
-/// Returns the status page. It loads nothing from another site, and no other site can frame it.
+/// The status page loads nothing from another site, and no other site can frame it.
 fn status_page() -> Response<Content> {
     let mut page = response(StatusCode::OK, "text/html; charset=utf-8", PAGE);
     page.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));

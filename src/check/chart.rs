@@ -1,26 +1,25 @@
-//! Charts for a terminal. Bars are made of block characters, which have eight heights.
+//! Bar charts for a terminal. A bar ends with a block character of one of eight heights.
 
 const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// Fills a bar between the mean and the highest value.
+/// Fills a bar from the mean to the highest value.
 pub const SHADE: char = '░';
-/// Rows of a chart. A chart of equal values has a single row.
+/// The lines of a chart. A chart of equal values has a single line.
 const HEIGHT: usize = 6;
-/// Width of the value labels on the left, in characters.
+/// The width of the value labels on the left, in characters.
 const LABEL_WIDTH: usize = 9;
 /// The time axis has a label at its start and at the end of each quarter.
 const QUARTERS: usize = 4;
 
-/// The values of one column.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Column {
     /// The top of the solid bar.
     pub mean: f64,
-    /// The top of the shaded bar, which is above the solid bar.
+    /// The top of the shaded bar.
     pub highest: f64,
 }
 
 /// Returns the highest number of columns that fits into `width` characters, divides `buckets`
-/// without a remainder, and is a multiple of [`QUARTERS`].
+/// evenly, and is a multiple of [`QUARTERS`].
 pub fn columns(width: usize, buckets: usize) -> usize {
     let room = width.saturating_sub(LABEL_WIDTH + 3);
     (1..=buckets)
@@ -31,8 +30,8 @@ pub fn columns(width: usize, buckets: usize) -> usize {
         .unwrap_or(QUARTERS)
 }
 
-/// Draws a chart and returns its lines. `labels` are the texts below the time axis. `format`
-/// formats a value of the vertical scale.
+/// Draws a chart and returns its lines. `labels` are below the time axis. `format` formats a value
+/// of the vertical scale.
 pub fn chart(
     columns: &[Column],
     labels: &[String; QUARTERS + 1],
@@ -74,12 +73,12 @@ pub fn chart(
     lines
 }
 
-/// Draws one line of bars. A bar of full height has the value `top`.
+/// Draws one line of bars. `top` is the value of a full bar.
 pub fn sparkline(values: impl Iterator<Item = f64>, top: f64) -> String {
     values.map(|value| eighth(if top > 0.0 { value / top } else { 0.0 }, value > 0.0)).collect()
 }
 
-/// Returns the character of one column in one row of the chart. Row 0 is the lowest row.
+/// Returns the character of a column in one row. Row 0 is the lowest row.
 fn cell(column: Column, top: f64, rows: usize, row: usize) -> char {
     if top <= 0.0 {
         return ' ';
@@ -87,7 +86,7 @@ fn cell(column: Column, top: f64, rows: usize, row: usize) -> char {
     #[allow(clippy::cast_precision_loss)]
     let (rows, row) = (rows as f64, row as f64);
     let part = |value: f64| (value / top * rows - row).clamp(0.0, 1.0);
-    // The bar of a value above zero is always visible, even if the value is tiny.
+    // A tiny value above zero still has a visible bar.
     let bar = eighth(part(column.mean), row < 0.5 && column.mean > 0.0);
     match bar {
         ' ' if part(column.highest) >= 0.5 => SHADE,
@@ -95,8 +94,8 @@ fn cell(column: Column, top: f64, rows: usize, row: usize) -> char {
     }
 }
 
-/// Returns a block character of a height from 0 to 1, rounded to eighths. If `is_visible` is true,
-/// the height is at least one eighth.
+/// Returns the block character of a height from 0 to 1. If `is_visible`, the height is at least one
+/// eighth.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn eighth(height: f64, is_visible: bool) -> char {
     let eighths = (height.clamp(0.0, 1.0) * 8.0).round() as usize;

@@ -1,7 +1,7 @@
 //! Counts the requests that a schedule sends in a given time, with their rates and tokens.
 //!
-//! For evenly spaced arrivals, the count equals the number of arrivals that the pacer returns. For
-//! random arrivals, only the expected number can be known.
+//! For evenly spaced arrivals, the count equals the number of arrivals of the pacer. For random
+//! arrivals, it is the expected number.
 
 use std::iter::Sum;
 use std::num::NonZeroU64;
@@ -12,16 +12,15 @@ use super::planned_runs::CycleRun;
 use crate::plan::{RequestParameters, Scenario};
 use crate::schedule::{Arrivals, Lengths, PhaseSpan, Schedule, Shard, TraceRow};
 
-/// Requests and tokens in a part of a [`CycleRun`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DemandTotals {
     /// The expected number of arrivals: the integral of the rate.
     pub expected: f64,
-    /// The number of requests, including those of phases that end after a number of requests.
+    /// The number of requests, including the requests of phases that count them.
     pub requests: f64,
     /// Input tokens of all prompts.
     pub input: f64,
-    /// Output tokens, if every response has the longest permitted length.
+    /// Output tokens, if every response has its longest permitted length.
     pub output: f64,
 }
 
@@ -57,23 +56,22 @@ impl Sum for DemandTotals {
     }
 }
 
-/// The lowest and the highest load between two times.
+/// The lowest and the highest load in a span of time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Extremes {
     /// The lowest rate in requests per second. Infinite if no phase has a rate.
     pub rate_min: f64,
-    /// The highest rate in requests per second. For a replay, this is the highest number of trace
-    /// rows within one second.
+    /// The highest rate in requests per second. For a replay, the most rows of the trace within a
+    /// second.
     pub rate_max: f64,
     /// The highest number of requests that a closed loop keeps in flight.
     pub slots: u32,
 }
 
 impl Extremes {
-    /// The extremes of an empty span of time. Merging them into other extremes changes nothing.
+    /// The extremes of no time at all, so that `merge` ignores them.
     pub const NONE: Extremes = Extremes { rate_min: f64::INFINITY, rate_max: 0.0, slots: 0 };
 
-    /// Returns the extremes over two spans of time together.
     #[must_use]
     pub fn merge(self, other: Extremes) -> Extremes {
         Extremes {
@@ -84,26 +82,25 @@ impl Extremes {
     }
 }
 
-/// Counts the requests of one scenario that one shard sends.
+/// The requests of one scenario that one shard sends.
 pub struct Demand<'a> {
     schedule: &'a Schedule,
     shard: Shard,
-    /// True if arrivals are evenly spaced, so the exact number is known.
+    /// True if arrivals are evenly spaced, so their exact number is known.
     is_even: bool,
     /// Input and output tokens of a request, unless a trace row sets its lengths.
     tokens: (f64, f64),
-    /// For each phase that ends after a number of requests: its start in the cycle, and the number
-    /// of requests that this shard sends.
+    /// The phases that end after a number of requests: the start in the cycle, and the number of
+    /// requests of this shard.
     counted: Vec<(Duration, f64)>,
     replays: Vec<Replay<'a>>,
-    /// The extremes of a complete cycle.
     full_cycle: Extremes,
 }
 
 struct Replay<'a> {
     start: Duration,
     rows: &'a [TraceRow],
-    /// At index n: the input tokens and the output tokens of the first n rows together.
+    /// At index n: the sums of the input tokens and of the output tokens of the first n rows.
     tokens_before: Vec<(f64, f64)>,
 }
 
@@ -132,8 +129,7 @@ impl<'a> Demand<'a> {
         Demand { full_cycle, ..demand }
     }
 
-    /// Returns the requests and tokens between two times of a run. The times are relative to the
-    /// start of the forecast.
+    /// Returns the requests and tokens of a run between two times since the start of the forecast.
     pub fn totals(&self, run: &CycleRun, from: Duration, to: Duration) -> DemandTotals {
         let before =
             if from > run.begin { self.totals_until(run, from) } else { DemandTotals::default() };
@@ -141,13 +137,13 @@ impl<'a> Demand<'a> {
     }
 
     fn totals_until(&self, run: &CycleRun, to: Duration) -> DemandTotals {
-        // A run can begin when its first cycle is already running. It does not send the earlier
-        // arrivals of that cycle.
+        // A run can begin in the middle of its first cycle, and then has missed the earlier
+        // arrivals.
         let missed = |after| self.totals_in_cycle(run.cycle, after, |begin| begin < after);
         let missed = run.after.map_or_else(DemandTotals::default, missed);
         let (cycles, time) = self.position(run, to);
         let last = if time.is_zero() && cycles >= run.cycles {
-            // Arrivals at the first instant of the next cycle are not part of this run.
+            // The arrivals at the first instant of the next cycle are not part of this run.
             DemandTotals::default()
         } else {
             self.totals_in_cycle(run.cycle.wrapping_add(cycles), time, |begin| begin <= time)
@@ -155,7 +151,6 @@ impl<'a> Demand<'a> {
         self.totals_of_cycles(run.cycle, cycles) + last - missed
     }
 
-    /// Returns the lowest and highest load between two times of a run.
     pub fn extremes(&self, run: &CycleRun, from: Duration, to: Duration) -> Extremes {
         let ((first, begin), (last, end)) = (self.position(run, from), self.position(run, to));
         match last.saturating_sub(first) {
@@ -191,14 +186,13 @@ impl<'a> Demand<'a> {
         (0..parts).map(mean).collect()
     }
 
-    /// Returns a run of a single pass through the schedule.
     pub fn one_pass(&self) -> CycleRun {
         let (begin, end) = (Duration::ZERO, self.schedule.length());
         CycleRun { begin, end, cycle: 0, from: Duration::ZERO, after: None, cycles: 1 }
     }
 
-    /// Returns the number of cycles that a run has completed at the time `at`, and the offset of
-    /// this time in the current cycle.
+    /// Returns the number of completed cycles at the time `at`, and the offset in the current
+    /// cycle.
     fn position(&self, run: &CycleRun, at: Duration) -> (u64, Duration) {
         let length = self.schedule.length().as_nanos();
         if length == 0 {
@@ -211,8 +205,8 @@ impl<'a> Demand<'a> {
         )
     }
 
-    /// Returns the totals of a cycle from its start to `time`. A phase that ends after a number of
-    /// requests is included with all its requests if `has_begun` returns true for its start.
+    /// Returns the totals of a cycle up to `time`. For a phase that counts requests, `has_begun`
+    /// decides from its start whether all its requests are included.
     fn totals_in_cycle(
         &self,
         cycle: u64,
@@ -233,7 +227,7 @@ impl<'a> Demand<'a> {
         self.combine(area.as_f64(), arrived, counted, replayed)
     }
 
-    /// Returns the totals of `cycles` complete cycles. `first` is the number of the first cycle.
+    /// Returns the totals of complete cycles. `first` is the number of the first cycle.
     fn totals_of_cycles(&self, first: u64, cycles: u64) -> DemandTotals {
         let total = self.schedule.total();
         let arrived = self.arrivals_of_shard(
@@ -260,14 +254,13 @@ impl<'a> Demand<'a> {
         }
     }
 
-    /// The arrivals of all shards are numbered in one sequence. Returns how many of the arrivals
-    /// from number `from` up to, but not including, number `to` belong to this shard.
+    /// Returns how many of the arrivals `from..to` this shard sends. The numbers are from the
+    /// common sequence of all shards.
     fn arrivals_of_shard(&self, from: u64, to: u64) -> u64 {
         let first = from.wrapping_add(self.shard.arrivals_to_skip(from));
         to.saturating_sub(first).div_ceil(u64::from(self.shard.count()))
     }
 
-    /// Returns the lowest and highest load between two times of a cycle.
     fn extremes_in_cycle(&self, from: Duration, to: Duration) -> Extremes {
         let current = self
             .schedule
@@ -275,8 +268,7 @@ impl<'a> Demand<'a> {
             .map_or(self.schedule.phases().len(), |placed| placed.index);
         let is_at_from =
             |index: usize| self.schedule.phase_span(index).is_some_and(|placed| placed.end >= from);
-        // Phases of length zero that begin at `from` come just before the current phase in the
-        // list.
+        // Phases of length zero at `from` precede the current phase in the list.
         let first =
             (0..current).rev().take_while(|index| is_at_from(*index)).last().unwrap_or(current);
         let phases = (first..).map_while(|index| self.schedule.phase_span(index));
@@ -289,11 +281,10 @@ impl<'a> Demand<'a> {
             .fold(Extremes::NONE, Extremes::merge)
     }
 
-    /// Returns the lowest and highest load in a part of a phase.
     fn extremes_in_phase(&self, placed: &PhaseSpan<'_>, from: Duration, to: Duration) -> Extremes {
         let load = &placed.phase.load;
         let in_phase = |time: Duration| time.saturating_sub(placed.start);
-        // A phase of length zero has no rate, so it must not count as the lowest rate.
+        // A phase of length zero has no rate, and must not count as the lowest rate.
         let (rate_min, rate_max) = load
             .rate_range(in_phase(from), in_phase(to), placed.phase.length)
             .unwrap_or((f64::INFINITY, 0.0));
@@ -308,7 +299,6 @@ impl<'a> Demand<'a> {
     }
 }
 
-/// Trace rows and tokens in a part of a replay.
 #[derive(Clone, Copy, Default)]
 struct Replayed {
     rows: f64,
@@ -343,7 +333,7 @@ impl<'a> Replay<'a> {
         Replay { start, rows, tokens_before: std::iter::once((0.0, 0.0)).chain(sums).collect() }
     }
 
-    /// Returns the rows that are due up to a time of the cycle, and their tokens.
+    /// Returns the rows that are due until `time`, and their tokens.
     fn until(&self, time: Duration) -> Replayed {
         let rows = time
             .checked_sub(self.start)
@@ -353,8 +343,8 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// Returns the mean number of input tokens of a request, including the system message, and its mean
-/// limit of output tokens. `lengths` are the lengths in the trace row of the request, if any.
+/// Returns the mean number of input tokens of a request, with its system message, and its mean
+/// limit of output tokens. `lengths` are from the trace row of the request, if it has one.
 pub fn mean_tokens(scenario: &Scenario, lengths: Lengths) -> (f64, f64) {
     let system = scenario.request.system.as_ref().map_or(0, String::len);
     let limit = most_output_tokens(&scenario.request);
@@ -362,21 +352,18 @@ pub fn mean_tokens(scenario: &Scenario, lengths: Lengths) -> (f64, f64) {
     ((input + as_f64(system as u64) / 4.0).ceil(), output)
 }
 
-/// The highest number of output tokens that a request permits: `max_completion_tokens` if the
-/// request contains this field, else `max_tokens`.
+/// Returns the limit of output tokens of a request: `max_completion_tokens`, or else `max_tokens`.
 pub fn most_output_tokens(request: &RequestParameters) -> f64 {
     let extra = request.extra.get("max_completion_tokens").and_then(serde_json::Value::as_f64);
     extra.unwrap_or(f64::from(request.max_tokens.get()))
 }
 
-/// Returns how many of `count` requests one shard sends.
 fn requests_of_shard(shard: Shard, count: NonZeroU64) -> f64 {
     as_f64(shard.part(count.get()))
 }
 
-/// Rounds to a millionth, the precision of rates. Without rounding, a ramp to 50/s would show a
-/// highest rate of 49.999…/s, because the forecast takes the rate at one nanosecond before the end
-/// of the ramp.
+/// Rounds to a millionth, the precision of rates. The forecast reads the rate one nanosecond before
+/// the end of a ramp, so a ramp to 50/s would show 49.999…/s without rounding.
 pub fn round_to_micro(number: f64) -> f64 {
     (number * 1e6).round() / 1e6
 }

@@ -1,9 +1,9 @@
 //! Forecasts the requests of a plan in the coming day. The result depends only on the plan and on
 //! the start time.
 //!
-//! `PlannedRuns` returns the times at which a schedule runs. `Demand` counts the requests during
-//! these times. Tokens and costs are upper bounds or estimates, because a server can send shorter
-//! responses and can count the tokens of a prompt differently.
+//! `PlannedRuns` are the times at which a schedule runs, and `Demand` counts the requests in these
+//! times. The input tokens are estimates, because a server can count them differently. The output
+//! tokens and the cost are upper bounds, because a response can be shorter.
 //!
 //! `llmload check --json` prints these types, so their serialised names are a public interface.
 
@@ -20,94 +20,85 @@ use crate::plan::{Plan, Scenario, Start, Target};
 use crate::schedule::{Lengths, PhaseSpan, Repeat, Shard};
 use crate::timetable::Timetable;
 
-/// The length of a forecast, unless all schedules end earlier.
+/// The length of a forecast. It is shorter if all schedules end earlier.
 pub const DAY: Duration = Duration::from_hours(24);
 
-/// The number of buckets of a forecast. A bucket of a day lasts 15 minutes.
+/// The number of buckets of a forecast. For a day, a bucket has 15 minutes.
 pub const BUCKETS: u32 = 96;
 
 /// The number of upcoming cron firings that a forecast lists.
 const FIRINGS: usize = 3;
 
-/// The requests of a plan in the coming day, or until the last schedule ends.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Forecast {
-    /// The start of the forecast, which assumes that all targets are ready at this time.
+    /// The start of the forecast. All targets are assumed to be ready then.
     #[serde(serialize_with = "rfc3339_time")]
     pub from: SystemTime,
-    /// The end of the forecast.
     #[serde(serialize_with = "rfc3339_time")]
     pub to: SystemTime,
-    /// The time from `from` to `to`: a day, or less if every schedule ends earlier.
+    /// The time from `from` to `to`.
     #[serde(rename = "span_seconds", serialize_with = "seconds")]
     pub span: Duration,
-    /// The length of one bucket.
     #[serde(rename = "bucket_seconds", serialize_with = "seconds")]
     pub bucket: Duration,
-    /// The shard whose load is forecast, and the number of shards. For example, `0/1` means that
-    /// one daemon sends all requests.
+    /// The shard and the number of shards, such as `0/1` for a single daemon.
     pub shard: String,
     /// One entry per scenario, in the order of the file.
     pub scenarios: Vec<ScenarioForecast>,
-    /// All scenarios together.
     pub sum: Sum,
-    /// The number of time series on `/metrics` once every phase has begun.
+    /// The number of time series on `/metrics` after every phase has begun.
     pub series: usize,
 }
 
-/// The forecast of one scenario.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ScenarioForecast {
     pub scenario: String,
     /// The target, or the first of several.
     pub target: String,
-    /// The other targets. Each of them gets the same requests as the first target. All other fields
-    /// are values for a single target, not sums over the targets. The JSON key is `further`.
+    /// The other targets. Each gets the same requests as the first target. All other fields are for
+    /// one target, not sums. The JSON key is `further`.
     #[serde(rename = "further")]
     pub other_targets: Vec<OtherTarget>,
-    /// True if the load never changes. Then the length of a cycle is arbitrary, so the text output
-    /// does not show it.
+    /// True if the load never changes. The length of a cycle is then internal, and the text does
+    /// not show it.
     pub endless: bool,
     /// The length of one pass through the schedule.
     #[serde(rename = "cycle_seconds", serialize_with = "seconds")]
     pub cycle: Duration,
-    /// The number of passes through the schedule, or the number per cron firing. `None` if the
-    /// schedule repeats for ever.
+    /// The number of passes through the schedule, for each cron firing if there is a cron. `None`
+    /// if the schedule repeats forever.
     pub cycles: Option<u32>,
-    /// The time for which the schedule runs during the forecast.
+    /// The time in which the schedule runs during the forecast.
     #[serde(rename = "on_seconds", serialize_with = "seconds")]
     pub active_time: Duration,
     /// The next cron firings. Empty without a cron.
     #[serde(serialize_with = "rfc3339_times")]
     pub next_firings: Vec<SystemTime>,
-    /// The number of cron firings that llmload skips, because the schedule still runs at that time.
+    /// The cron firings that llmload skips, because the schedule is still running.
     pub firings_skipped: u64,
-    /// True if the schedule has phases that end after a number of requests. The length of these
-    /// phases is unknown in advance. The forecast treats them as instantaneous, so the phases
-    /// after them begin later than forecast, and the real load can be lower.
+    /// True if the schedule has phases that end after a number of requests. Their length is
+    /// unknown, so the forecast uses zero. In reality the next phases begin later, and the load can
+    /// be lower.
     pub counts_requests: bool,
     /// The totals of open-loop phases and of phases that end after a number of requests.
     pub amounts: Amounts,
     /// The highest possible cost, if the target has prices.
     pub cost_at_most: Option<Cost>,
-    /// The highest rate to each target, in requests per second. It is exact, even if the rate lasts
-    /// only for an instant. For a replay, it is the highest number of trace rows within one second.
+    /// The highest rate to each target, in requests per second, even if it lasts only for an
+    /// instant. For a replay, the most rows of the trace within a second.
     pub peak_rate: f64,
     /// The first phase that reaches `peak_rate`.
     pub peak_phase: Option<String>,
-    /// The highest number of requests that closed-loop phases keep in flight. `amounts` does not
-    /// contain the requests of closed-loop phases with a fixed duration, because their number
-    /// depends on the response times.
+    /// The most requests that closed-loop phases keep in flight. `amounts` does not contain the
+    /// requests of a closed loop with a fixed duration, because their number depends on the
+    /// response times.
     pub closed_loop_slots: u32,
     pub in_flight: InFlight,
-    /// The phases of one pass through the schedule.
     pub phases: Vec<PhaseForecast>,
-    /// The forecast, cut into equal parts of time.
     pub buckets: Vec<Bucket>,
 }
 
-/// Another target of the scenario, with the values that can differ from the values of the first
-/// target.
+/// Another target of the scenario, with its values that can differ from the first target.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OtherTarget {
     pub target: String,
@@ -122,95 +113,85 @@ pub struct Cost {
     pub currency: String,
 }
 
-/// Requests and tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Amounts {
-    /// The number of requests. It is exact for evenly spaced arrivals, and the expected number for
-    /// random arrivals.
+    /// Exact for evenly spaced arrivals; the expected number for random arrivals.
     pub requests: f64,
-    /// Tokens of prompts and system messages. If neither the configuration nor a trace sets their
-    /// number, llmload counts one token per 4 bytes.
+    /// Tokens of prompts and system messages. If their number is not configured and not in a trace,
+    /// 4 bytes count as one token.
     pub input_tokens_estimated: f64,
-    /// Output tokens, if every response has the longest permitted length: `max_tokens`, or the
-    /// limit that the prompt sets.
+    /// Output tokens, if every response has its longest permitted length.
     pub output_tokens_at_most: f64,
 }
 
-/// The highest possible number of requests in flight. By Little's law, the number in flight is the
-/// rate times the duration of a request.
+/// The highest possible number of requests in flight. By Little's law, it is the rate times the
+/// duration of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct InFlight {
     /// The smaller of `by_littles_law` and `max_concurrency`.
     pub at_most: u32,
     /// The highest rate times `timeouts.total`, plus the slots of closed-loop phases.
     pub by_littles_law: f64,
-    /// `timeouts.total`. No request lasts longer.
+    /// `timeouts.total`, because no request lasts longer.
     #[serde(rename = "longest_request_seconds", serialize_with = "seconds")]
     pub longest_request: Duration,
-    /// `max_concurrency`. llmload drops an arrival that would exceed this limit.
     pub max_concurrency: u32,
-    /// If all responses take this long, the highest rate reaches `max_concurrency`. `None` without
+    /// The response time with which the highest rate reaches `max_concurrency`. `None` without
     /// open-loop phases.
     pub seconds_to_fill: Option<f64>,
 }
 
-/// A phase of a cycle.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PhaseForecast {
     pub name: String,
-    /// The start of the phase, relative to the start of the cycle.
+    /// From the start of the cycle.
     #[serde(rename = "start_seconds", serialize_with = "seconds")]
     pub start: Duration,
     #[serde(rename = "length_seconds", serialize_with = "seconds")]
     pub length: Duration,
-    /// The number of requests. It is zero for a closed loop with a fixed duration, because the
-    /// number then depends on the response times.
+    /// Zero for a closed loop with a fixed duration, because the number then depends on the
+    /// response times.
     pub requests: f64,
-    /// The lowest rate in requests per second.
+    /// In requests per second.
     pub rate_min: f64,
-    /// The highest rate in requests per second.
+    /// In requests per second.
     pub rate_max: f64,
-    /// The number of requests that a closed loop keeps in flight.
+    /// The requests that a closed loop keeps in flight.
     pub closed_loop_slots: u32,
 }
 
-/// One of the equal parts of a forecast.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Bucket {
-    /// The start of the bucket, relative to the start of the forecast.
+    /// From the start of the forecast.
     pub start_seconds: f64,
     pub requests: f64,
-    /// The lowest rate in requests per second.
+    /// In requests per second.
     pub rate_min: f64,
     pub rate_mean: f64,
-    /// The highest rate in requests per second. For a replay, this is the highest number of trace
-    /// rows within one second.
+    /// In requests per second. For a replay, the most rows of the trace within a second.
     pub rate_max: f64,
-    /// The highest number of requests that closed loops keep in flight.
+    /// The most requests that closed loops keep in flight.
     pub closed_loop_slots: u32,
 }
 
-/// All scenarios together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sum {
-    /// Requests and tokens to all targets.
     pub amounts: Amounts,
-    /// The highest possible cost by currency. Targets without prices are not included.
+    /// By currency. Targets without prices are not included.
     pub cost_at_most: BTreeMap<String, f64>,
-    /// The highest total rate in requests per second, if the peaks of all scenarios within a bucket
-    /// coincide.
+    /// The highest total rate in requests per second. The peaks of all scenarios in a bucket are
+    /// assumed to be at the same instant.
     pub peak_rate: f64,
-    /// The highest total number of closed-loop slots, under the same assumption as `peak_rate`.
+    /// The highest total of closed-loop slots, under the same assumption.
     pub closed_loop_slots: u32,
-    /// The sum of `in_flight.at_most` over all scenarios that can run at the same time, and over
-    /// their targets.
+    /// The sum of `in_flight.at_most` over the targets of all scenarios that can run at the same
+    /// time.
     pub in_flight_at_most: u64,
-    /// The forecast, cut into equal parts of time.
     pub buckets: Vec<Bucket>,
 }
 
 impl Forecast {
-    /// Forecasts a plan that starts at `now`. `series` is the number of time series of the plan.
+    /// `series` is the number of time series of the plan.
     pub fn new(plan: &Plan, now: SystemTime, series: usize) -> Forecast {
         let planned = PlannedRuns::of_plan(plan, now, DAY);
         let end = |planned: &PlannedRuns| if planned.is_complete { planned.end() } else { DAY };
@@ -300,7 +281,6 @@ fn is_endless(scenario: &Scenario) -> bool {
         && Timetable::for_scenario(scenario).is_endless()
 }
 
-/// Returns the mean number of input tokens of a request, and its mean limit of output tokens.
 pub fn tokens_per_request(scenario: &Scenario, forecast: &ScenarioForecast) -> (f64, f64) {
     let Amounts { requests, input_tokens_estimated, output_tokens_at_most } = forecast.amounts;
     if requests > 0.0 {
@@ -323,13 +303,12 @@ fn phase(demand: &Demand<'_>, placed: &PhaseSpan<'_>) -> PhaseForecast {
     }
 }
 
-/// Cuts one pass through a schedule into buckets.
 pub fn buckets_of_one_pass(scenario: &Scenario, shard: Shard) -> Vec<Bucket> {
     let demand = Demand::new(scenario, shard);
     buckets(&demand, &[demand.one_pass()], scenario.schedule.length())
 }
 
-/// Cuts a span of time into buckets. Returns no bucket if the span is zero.
+/// Returns no bucket if the span is zero.
 fn buckets(demand: &Demand<'_>, runs: &[CycleRun], span: Duration) -> Vec<Bucket> {
     let edge = |index: u32| span * index / BUCKETS;
     let count = if span.is_zero() { 0 } else { BUCKETS };
@@ -358,7 +337,6 @@ fn bucket(demand: &Demand<'_>, runs: &[CycleRun], from: Duration, to: Duration) 
     }
 }
 
-/// The lowest rate, or zero if there is none.
 fn lowest(extremes: Extremes) -> f64 {
     if extremes.rate_min.is_finite() { extremes.rate_min } else { 0.0 }
 }
@@ -375,7 +353,7 @@ fn in_flight(scenario: &Scenario, target: &Target, peak_rate: f64, slots: u32) -
     let longest_request = target.timeouts.total;
     let by_littles_law = peak_rate * longest_request.as_secs_f64() + f64::from(slots);
     InFlight {
-        // Rounded up, so that even a very low rate means one request in flight.
+        // Even a very low rate can have one request in flight.
         at_most: (by_littles_law.ceil() as u32).min(cap),
         by_littles_law,
         longest_request,

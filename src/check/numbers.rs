@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::HumanDuration;
 
-/// A count with thousands separators: `1,000`. A fraction below 10 has two decimals: `0.70`.
+/// A count with separators: `1,000`. A fraction below 10 has two decimals: `0.70`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub fn count(number: f64) -> String {
     if number < 10.0 && (number - number.round()).abs() > 0.005 {
@@ -44,8 +44,8 @@ pub fn short_seconds(seconds: f64) -> String {
     format!("{} s", three_digits(seconds))
 }
 
-/// A number with three significant digits. Below 1 it has up to three decimals, or two significant
-/// digits, and from 100 on it is rounded to an integer.
+/// A number with three significant digits. Below 1, it has two significant digits and at most three
+/// decimals. From 100 on, it is an integer.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub fn three_digits(number: f64) -> String {
     let decimals = match number {
@@ -59,7 +59,7 @@ pub fn three_digits(number: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// A fraction as a percentage: `99.5 %`. A fraction below 1 is never rounded to 100 %.
+/// A fraction as a percentage: `99.5 %`. Only 1 is shown as 100 %.
 pub fn percent(fraction: f64) -> String {
     let text = format!("{:.2}", fraction * 100.0);
     let text = if fraction < 1.0 && text == "100.00" { "99.99".to_owned() } else { text };
@@ -70,7 +70,7 @@ pub fn percent(fraction: f64) -> String {
 pub fn duration(seconds: f64) -> String {
     match seconds {
         long if long >= 99.95 => {
-            // The number can be from a report file, so it can be too large for a `Duration`.
+            // A number from a report file can be too large for a `Duration`.
             let rounded = Duration::from_secs_f64(long.min(1e10).round());
             HumanDuration(rounded).to_string()
         }

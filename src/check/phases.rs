@@ -1,4 +1,4 @@
-//! The table of phases in the output of `llmload check`. Each row has a small curve of the load.
+//! The table of phases in the output of `llmload check`, with a small curve for each load.
 
 use super::chart::sparkline;
 use super::demand::Demand;
@@ -8,12 +8,11 @@ use crate::config::HumanDuration;
 use crate::plan::{Scenario, Start};
 use crate::schedule::{Load, Repeat, Shard};
 
-/// The most phases that the table shows. A schedule can have thousands of phases after its `repeat`
-/// loops are expanded.
+/// The most phases in the table. A schedule with `repeat` loops can have thousands.
 const MAX_PHASES: usize = 40;
 /// The width of the curve of a phase, in characters.
 const CURVE_WIDTH: u32 = 8;
-/// The most characters of a phase name. Longer names are cut.
+/// The most characters of a phase name. A longer name is cut.
 const LONGEST_NAME: usize = 24;
 
 /// Returns the length of one pass through the schedule, and the number of passes.
@@ -36,7 +35,7 @@ pub fn summary(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
     format!("{length}, {times}{each}")
 }
 
-/// Returns one line per phase. All curves have the same scale.
+/// Returns one line for each phase. All curves have the same scale.
 pub fn table(scenario: &Scenario, forecast: &ScenarioForecast, shard: Shard) -> Vec<String> {
     let loads = || scenario.schedule.phases().iter().map(|phase| &phase.load);
     let shown = &forecast.phases[..forecast.phases.len().min(MAX_PHASES)];
@@ -47,7 +46,7 @@ pub fn table(scenario: &Scenario, forecast: &ScenarioForecast, shard: Shard) -> 
     let demand = Demand::new(scenario, shard);
     let placed = (0..shown.len()).filter_map(|index| scenario.schedule.phase_span(index));
     let means: Vec<Vec<f64>> = placed.map(|placed| demand.means(&placed, CURVE_WIDTH)).collect();
-    // The bars are mean rates. The scale ends at the highest rate of all phases, as in the chart.
+    // The bars are mean rates, but the scale ends at the highest rate, as in the chart.
     let highest = forecast.phases.iter().map(|phase| phase.rate_max);
     let top = means.iter().flatten().copied().chain(highest).fold(0.0, f64::max);
     let most = forecast.phases.iter().map(|phase| phase.closed_loop_slots).max().unwrap_or(0);
@@ -73,7 +72,6 @@ pub fn table(scenario: &Scenario, forecast: &ScenarioForecast, shard: Shard) -> 
     lines
 }
 
-/// Returns the highest rate and its phase, even if the rate lasts only for an instant.
 pub fn peak(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
     let mut phases = scenario.schedule.phases().iter().zip(&forecast.phases);
     let at = phases.find(|(_, phase)| Some(&phase.name) == forecast.peak_phase.as_ref());
@@ -113,7 +111,6 @@ fn row(load: &Load, phase: &PhaseForecast, endless: bool) -> [String; 4] {
     [short_name(&phase.name), length, level, if has_total { requests } else { String::new() }]
 }
 
-/// The name of a phase, cut if it is long.
 fn short_name(name: &str) -> String {
     if name.chars().count() > LONGEST_NAME {
         name.chars().take(LONGEST_NAME - 1).chain(['…']).collect()

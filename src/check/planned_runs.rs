@@ -1,9 +1,9 @@
-//! Finds the times at which a schedule will run. It asks the timetable that the daemon also uses,
-//! so the forecast and the daemon cannot disagree.
+//! Finds the times at which a schedule will run. The daemon uses the same timetable, so it agrees
+//! with the forecast.
 //!
-//! A cycle can be as short as a millisecond, so a day can have millions of cycles. This module
-//! therefore does not walk through each cycle. Consecutive cycles without a gap form one
-//! [`CycleRun`], and a binary search in the timetable finds its last cycle.
+//! A cycle can be a millisecond long, so a day can have millions of cycles. This module does not
+//! visit each one. Cycles without a gap between them form a [`CycleRun`], and a binary search in
+//! the timetable finds its last cycle.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
@@ -15,8 +15,8 @@ use crate::plan::{Plan, Scenario};
 use crate::schedule::Repeat;
 use crate::timetable::{Moment, Timetable, TimetableEntry};
 
-/// Consecutive cycles without a gap. A run can begin in the middle of its first cycle and end in
-/// the middle of its last cycle. All times are relative to the start of the forecast.
+/// Consecutive cycles without a gap. A run can begin and end in the middle of a cycle. All times
+/// are from the start of the forecast.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CycleRun {
     pub begin: Duration,
@@ -25,9 +25,9 @@ pub struct CycleRun {
     pub cycle: u64,
     /// The offset in the first cycle at which the run begins.
     pub from: Duration,
-    /// An offset in the first cycle. The run does not send arrivals that are due up to this offset.
+    /// The run does not send the arrivals up to this offset in the first cycle.
     pub after: Option<Duration>,
-    /// The number of cycles. For a schedule of length zero, this is the number of passes.
+    /// The number of cycles, or of passes through a schedule of length zero.
     pub cycles: u64,
 }
 
@@ -35,16 +35,16 @@ pub struct CycleRun {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlannedRuns {
     pub runs: Vec<CycleRun>,
-    /// True if the schedule ends with the last run.
+    /// True if the last run ends the schedule.
     pub is_complete: bool,
-    /// The number of cron firings that are skipped because the schedule still runs at that time.
+    /// The cron firings that llmload skips, because the schedule is still running.
     pub skipped: u64,
 }
 
 impl PlannedRuns {
-    /// Finds the runs of all scenarios between `now` and `now + horizon`. It assumes that all
-    /// targets are ready. It also assumes that the requests in flight end at once when a schedule
-    /// has ended, so a scenario with `after` can start later than forecast.
+    /// Finds the runs of all scenarios between `now` and `now + horizon`, if all targets are ready.
+    /// Requests in flight at the end of a schedule are ignored, so a scenario with `after` can
+    /// start later.
     pub fn of_plan(plan: &Plan, now: SystemTime, horizon: Duration) -> Vec<PlannedRuns> {
         let predecessors = plan.predecessors();
         let mut found: Vec<Option<PlannedRuns>> = vec![None; plan.scenarios.len()];
@@ -71,18 +71,18 @@ impl PlannedRuns {
         found.into_iter().flatten().collect()
     }
 
-    /// Finds all runs of a scenario that starts at `now + start`.
+    /// Finds the runs of a scenario that starts at `now + start`.
     fn new(
         scenario: &Scenario,
         now: SystemTime,
         start: Duration,
         horizon: Duration,
     ) -> PlannedRuns {
-        // Any instant can be the origin, because all other instants are relative to the origin.
+        // Any instant can be the origin: all others are relative to it.
         let origin = Moment { instant: Instant::now(), wall: now };
         let once = Scenario { repeat: Repeat::Times(NonZeroU32::MIN), ..scenario.clone() };
-        // All cycles of a schedule of length zero take place at one instant, so the loop below
-        // needs only the first of them.
+        // All cycles of a schedule of length zero are at one instant, so the loop needs only the
+        // first.
         let is_instant = scenario.schedule.length().is_zero() && scenario.repeat != Repeat::Forever;
         let timetable = Timetable::for_scenario(if is_instant { &once } else { scenario });
         let mut walk = TimetableWalk { scenario, origin, horizon, timetable };
@@ -108,12 +108,10 @@ impl PlannedRuns {
         planned
     }
 
-    /// The end of the last run.
     pub fn end(&self) -> Duration {
         self.runs.last().map_or(Duration::ZERO, |run| run.end)
     }
 
-    /// The total length of all runs.
     pub fn active_time(&self) -> Duration {
         self.runs.iter().map(|run| run.end.saturating_sub(run.begin)).sum()
     }
@@ -131,8 +129,8 @@ struct TimetableWalk<'a> {
 }
 
 impl TimetableWalk<'_> {
-    /// A [`Segment`] is an uninterrupted part of one cycle. Returns the run that begins with this
-    /// segment and includes all segments that follow without a gap.
+    /// Returns the run that begins with this segment, and includes all segments that follow without
+    /// a gap.
     fn run(&mut self, at: Duration, segment: Segment) -> CycleRun {
         let length = self.scenario.schedule.length();
         let from = (self.origin.instant + at).saturating_duration_since(segment.cycle_start);
@@ -167,8 +165,8 @@ impl TimetableWalk<'_> {
         CycleRun { end: end.max(at + Duration::from_nanos(1)), cycles, ..run }
     }
 
-    /// Returns the number of consecutive cycles without a gap. It is a binary search: n cycles are
-    /// consecutive if the last of them begins exactly n − 1 cycle lengths after the first cycle.
+    /// Returns the number of consecutive cycles, by a binary search: n cycles are consecutive if
+    /// the last one begins exactly n − 1 cycle lengths after the first.
     fn cycles(&self, at: Duration, first: Segment, length: Duration) -> u64 {
         if first.until_offset < length {
             return 1;
@@ -197,14 +195,14 @@ impl TimetableWalk<'_> {
         enough
     }
 
-    /// Returns the moment that is `cycles` cycle lengths after the start of the first cycle.
+    /// Returns the start of the first cycle plus `cycles` cycle lengths.
     fn start_of(&self, first: Segment, cycles: u64, length: Duration) -> Moment {
         let instant =
             first.cycle_start + Duration::from_nanos_u128(length.as_nanos() * u128::from(cycles));
         Moment { instant, wall: self.origin.wall_at(instant) }
     }
 
-    /// Returns the end of the active window, or the end of the forecast if that is earlier.
+    /// Returns the end of the active window, or of the forecast if it is earlier.
     fn interrupted(&self, at: Duration) -> Duration {
         let wall = self.origin.wall + at;
         let change = self.scenario.active.as_ref().and_then(|windows| windows.state_at(wall).1);

@@ -1,7 +1,5 @@
-//! Counts the time series that a daemon would expose for a plan.
-//!
-//! The count is made on the real metrics of the daemon, so it includes a new metric or label
-//! automatically.
+//! Counts the time series that a daemon would expose for a plan. It counts them in the real metrics
+//! of the daemon, so a new metric or label is included automatically.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,13 +10,13 @@ use crate::metrics::{Baseline, Defect, Labels, Metrics, RouteSettings};
 use crate::plan::{Location, Plan};
 use crate::schedule_state::ScheduleState;
 
-/// Replaces the model name if the configuration does not contain one.
+/// Replaces an unknown model name.
 const UNKNOWN_MODEL: &str = "model";
 
-/// Returns the number of samples in a scrape after every phase has begun.
+/// Returns the number of samples of a scrape after every phase has begun.
 ///
 /// # Errors
-/// If the metrics cannot be set up. This would be a defect of llmload.
+/// If the metrics cannot be set up, which would be a defect of llmload.
 pub fn count_series(plan: &Plan) -> Result<usize, Defect> {
     let metrics = Metrics::new(GeneratorMonitor::new(), plan.buckets.clone())?;
     metrics.config_loaded(plan.source_hash);
@@ -50,8 +48,8 @@ pub fn count_series(plan: &Plan) -> Result<usize, Defect> {
             baseline,
         };
         metrics.bind(&labels, Ledger::new(), Arc::new(schedule_state), settings);
-        // Each phase adds one series, the time at which the phase began. The series does not exist
-        // before this time, so the registry does not contain it yet.
+        // The series with the start time of a phase appears when the phase begins, so the registry
+        // does not contain it yet.
         phases.extend(scenario.schedule.phases().iter().map(|phase| (&scenario.name, &phase.name)));
     }
     let mut exposition = Vec::new();

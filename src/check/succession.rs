@@ -1,13 +1,13 @@
-//! Scenarios that run one after the other. The position of the scenario that must end before each
-//! scenario starts is in `predecessors`.
+//! Scenarios that run one after the other. `predecessors` contains, for each scenario, the index of
+//! the scenario in its `after`.
 
-/// Returns true if one of two scenarios starts only when the other has ended.
+/// Returns true if one of the two scenarios starts only after the end of the other.
 pub fn is_in_sequence(predecessors: &[Option<usize>], one: usize, other: usize) -> bool {
     ancestors(predecessors, one).any(|ancestor| ancestor == other)
         || ancestors(predecessors, other).any(|ancestor| ancestor == one)
 }
 
-/// Returns the highest sum of the values of scenarios that can run at the same time. There is one
+/// Returns the highest sum of `values` of scenarios that can run at the same time. There is one
 /// value for each scenario.
 pub fn highest_sum(predecessors: &[Option<usize>], values: &[u64]) -> u64 {
     let mut order: Vec<usize> = (0..values.len()).collect();
@@ -23,7 +23,7 @@ pub fn highest_sum(predecessors: &[Option<usize>], values: &[u64]) -> u64 {
     total
 }
 
-/// Returns the scenarios that must end before a scenario starts.
+/// Returns the scenarios that must end before `index` starts.
 fn ancestors(predecessors: &[Option<usize>], index: usize) -> impl Iterator<Item = usize> {
     std::iter::successors(predecessors[index], |before| predecessors[*before])
 }
@@ -36,7 +36,7 @@ mod tests {
     fn scenarios_that_follow_each_other_do_not_add_up() {
         assert_eq!(highest_sum(&[None, None], &[3, 4]), 7);
         assert_eq!(highest_sum(&[None, Some(0), Some(1)], &[3, 9, 4]), 9);
-        // Two scenarios start when the first scenario has ended.
+        // Two scenarios start after the end of the first.
         assert_eq!(highest_sum(&[Some(1), None, Some(1)], &[3, 6, 4]), 7);
         assert!(is_in_sequence(&[None, Some(0), Some(1)], 2, 0));
         assert!(!is_in_sequence(&[Some(1), None, Some(1)], 0, 2));

@@ -17,7 +17,7 @@ use crate::schedule::{Arrivals, Shard};
 pub use style::TextStyle;
 pub(crate) use style::wrapped;
 
-/// The text output of `llmload check` for one valid file. `Display` prints it.
+/// The text of `llmload check` for one valid file.
 #[derive(Debug)]
 pub struct ForecastText<'a> {
     pub plan: &'a Plan,
@@ -57,8 +57,7 @@ impl Display for ForecastText<'_> {
 }
 
 impl ForecastText<'_> {
-    /// Prints one entry: a name, and its text wrapped into lines. An empty name continues the
-    /// previous entry.
+    /// Prints a name and its wrapped text. An empty name continues the previous entry.
     fn line(&self, name: &str, text: impl Display, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = wrapped(&text.to_string(), self.style.width.saturating_sub(17));
         for (index, line) in lines.iter().enumerate() {
@@ -77,7 +76,6 @@ impl ForecastText<'_> {
         Ok(())
     }
 
-    /// Prints the target, the requests and the limits of a scenario.
     fn settings(
         &self,
         scenario: &Scenario,
@@ -121,7 +119,6 @@ impl ForecastText<'_> {
         self.line("limits", text, f)
     }
 
-    /// Prints the length of a pass, the number of passes, and a table of phases.
     fn phases(
         &self,
         scenario: &Scenario,
@@ -168,13 +165,12 @@ fn responses(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
     let request = &scenario.request;
     let (_, output) = tokens_per_request(scenario, forecast);
     let streamed = if request.stream { "streamed" } else { "not streamed: no TTFT, no TPOT" };
-    // If prompts or trace rows set other limits than `max_tokens`, only the mean can be shown.
+    // Other limits than `max_tokens` differ between requests, so only their mean is shown.
     let has_several_limits = (output - most_output_tokens(request)).abs() > 0.5;
     let mean = if has_several_limits { " (mean of the limits)" } else { "" };
     format!("limited to {} each{mean}, {streamed}", tokens(output.round()))
 }
 
-/// Returns the source of the API key, and the header in which llmload sends it.
 pub(crate) fn key(auth: &Auth) -> String {
     match auth {
         Auth::None => "none".to_owned(),

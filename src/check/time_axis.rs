@@ -1,5 +1,5 @@
-//! Formats the times of a forecast. A schedule that follows a clock has clock times. Any other
-//! schedule has times since its start.
+//! Formats the times of a forecast. A schedule that follows a clock has clock times; any other has
+//! times since its start.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,11 +9,10 @@ use crate::calendar::{Anchor, Zone};
 use crate::config::HumanDuration;
 use crate::plan::{Scenario, Start};
 
-/// The shortest time axis with clock times. Clock times have no seconds, so a shorter axis shows
-/// the time since its start.
+/// The shortest time axis with clock times, which have no seconds.
 const SHORTEST_WITH_CLOCK_TIMES: Duration = Duration::from_hours(1);
 
-/// The time zone of the start or of the active windows, if the scenario has such a time zone.
+/// Returns the time zone of the start or of the active windows.
 pub fn zone(scenario: &Scenario) -> Option<Zone> {
     match &scenario.start {
         Start::WallClock(Anchor::Midnight(zone)) => Some(zone.clone()),
@@ -23,7 +22,7 @@ pub fn zone(scenario: &Scenario) -> Option<Zone> {
     }
 }
 
-/// The text of the entry `start`: the time at which the schedule begins.
+/// Returns the entry `start`.
 pub fn start_setting(scenario: &Scenario, firings: &[SystemTime], now: SystemTime) -> String {
     if let Some(after) = &scenario.after {
         return format!("when scenario {after} has ended");
@@ -39,8 +38,7 @@ pub fn start_setting(scenario: &Scenario, firings: &[SystemTime], now: SystemTim
     }
 }
 
-/// The text of the entry `active`: the active windows, and whether the scenario is active now.
-/// `None` if the scenario has no active windows.
+/// Returns the entry `active`: the windows, and whether one is open now.
 pub fn active_setting(scenario: &Scenario, now: SystemTime) -> Option<String> {
     let windows = scenario.active.as_ref()?;
     let zone = windows.zone()?;
@@ -53,12 +51,11 @@ pub fn active_setting(scenario: &Scenario, now: SystemTime) -> Option<String> {
     Some(format!("{windows}; now {state}"))
 }
 
-/// The time axis of a chart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Axis {
     /// The labels at the start of the axis and at the end of each quarter.
     pub labels: [String; 5],
-    /// Explains the labels. Empty if the labels are times since the start.
+    /// Explains the labels. Empty for times since the start.
     pub caption: String,
 }
 
@@ -71,8 +68,8 @@ impl Axis {
         }
     }
 
-    /// Returns an axis that begins now. If `zone` is set and the axis is long enough, the labels
-    /// are clock times in this time zone.
+    /// Returns an axis from now on. With a `zone`, the labels of a long axis are clock times in
+    /// this zone.
     pub fn from_now(forecast: &Forecast, zone: Option<&Zone>) -> Axis {
         let Some(zone) = zone.filter(|_| forecast.span >= SHORTEST_WITH_CLOCK_TIMES) else {
             return Axis::from_start(forecast.span);
@@ -85,7 +82,6 @@ impl Axis {
     }
 }
 
-/// Formats a time since the start.
 fn offset(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 10.0 {

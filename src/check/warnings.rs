@@ -1,6 +1,5 @@
-//! Warnings about a valid plan whose measurements would be misleading.
-//!
-//! There are few rules. Each rule is about a mistake that dashboards do not show.
+//! Warnings about a valid plan whose measurements would be misleading. Each rule is about a mistake
+//! that dashboards do not show.
 
 mod limits;
 mod overlap;
@@ -12,19 +11,18 @@ use crate::config::HumanDuration;
 use crate::plan::{Location, Plan, Scenario, Target};
 pub use limits::SystemLimits;
 
-/// llmload warns about a prompt that it sends this often per day. A prompt that is repeated at
-/// least once an hour stays in the prefix cache of an endpoint with little other load.
+/// llmload warns about a prompt that it sends this often per day. On an endpoint with little other
+/// load, a prompt stays in the prefix cache if it repeats every hour.
 const REPEATS_PER_DAY: f64 = 24.0;
 
-/// llmload warns about prompts of at least this many tokens. The prefill of a shorter prompt takes
-/// a few milliseconds, with or without a cache. Also, engines cache only complete blocks (vLLM: 16
-/// tokens).
+/// llmload warns about prompts of at least this many tokens. The prefill of a shorter prompt is
+/// fast even without a cache, and engines cache only complete blocks (vLLM: 16 tokens).
 const SHORTEST_CACHED_PROMPT: f64 = 64.0;
 
 /// A usual speed of one request on a busy endpoint, in output tokens per second.
 const SLOW_TOKENS_PER_SECOND: f64 = 20.0;
 
-/// Returns one text per warning, with the file, the scenario, the problem and the remedy.
+/// Returns one text for each warning: the file, the scenario, the problem and the remedy.
 pub fn find(file: &str, plan: &Plan, forecast: &Forecast, limits: SystemLimits) -> Vec<String> {
     let pairs = plan.scenarios.iter().zip(&forecast.scenarios);
     let of_scenarios = pairs.flat_map(|(scenario, one)| {
@@ -38,8 +36,8 @@ pub fn find(file: &str, plan: &Plan, forecast: &Forecast, limits: SystemLimits) 
     of_scenarios.chain(of_plan).map(|text| format!("{file}: {text}")).collect()
 }
 
-/// Returns the host and port of a target, or the name of a simulator. With a proxy, `through_proxy`
-/// selects the proxy, to which llmload connects.
+/// Returns the host and port of a target, or the name of a simulator. With `through_proxy`, the
+/// proxy replaces a target that has one.
 fn server_of(target: &Target, through_proxy: bool) -> String {
     let proxy = target.connection.proxy.as_ref().filter(|_| through_proxy).map(|proxy| &proxy.url);
     match (proxy, &target.location) {
@@ -71,9 +69,8 @@ fn rare_phases(forecast: &ScenarioForecast) -> Option<String> {
     ))
 }
 
-/// Warns about each timeout that is longer than the last bucket of the histogram of this time. A
-/// longer time is only in the bucket `+Inf`, so a quantile of Prometheus is never above the last
-/// bound.
+/// Warns about a timeout above the last bound of its histogram. A time above this bound is in the
+/// bucket `+Inf`, and a quantile of Prometheus never exceeds the bound.
 fn short_buckets(scenario: &Scenario, buckets: &Buckets) -> Vec<String> {
     let streamed: &[&str] = &["time_to_first_token_seconds", "inter_chunk_latency_seconds"];
     let warnings = scenario.targets().flat_map(|target| {
@@ -110,7 +107,7 @@ fn few_prompts(
     scenario_forecast: &ScenarioForecast,
     forecast: &Forecast,
 ) -> Option<String> {
-    // The built-in simulator has no prefix cache.
+    // The simulator has no prefix cache.
     if matches!(scenario.target.location, Location::Simulator(_))
         || tokens_per_request(scenario, scenario_forecast).0 < SHORTEST_CACHED_PROMPT
     {
@@ -120,7 +117,7 @@ fn few_prompts(
         return None;
     }
     let parts = scenario.prompts.sources();
-    // Synthetic prompts are never repeated. In a mix, the warning is about the source with the most
+    // Synthetic prompts never repeat. For a mix, the warning names the source with the most
     // repeats.
     let repeated = parts.iter().filter_map(|(source, share, distinct)| {
         let distinct = (*distinct)?;
@@ -211,8 +208,8 @@ mod tests {
         assert!(warnings(&once)[0].contains("is sent 30 times, so TTFT"), "{:?}", warnings(&once));
     }
 
-    /// The only prompt of `one` is sent three times as often as the hundred prompts of `many`
-    /// together.
+    /// llmload sends the only prompt of `one` three times as often as all hundred prompts of
+    /// `many`.
     #[test]
     fn a_warning_about_a_mix_names_the_most_repeated_source() {
         let text = |number: usize| {

@@ -30,7 +30,6 @@ pub(super) struct CheckArgs {
     shard: Option<Shard>,
 }
 
-/// Prints the problems of each file, or the forecast of its load.
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failed> {
     let shard = shard::of_this_process(args.shard).map_err(Failed::Usage)?;
     let secrets = if args.without_secrets { Secrets::Optional } else { Secrets::Required };

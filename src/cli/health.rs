@@ -1,5 +1,4 @@
-//! `llmload health`: checks that a daemon is healthy. A container image without a shell has no
-//! other tool for its health check.
+//! `llmload health`: the health check of the container image, which has no shell and no curl.
 
 use std::io::{Error, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -11,10 +10,9 @@ use http::Uri;
 use http::uri::Scheme;
 use tokio::time::Instant;
 
-/// The timeout of this check. It is shorter than the timeouts of Docker and Kubernetes, so that
-/// this check can still print an error.
+/// Shorter than the timeouts of Docker and Kubernetes, so llmload can still print an error.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// The length of `HTTP/1.1 200`. The rest of the response is not read.
+/// The length of `HTTP/1.1 200`. llmload reads no more.
 const STATUS_LINE: usize = 12;
 
 #[derive(Debug, Args)]
@@ -46,7 +44,7 @@ pub(super) fn check(args: &HealthArgs) -> anyhow::Result<()> {
 
 fn status_line(url: &Uri, deadline: Instant) -> std::io::Result<String> {
     let host = url.host().unwrap_or_default();
-    // In a URL, an IPv6 address is in brackets. Resolvers do not accept these brackets.
+    // A URL has brackets around an IPv6 address, but a resolver accepts none.
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let addresses = (name, url.port_u16().unwrap_or(80)).to_socket_addrs()?;
     let mut stream = connect(addresses, deadline)?;
@@ -58,14 +56,14 @@ fn status_line(url: &Uri, deadline: Instant) -> std::io::Result<String> {
     let mut line = [0; STATUS_LINE];
     let mut read = 0;
     while read < STATUS_LINE {
-        // Each read gets only the time that is left until the deadline. With a fixed timeout for
-        // each read, a server that sends one byte now and then could delay this check for ever.
+        // Each read has only the time until the deadline. With a fixed timeout, a server that sends
+        // one byte at a time could hold the check forever.
         stream.set_read_timeout(Some(remaining(deadline)?))?;
         match stream.read(&mut line[read..]) {
             Ok(0) => break,
             Ok(more) => read += more,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // The error of a read that timed out.
+            // The read has timed out.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 return Err(ErrorKind::TimedOut.into());
             }
@@ -75,7 +73,7 @@ fn status_line(url: &Uri, deadline: Instant) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&line[..read]).into_owned())
 }
 
-/// Connects to the first address that accepts a connection. `localhost` can have two addresses.
+/// Connects to the first address that accepts a connection, because `localhost` can have two.
 fn connect(
     addresses: impl Iterator<Item = SocketAddr>,
     deadline: Instant,

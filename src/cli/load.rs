@@ -43,12 +43,10 @@ pub(super) struct LoadArgs {
     pub api_key_env: Option<String>,
 }
 
-/// Returns the part of a plan that a shard sends.
 pub(super) fn apply_shard(plan: Plan, file: &Path, shard: Shard) -> Result<Plan, Invalid> {
     config::divide(plan, &file.display().to_string(), shard)
 }
 
-/// Returns the plan for the URL or for the configuration file in the arguments.
 pub(super) fn load_plan(
     args: &LoadArgs,
     length: Option<Duration>,
@@ -66,7 +64,7 @@ pub(super) fn load_plan(
             config::plan_from_url(url, &options, &variable)?
         }
         None => config::load(&args.config_file, &variable).map_err(|mut invalid| {
-            // If the file does not exist, the user may want another file, or no file at all.
+            // A user without this file perhaps wants another file, or a URL.
             if !args.config_file.exists() {
                 for problem in &mut invalid.problems {
                     let remedy =
@@ -85,7 +83,7 @@ pub(super) fn load_plan(
     )
 }
 
-/// Parses the URL of an endpoint. The error also mentions commands, because a mistyped command is
+/// Parses the URL of an endpoint. The error also lists the commands, because a mistyped command is
 /// more likely than a wrong URL.
 pub(super) fn endpoint_url(text: &str) -> Result<String, String> {
     if text.starts_with("http://") || text.starts_with("https://") {

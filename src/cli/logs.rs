@@ -40,17 +40,16 @@ enum LogFormat {
     Json,
 }
 
-/// Sets up the log. Returns an error message if the level is invalid.
+/// Returns an error message if the level is invalid.
 pub(super) fn set_up(args: &LogArgs) -> Result<(), String> {
-    // The HTTP libraries log only warnings, unless a filter names them.
+    // Without a filter for them, the HTTP libraries log only warnings.
     let directives = match args.level.as_str() {
-        // The certificate verifier is off, because it would log the error of each failed request a
-        // second time.
+        // The certificate verifier would log the error of each failed request a second time.
         level @ ("error" | "warn" | "info" | "debug" | "trace") => {
             format!("warn,rustls_platform_verifier=off,llmload={level}")
         }
-        // A filter contains `=`. A text without `=` is a mistyped level. If llmload used it as a
-        // filter, the log would be silent.
+        // A filter contains `=`. Any other text is a mistyped level, and a filter of that name
+        // would log nothing.
         filter if filter.contains('=') => filter.to_owned(),
         level => {
             return Err(format!(
@@ -66,7 +65,7 @@ pub(super) fn set_up(args: &LogArgs) -> Result<(), String> {
         .with_env_filter(filter)
         .with_writer(|| LogWriter)
         .with_target(false)
-        // With this option, the library would report a closed stderr on stderr, and panic.
+        // With this option, the library panics if stderr is closed.
         .log_internal_errors(false);
     match args.format {
         LogFormat::Text => {
@@ -82,8 +81,8 @@ pub(super) fn set_up(args: &LogArgs) -> Result<(), String> {
     Ok(())
 }
 
-/// Passes each log line to the thread that writes to stderr. The log library writes a line with one
-/// call.
+/// Passes each log line to the thread that writes to stderr. The log library makes one call for
+/// each line.
 struct LogWriter;
 
 impl std::io::Write for LogWriter {
@@ -100,8 +99,8 @@ impl std::io::Write for LogWriter {
 /// The message of the log line about lost lines.
 const LOSS: &str = "log lines were lost, because stderr could not be written";
 
-/// Returns the text line about lost lines. The log library cannot write it, because the line must
-/// precede the lines that wait.
+/// Returns the text line about lost lines. It precedes the waiting lines, so the log library cannot
+/// write it.
 fn loss_notice(lines: u64) -> String {
     format!("{}  WARN {LOSS} lines={lines}\n", timestamp())
 }
@@ -111,7 +110,6 @@ fn json_loss_notice(lines: u64) -> String {
     format!("{line}\n")
 }
 
-/// Returns the current time in the format of the log.
 fn timestamp() -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -119,7 +117,7 @@ fn timestamp() -> String {
     text
 }
 
-/// Returns the text that the standard library would write to stderr about a panic.
+/// Returns the text of the standard library about a panic.
 fn panic_message(panic: &PanicHookInfo<'_>) -> String {
     let thread = std::thread::current();
     let mut text = format!("thread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));

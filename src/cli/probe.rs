@@ -1,5 +1,5 @@
-//! `llmload probe`: sends two small requests to a target, and prints the report. The target is from
-//! a URL or from a configuration file.
+//! `llmload probe`: sends two small requests to a target, from a URL or a configuration file, and
+//! prints the report.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::num::NonZeroU32;
@@ -44,7 +44,6 @@ pub(super) struct ProbeArgs {
     json: bool,
 }
 
-/// Probes the target and prints the report.
 pub(super) fn probe(args: &ProbeArgs) -> Result<(), Failed> {
     let (target, warnings) = target(args)?;
     // The simulator must live until the probe has ended.
@@ -71,11 +70,10 @@ pub(super) fn probe(args: &ProbeArgs) -> Result<(), Failed> {
     if report.is_successful() { Ok(()) } else { Err(Failed::Reported(1)) }
 }
 
-/// Returns the target to probe, and the warnings about its configuration.
 fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
     if let Some(url) = &args.url {
         let options = UrlOptions {
-            // A plan needs a concurrency or a rate, but the probe ignores this value.
+            // A plan needs a load, but the probe ignores it.
             concurrency: Some(NonZeroU32::MIN),
             model: args.model.clone(),
             api_key_env: args.api_key_env.clone(),
@@ -98,7 +96,7 @@ fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
     Ok((Arc::new(Target { model: Some(model.clone()), ..Target::clone(&target) }), Vec::new()))
 }
 
-/// Replaces the remedies if the file does not exist, because a user without a file may have a URL.
+/// If the file does not exist, the remedies suggest a URL.
 fn suggest_url(mut invalid: Invalid, file: &Path) -> Failed {
     if !file.exists() {
         for problem in &mut invalid.problems {

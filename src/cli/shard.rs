@@ -1,10 +1,9 @@
-//! The shard of this process. It comes from an option, from an environment variable, or from the
-//! number of this pod in a `StatefulSet`.
+//! The shard of this process: from an option, from the environment, or from the number of this pod
+//! in a `StatefulSet`.
 
 use crate::schedule::Shard;
 
-/// Returns the shard that the option or the environment names. If neither names a shard, this
-/// process sends all arrivals.
+/// Without a shard in the option and the environment, this process sends all arrivals.
 pub(super) fn of_this_process(option: Option<Shard>) -> Result<Shard, String> {
     match option {
         Some(shard) => Ok(shard),
@@ -40,8 +39,8 @@ fn from_environment(
     })
 }
 
-/// Returns the host name without its domain: from `HOSTNAME`, which Kubernetes sets in each pod, or
-/// else from the system.
+/// Returns the host name without its domain: from `HOSTNAME`, which Kubernetes sets, or else from
+/// the system.
 fn host_name() -> String {
     let from_system = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = std::env::var("HOSTNAME").unwrap_or_else(|_| from_system());

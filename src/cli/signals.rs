@@ -1,8 +1,7 @@
 //! The signal handlers of the commands that send or serve load.
 //!
-//! A separate thread handles the stop signals. So a second signal ends the process even if all
-//! other threads wait for a file, a name lookup or the reader of stdout. After the end of a run,
-//! one signal is enough.
+//! A separate thread handles the stop signals. So the second signal ends the process even if all
+//! other threads hang. After the end of a run, the first signal does.
 
 use std::process;
 use std::sync::Arc;
@@ -16,36 +15,33 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::{AdminCommand, AdminHandle, CommandError};
 
-/// Stop signals within this time count as one signal.
+/// Stop signals within this time count as one.
 const SAME_SIGNAL: Duration = Duration::from_millis(200);
-/// The time from the forced stop to the end of the process, if the process does not end before.
+/// After a forced stop, the process ends in this time at the latest.
 const FORCED_EXIT: Duration = Duration::from_millis(900);
 
-/// The stop signals of this process.
 #[derive(Clone, Debug)]
 pub(super) struct StopSignals {
     /// Cancelled at the first signal.
     pub(super) stop: CancellationToken,
-    /// Cancelled at the signal that forces the end: the second signal, or the first signal after
-    /// the load has ended. The process ends soon after it.
+    /// Cancelled at the second signal, or at the first signal after the load has ended. The process
+    /// then ends soon.
     pub(super) force_stop: CancellationToken,
     exit_code: Arc<AtomicU8>,
-    /// True if nothing is left that a first signal could stop.
+    /// True if the load has ended, so that the first signal forces the end.
     has_ended: Arc<AtomicBool>,
 }
 
-/// The effect of SIGHUP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hangup {
-    /// It is a stop signal, because a closed terminal means the end.
+    /// A stop signal, because the terminal was closed.
     Stops,
-    /// Another handler reloads the configuration: see [`watch_hangups`].
+    /// A reload: see [`watch_hangups`].
     Reloads,
 }
 
 impl StopSignals {
-    /// Handles SIGTERM, SIGINT and possibly SIGHUP until the process ends. `exit_code` is the exit
-    /// code if a signal has to force the end of the process.
+    /// Handles SIGTERM, SIGINT and possibly SIGHUP. `exit_code` is the exit code of a forced end.
     pub(super) fn watch(hangup: Hangup, exit_code: u8) -> anyhow::Result<StopSignals> {
         let signals = StopSignals {
             stop: CancellationToken::new(),
@@ -71,13 +67,13 @@ impl StopSignals {
         Ok(signals)
     }
 
-    /// Declares that the load has ended. The process still writes its results, and it can wait for
-    /// a disk or for a reader. So the next signal forces the end of the process.
+    /// Declares that the load has ended. The process still writes its results, and can hang there,
+    /// so the next signal forces the end.
     pub(super) fn set_ended(&self) {
         self.has_ended.store(true, Relaxed);
     }
 
-    /// Sets the exit code if a signal has to force the end of the process.
+    /// Sets the exit code of a forced end.
     pub(super) fn set_exit_code(&self, code: u8) {
         self.exit_code.store(code, Relaxed);
     }
@@ -109,16 +105,16 @@ impl Handlers {
     }
 
     async fn second_signal(&mut self) {
-        // The command `timeout` signals a process and also its process group, so the same signal
-        // can arrive twice.
+        // The command `timeout` signals the process and its process group, so a signal can arrive
+        // twice.
         let duplicates = async {
             loop {
                 self.stop_signal().await;
             }
         };
         let _over: Result<(), _> = tokio::time::timeout(SAME_SIGNAL, duplicates).await;
-        // A hangup is never the second signal, because the shell and the kernel can both send one
-        // when a terminal closes.
+        // A hangup is not the second signal: the shell and the kernel can both send one when a
+        // terminal closes.
         self.stop_signal().await;
     }
 
@@ -136,17 +132,17 @@ fn hangups() -> anyhow::Result<Signal> {
     signal(SignalKind::hangup()).context("cannot handle SIGHUP")
 }
 
-/// Returns true if the parent of this process has switched SIGHUP off, as `nohup` does. A handler
-/// would switch it on again.
+/// Returns true if the parent has switched SIGHUP off, as `nohup` does. A handler would switch it
+/// on.
 fn is_hangup_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mut ignored = status.lines().filter_map(|line| line.strip_prefix("SigIgn:"));
-    // The lowest bit is for signal 1, which is SIGHUP.
+    // The lowest bit is for signal 1, SIGHUP.
     let mask = ignored.next().and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask & 1 == 1)
 }
 
-/// Reloads the configuration at each SIGHUP. The log reports the result.
+/// Reloads the configuration at each SIGHUP, and logs the result.
 pub(super) fn watch_hangups(control: AdminHandle) -> anyhow::Result<()> {
     let mut hangup = hangups()?;
     tokio::spawn(async move {

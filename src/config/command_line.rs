@@ -1,9 +1,8 @@
 //! Makes a plan from a command line instead of a file: from a URL with a rate, or from the options
 //! of a simulator.
 //!
-//! This module turns the options into the YAML that a user could have written in a file, and loads
-//! that YAML. Options therefore have the same meaning and the same checks as the keys of a file.
-//! Only the problems differ: they name an option instead of a line of a file.
+//! This module turns the options into YAML and loads that YAML. So an option has the same meaning
+//! and the same checks as the key of a file. But a problem names the option instead of a line.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -89,9 +88,9 @@ pub fn plan_from_url(
     })
 }
 
-/// Returns the settings of a simulator. Each option is a key of `simulator` in the file with its
-/// value as text. Each fault is a key of `simulator.faults` with its percentage as text. The option
-/// `seed` stands for the key `seed` at the top of the file.
+/// Returns the settings of a simulator. Each option is a key of `simulator` in the file and its
+/// value as text. Each fault is a key of `simulator.faults` and its percentage as text. The option
+/// `seed` is the key `seed` at the top of the file.
 ///
 /// # Errors
 /// The problems of the options.
@@ -134,8 +133,8 @@ pub fn simulator_from_options(
     Err(Invalid::about_file(ORIGIN, Mistake::without_remedy(message)))
 }
 
-/// Loads a document. `option` returns the name of the option for the path of a key, so problems and
-/// warnings can name the option instead of the key.
+/// Loads a document. `option` returns the name of the option for the path of a key, because
+/// messages name the option.
 fn read(
     document: Map<String, Value>,
     env: Environment<'_>,
@@ -159,7 +158,7 @@ fn read(
     }
 }
 
-/// Converts a text as YAML does: a number if the text is a number, otherwise a string.
+/// Converts a text as YAML does: to a number if possible, otherwise to a string.
 fn scalar(text: &str) -> Value {
     let text = text.trim();
     let number = text.parse::<f64>().ok().filter(|number| number.is_finite());

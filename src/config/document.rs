@@ -131,8 +131,8 @@ pub struct LongForm {
     pub metrics: Field<Metrics>,
 }
 
-/// The two forms of a file. Only the schema uses this type. The loader itself first chooses the
-/// form from the keys of the file, so its messages are about one form only.
+/// The two forms of a file, for the schema. The loader chooses the form from the keys of the file,
+/// so its messages are about one form only.
 #[derive(JsonSchema)]
 #[schemars(
     untagged,

@@ -1,7 +1,6 @@
 //! Reads the format of a `.env` file: one `NAME=value` per line.
 //!
-//! A value is literal: a `$NAME` inside a value stays unchanged, because keys and passwords can
-//! contain a `$`.
+//! A `$NAME` inside a value stays unchanged, because keys and passwords can contain a `$`.
 
 use std::collections::HashMap;
 
@@ -17,7 +16,7 @@ pub fn read(text: &str) -> Result<HashMap<String, String>, usize> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        // A file that is also meant for the shell command `source` has `export` before each name.
+        // A file for the shell command `source` has `export` before each name.
         let line = line.strip_prefix("export ").unwrap_or(line);
         let (name, written) = line.split_once('=').ok_or(number)?;
         let name = Some(name.trim()).filter(|name| is_variable_name(name)).ok_or(number)?;
@@ -35,8 +34,8 @@ pub fn is_variable_name(name: &str) -> bool {
 }
 
 /// Reads a value. In single quotes, every character is literal. In double quotes, `\n`, `\"`, `\$`
-/// and `\\` are escapes. A value without quotes ends at a comment. Returns `None` if a quote is not
-/// closed, or if text follows the closing quote.
+/// and `\\` are escapes. A value without quotes ends at a comment. Returns `None` without a closing
+/// quote, and if text follows the closing quote.
 fn value(written: &str) -> Option<String> {
     let mut letters = written.chars();
     let quote = match letters.next() {

@@ -1,8 +1,7 @@
 //! Reads and prints durations in the form that people write: `90s`, `1h30m`.
 //!
-//! Reading and printing use the same list of units, so a user can paste a printed duration into a
-//! file. The list has no months and no years, because months and years differ in length. The list
-//! therefore also has no `M`, which a user could confuse with `m` for minutes.
+//! Reading and printing use the same units, so a user can paste a printed duration into a file.
+//! There is no unit for months, because `M` looks like `m` for minutes.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,8 +9,8 @@ use std::time::Duration;
 use super::problem::Mistake;
 use super::tree::excerpt;
 
-/// The regular expression of a duration in the JSON Schema. It also accepts a text with `${NAME}`.
-/// It accepts the units in any order, because a pattern for one order would be very long.
+/// The regular expression of a duration in the JSON Schema. It also accepts a text with `${NAME}`,
+/// and the units in any order.
 pub(super) const PATTERN: &str = r"^\s*([0-9]+\s*(ns|us|ms|s|m|h|d)\s*)+$|^\s*0\s*$|\$\{";
 
 /// The units with their lengths in nanoseconds, from the largest to the smallest.
@@ -39,9 +38,8 @@ pub fn read_duration(text: &str) -> Result<Duration, Mistake> {
     })
 }
 
-/// Returns the sum of all parts in nanoseconds. Each unit must be smaller than the unit before it,
-/// because a unit that appears twice, as in `1h1h`, is probably a typing error. A sum above five
-/// centuries becomes the largest `u64`. No caller accepts a duration of this length.
+/// Returns the sum of all parts in nanoseconds, and at most `u64::MAX`. Each unit must be smaller
+/// than the unit before it, because `1h1h` is probably a typing error.
 fn parts(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);

@@ -1,5 +1,5 @@
-//! The generic types of the fields in `document`. They remember the place of each value, and they
-//! keep the valid entries of a list or map that also has invalid entries.
+//! The generic types of the fields in `document`. A field contains the YAML node of its value, for
+//! messages. A list or map keeps its valid entries if other entries are invalid.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::tree::NodeId;
 /// A value, and the node of the tree that contains it.
 #[derive(Clone, Debug)]
 pub struct Located<T> {
-    /// The node of the value. The line and column of the value follow from the node.
+    /// The node has the line and the column of the value.
     pub node: NodeId,
     pub value: T,
 }
@@ -25,15 +25,14 @@ pub enum Field<T> {
     /// The file does not contain the key.
     #[default]
     Absent,
-    /// The value has the wrong form. The reader has already recorded that mistake, so code that
-    /// needs the value stops without a second message.
+    /// The value has the wrong form. The reader has already reported this, so later checks must not
+    /// report it again.
     Invalid(NodeId),
     /// The file contains the key, and the value has the right form.
     Present(Located<T>),
 }
 
 impl<T> Field<T> {
-    /// Returns the value, if the key is present and the value has the right form.
     pub fn present(&self) -> Option<&Located<T>> {
         match self {
             Field::Present(at) => Some(at),
@@ -41,7 +40,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// Returns the node of the value, if the key is present. The value can have the wrong form.
+    /// Returns the node of the value, also if the value has the wrong form.
     pub fn node(&self) -> Option<NodeId> {
         match self {
             Field::Absent => None,
@@ -50,12 +49,10 @@ impl<T> Field<T> {
         }
     }
 
-    /// Returns true if the file does not contain the key.
     pub fn is_absent(&self) -> bool {
         matches!(self, Field::Absent)
     }
 
-    /// Returns true if the value has the wrong form.
     pub fn is_invalid(&self) -> bool {
         matches!(self, Field::Invalid(_))
     }
@@ -73,7 +70,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Field<T>, A::Error> {
                 let node = NodeId(parts.next_element()?.unwrap_or_default());
-                // This code discards the error, because the deserializer has recorded the mistake.
+                // The deserializer has already recorded the error.
                 Ok(match parts.next_element() {
                     Ok(Some(value)) => Field::Present(Located { node, value }),
                     Ok(None) | Err(_) => Field::Invalid(node),
@@ -84,7 +81,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
     }
 }
 
-/// The entries of a list.
 #[derive(Clone, Debug)]
 pub struct FieldList<T>(pub Vec<Field<T>>);
 
@@ -94,7 +90,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for FieldList<T> {
     }
 }
 
-/// The entries of a map in the order of the file. The user chooses the keys of this map.
+/// The entries of a map whose keys the user chooses, in the order of the file.
 #[derive(Clone, Debug)]
 pub struct FieldMap<T>(pub Vec<(Located<String>, Field<T>)>);
 
@@ -128,8 +124,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for FieldMap<T> {
     }
 }
 
-// A field has the same schema as its value, because the line and the column are not part
-// of the file format.
+// In the schema, a field looks like its value.
 impl<T: JsonSchema> JsonSchema for Field<T> {
     fn inline_schema() -> bool {
         T::inline_schema()

@@ -1,7 +1,7 @@
-//! Reads the text of the configuration file, and of small files that the configuration names.
+//! Reads the configuration file, and small files that the configuration names, up to a size limit.
 //!
-//! Every reading is bounded. Only `llmload check` reads a pipe, because a pipe can be read only
-//! once, and a daemon reads its file again at each reload.
+//! Only `llmload check` reads a pipe. A daemon reads its file again at each reload, and a pipe can
+//! be read only once.
 
 use std::fs::File;
 use std::io::Read;
@@ -21,7 +21,7 @@ pub fn read_configuration(path: &Path) -> Result<String, Invalid> {
     decode(&name, opened)
 }
 
-/// Reads a configuration from standard input, from a pipe or from a file. `-` is standard input.
+/// Reads a configuration from a file, a pipe or standard input (`-`).
 ///
 /// # Errors
 /// The text cannot be read, or it is not UTF-8.
@@ -35,7 +35,6 @@ pub fn read_once(path: &Path) -> Result<String, Invalid> {
     decode(&name, opened)
 }
 
-/// Returns true if the path means standard input.
 pub fn is_standard_input(path: &Path) -> bool {
     path == Path::new("-") || path == Path::new("/dev/stdin")
 }
@@ -53,7 +52,8 @@ pub fn read_small(path: &Path, limit: u64) -> Result<String, Mistake> {
     let file = open(path).map_err(|error| cannot(error.to_string()))?;
     // One byte above the limit is enough to detect a file that is too large.
     match file.take(limit + 1).read_to_string(&mut text) {
-        // The end of the text can be in the middle of a character.
+        // The limit can cut a character in two, so a text that is too large can also be invalid
+        // UTF-8.
         _ if text.len() as u64 > limit => {
             let message = format!("the file is larger than {} KiB", limit / 1024);
             Err(Mistake::new(message, "make sure that it is the right file"))
@@ -63,7 +63,7 @@ pub fn read_small(path: &Path, limit: u64) -> Result<String, Mistake> {
     }
 }
 
-/// Opens a regular file. A pipe or a device could be endless, or could block llmload forever.
+/// Opens a regular file. A pipe or a device could be endless, or could block llmload.
 fn open(path: &Path) -> std::io::Result<File> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
@@ -93,7 +93,7 @@ fn decode(name: &str, from: impl Read) -> Result<String, Invalid> {
         let valid = error.utf8_error().valid_up_to();
         let bytes = error.into_bytes();
         if bytes.len() > yaml::MAX_BYTES {
-            // The parser rejects the size. The end of the text can be in the middle of a character.
+            // The limit has cut the file, perhaps within a character. The parser rejects the size.
             return Ok(String::from_utf8_lossy(&bytes).into_owned());
         }
         let before = String::from_utf8_lossy(&bytes[..valid]);

@@ -1,13 +1,12 @@
-//! Guesses the intention of the user, so a message can suggest a remedy. A remedy is a similar
-//! name, or the llmload form of a key or value that people know from other tools.
+//! Suggests remedies: a similar name, or the llmload form of a key or value from another tool.
 
 use std::net::IpAddr;
 
 use super::problem::{Mistake, ProblemKind};
 use super::tree::{Value, excerpt};
 
-/// Keys of a source of prompts. If a source has one of these words as its name, the user probably
-/// forgot the name and wrote the keys of the source one level too high.
+/// Keys of a source of prompts. If the name of a source is one of them, the user probably forgot to
+/// give the source a name.
 const SOURCE_KEYS: [&str; 9] =
     ["lines", "pairs", "payloads", "sharegpt", "jsonl", "template", "field", "order", "mix"];
 
@@ -60,13 +59,13 @@ const EXAMPLES: [(&str, &str); 44] = [
     ("buckets.*", "[0.1, 0.5, 1, 5]"),
 ];
 
-/// Returns the name that is most similar to `word`, if `word` can be that name with a typing error.
+/// Returns the name that `word` probably misspells.
 pub fn nearest_name<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     names
         .map(|name| (strsim::damerau_levenshtein(&word, &name.to_lowercase()), name))
         .filter(|(distance, name)| *distance <= 1.max(name.len() / 3))
-        // A name of one letter is similar only to itself.
+        // If every letter differs, the names have nothing in common.
         .filter(|(distance, name)| *distance < name.len())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
@@ -92,7 +91,7 @@ pub fn not_a_choice<'a>(text: &str, choices: impl Iterator<Item = &'a str>) -> M
     Mistake::new(format!("`{}` is not a valid choice", excerpt(text)), remedy)
 }
 
-/// Returns the mistake for a key that is not in `known`, the keys that the map can have.
+/// Returns the mistake for a key that is not among the `known` keys of its map.
 pub fn unknown_key(key: &str, known: &[&str]) -> Mistake {
     let message = format!("unknown key `{}`", excerpt(key));
     let misspelled = |name: &str| {
@@ -108,8 +107,8 @@ pub fn unknown_key(key: &str, known: &[&str]) -> Mistake {
     if let Some(name) = nearest_name(key, known.iter().copied()) {
         return misspelled(name);
     }
-    // Only the map under the key `request` can have both of these keys. An unknown key in this map
-    // is usually a field of the request body.
+    // Only the map `request` has both of these keys. Its unknown keys are usually fields of the
+    // request body.
     let remedy = if known.contains(&"max_tokens") && known.contains(&"extra") {
         format!("write it in `extra: {{{}: …}}`", excerpt(key))
     } else {
@@ -130,7 +129,7 @@ fn synonym(key: &str, known: &[&str]) -> Option<&'static str> {
     known.contains(&name).then_some(name)
 }
 
-/// Returns the remedy for a key that belongs to another place of the file, or to another tool.
+/// Returns the remedy for a key that belongs elsewhere in the file, or to another tool.
 fn remedy_for_foreign_key(key: &str, known: &[&str]) -> Option<&'static str> {
     let has = |name: &str| known.contains(&name);
     Some(match key {
@@ -162,7 +161,7 @@ fn remedy_for_foreign_key(key: &str, known: &[&str]) -> Option<&'static str> {
     })
 }
 
-/// Returns the remedy for a value of the wrong type. `path` is the path of the key.
+/// Returns the remedy for a value of the wrong type at the key `path`.
 pub fn remedy_for_wrong_type(path: &str, value: &Value) -> Option<String> {
     let (above, key) = path.rsplit_once('.').unwrap_or(("", path));
     let intended = remedy_for_intention(above, key, value).map(str::to_owned);
@@ -196,7 +195,7 @@ fn example_of(above: &str, key: &str) -> Option<&'static str> {
     EXAMPLES.iter().find(|(key, _)| *key == wanted).map(|(_, example)| *example)
 }
 
-/// Returns the remedy for a value of the wrong type, if the type shows the intention of the user.
+/// Returns the remedy for a common confusion, such as a list of targets under `target`.
 fn remedy_for_intention(above: &str, key: &str, value: &Value) -> Option<&'static str> {
     Some(match (above, key, value) {
         ("", "target", Value::List(_)) => {
@@ -227,14 +226,12 @@ fn remedy_for_intention(above: &str, key: &str, value: &Value) -> Option<&'stati
     })
 }
 
-/// Returns true if the name of a source is one of the [`SOURCE_KEYS`].
 pub fn is_source_key(name: &str) -> bool {
     SOURCE_KEYS.contains(&name)
 }
 
 /// Adds `http://` or `https://` to a URL that lacks only its scheme. Returns `None` for any other
-/// text, because the text can be an API key in the wrong place, and no message is allowed to quote
-/// an API key.
+/// text: it can be an API key, which no message must quote.
 pub fn url_with_scheme(text: &str) -> Option<String> {
     let text = text.trim();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_~:/[]".contains(c);
@@ -256,8 +253,7 @@ pub fn url_with_scheme(text: &str) -> Option<String> {
     (!host.is_empty()).then(|| format!("{scheme}://{text}"))
 }
 
-/// Returns the mistake for a reference to a name that the file does not define. `names` are the
-/// names that the file defines.
+/// Returns the mistake for a reference to an undefined name. `names` are the defined names.
 pub fn unknown_reference<'a>(
     noun: &str,
     name: &str,
@@ -277,8 +273,8 @@ pub fn unknown_reference<'a>(
     Mistake::new(message, remedy)
 }
 
-/// Returns the mistake for an unknown time zone. If the name is a city, the remedy is the time zone
-/// of that city; otherwise the remedy is a similar name.
+/// Returns the mistake for an unknown time zone. For a city, the remedy is the time zone of the
+/// city. For any other name, it is a similar name.
 pub fn unknown_zone(name: &str, zones: &[String]) -> Mistake {
     let city = name.trim().to_lowercase().replace(' ', "_");
     let is_of_city =

@@ -1,9 +1,8 @@
-//! Finds the values of a configuration that can be secrets: in the file, for the page `/config` and
-//! for messages, and in the fields of request bodies, for the text of servers.
+//! Finds the values of a configuration that can be secrets, so that `/config`, messages and quoted
+//! server responses do not show them.
 //!
-//! A key whose name looks like the name of a secret makes every text and every number below it a
-//! secret, in every part of the file. The exceptions are listed here. So a new part of the file
-//! hides its secrets before anybody thinks of it.
+//! If a key sounds secret, such as `token`, all texts and numbers below the key are secret. The
+//! exceptions are listed here, so a new key hides its secrets by default.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -14,12 +13,12 @@ use super::validate::{is_sensitive, is_sensitive_number};
 
 /// Keys of llmload that contain a word such as `key` or `token`, but whose values are no secrets.
 const HARMLESS: [&str; 5] = ["api_key_env", "api_key_file", AUTH, "first_token", "key_file"];
-/// The key for the way in which llmload sends a key. Some users write the key itself there.
+/// The name of a header, such as `bearer`. Some users write the API key here by mistake.
 const AUTH: &str = "auth";
 /// Maps in which a user chooses the keys. A target with the name `auth-gateway` is no secret.
 const FREE_NAMES: [&str; 5] = ["targets", "scenarios", "prompts", "mix", "buckets"];
 
-/// Returns the nodes of all texts and numbers that can be secrets. Booleans are never secrets.
+/// Returns the nodes of all texts and numbers that can be secrets.
 pub fn secret_nodes(tree: &Tree) -> HashSet<NodeId> {
     let mut secrets = HashSet::new();
     let mut visit = vec![(NodeId::ROOT, Surroundings::Settings)];
@@ -39,14 +38,12 @@ pub fn secret_nodes(tree: &Tree) -> HashSet<NodeId> {
     secrets
 }
 
-/// Returns true if a message is allowed to quote the value of this key of the file. Users sometimes
-/// write a secret at a wrong place.
+/// Returns true if a message is allowed to quote the value of this key.
 pub fn is_quotable(key: &str) -> bool {
     key != AUTH && (HARMLESS.contains(&key) || !is_sensitive(key))
 }
 
-/// Returns all texts in the fields of a request body that can be secrets. A number becomes the text
-/// that the body contains.
+/// Returns all texts and numbers in a request body that can be secrets, as the body contains them.
 pub fn secret_texts(fields: &BTreeMap<String, Json>) -> Vec<String> {
     let mut secrets = Vec::new();
     let below = |(key, value)| (value, Surroundings::Body.below(key));
@@ -68,7 +65,7 @@ pub fn secret_texts(fields: &BTreeMap<String, Json>) -> Vec<String> {
     secrets
 }
 
-/// The part of the file that contains a value. It decides whether the value can be a secret.
+/// The kind of map that contains a value. It decides whether the value can be a secret.
 #[derive(Clone, Copy)]
 enum Surroundings {
     /// A map of settings, or the value of a setting.
@@ -77,8 +74,8 @@ enum Surroundings {
     Names,
     /// The map of all headers, or the map of all query parameters.
     ValueSources,
-    /// The value of one header or query parameter. If this value is a map, it only names a variable
-    /// or a file, so its texts are not secret.
+    /// The value of one header or query parameter. In the form of a map, it only names a variable
+    /// or a file, which is not secret.
     ValueSource,
     /// The name of a variable or of a file.
     Reference,
@@ -86,7 +83,7 @@ enum Surroundings {
     Body,
     /// The value of a key whose name looks like the name of a secret, at any depth.
     Secret,
-    /// The same, but the numbers are counts or identifiers of tokens, as in `stop_token_ids`.
+    /// Like `Secret`, but numbers are not secret: in `stop_token_ids`, they identify tokens.
     SecretTexts,
 }
 
@@ -99,7 +96,7 @@ impl Surroundings {
         matches!(self, Surroundings::ValueSource | Surroundings::Secret)
     }
 
-    /// Returns the surroundings of the value of `key` in a map with these surroundings.
+    /// Returns the surroundings of the value of `key`.
     fn below(self, key: &str) -> Surroundings {
         use Surroundings::{
             Body, Names, Reference, Secret, SecretTexts, Settings, ValueSource, ValueSources,
@@ -118,7 +115,7 @@ impl Surroundings {
                 key if is_sensitive(key) => Secret,
                 _ => Settings,
             },
-            // Tools of a request can have separate headers, with any name.
+            // A tool in a request can have `headers` with any name.
             Body if key == "headers" || is_sensitive_number(key) => Secret,
             Body if is_sensitive(key) => SecretTexts,
             Body => Body,
@@ -130,8 +127,8 @@ impl Surroundings {
 mod tests {
     use super::*;
 
-    /// If this fails, a new key of the file contains a word such as `key`. Add it to [`HARMLESS`],
-    /// or `/config` hides its value.
+    /// If this test fails, a new key contains a word such as `key`. Add the key to [`HARMLESS`], or
+    /// `/config` hides its value.
     #[test]
     fn every_key_of_the_file_that_sounds_secret_is_listed() {
         let mut visit = vec![crate::config::schema()];

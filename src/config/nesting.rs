@@ -1,14 +1,13 @@
 //! Finds flow lists and maps that are nested too deeply, before the YAML parser reads the text.
 //!
-//! The time of the YAML parser grows with the square of the number of open `[` and `{`, and with
-//! the square of the number of `%TAG` lines. A file of a megabyte would take it half an hour. This
-//! scanner reads each byte once. It knows only enough of YAML to tell a bracket of the syntax from
-//! a bracket in a text: quotes, comments, plain texts and block texts.
+//! The time of the YAML parser grows with the square of the number of open `[` and `{`, and of
+//! `%TAG` lines: half an hour for a file of a megabyte. This scanner reads each byte once. It skips
+//! quoted texts, comments, plain texts and block texts, because their brackets are no syntax.
 
 use super::problem::{Mistake, Position};
 
-/// Returns the first place at which more than `limit` flow lists and maps are open, or at which a
-/// `%TAG` line begins.
+/// Returns the first bracket that opens more than `limit` nested flow lists and maps, or the first
+/// `%TAG` line.
 pub fn find_fault(text: &str, limit: usize) -> Option<(Position, Mistake)> {
     let mut scanner = Scanner::new(text);
     while scanner.at < scanner.text.len() {
@@ -40,14 +39,14 @@ fn position(text: &str, at: usize) -> Position {
 
 struct Scanner<'t> {
     text: &'t [u8],
-    /// The position of the next byte. It is always at the start of a token or of a space.
+    /// The position of the next byte, which begins a token or is a space.
     at: usize,
     /// The position of the first byte of the current line.
     line_start: usize,
     /// The number of open `[` and `{`.
     open: usize,
     /// The column, from 0, of the innermost block list or map; -1 outside. A block text ends at the
-    /// first line that is not indented further.
+    /// first line without a larger indentation.
     indent: isize,
 }
 
@@ -109,7 +108,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// Skips a tag, an anchor or an alias. The value can follow on the same line.
+    /// Skips a tag, an anchor or an alias.
     fn word(&mut self) {
         let is_end = |at| self.is_space(at) || self.open > 0 && self.is_flow_end(at);
         self.at = (self.at..self.text.len()).find(|at| is_end(*at)).unwrap_or(self.text.len());
@@ -157,14 +156,14 @@ impl<'t> Scanner<'t> {
         self.note_key(start);
     }
 
-    /// If a `:` follows, the text that began at `start` is the key of a block map.
+    /// Records the text from `start` as the key of a block map, if a `:` follows.
     fn note_key(&mut self, start: usize) {
         if self.open == 0 && self.byte(self.at) == Some(b':') && self.is_space(self.at + 1) {
             self.indent = self.column(start);
         }
     }
 
-    /// Skips a block text: the line of its `|` or `>`, and all lines that belong to the text.
+    /// Skips a block text: the line of its `|` or `>`, and its lines.
     fn block_text(&mut self) {
         let line = &self.text[self.at..];
         let header = &line[..memchr::memchr(b'\n', line).unwrap_or(line.len())];
@@ -178,7 +177,7 @@ impl<'t> Scanner<'t> {
             let is_blank = matches!(rest.get(spaces), None | Some(b'\n' | b'\r'));
             let spaces = isize::try_from(spaces).unwrap_or(isize::MAX);
             if !is_blank {
-                // The first line sets the indentation, unless the line of the `|` does.
+                // Without a number after the `|`, the first line sets the indentation.
                 let least = *indent.get_or_insert(spaces.max(self.indent + 1).max(1));
                 if spaces < least {
                     return;
@@ -234,7 +233,7 @@ mod tests {
         }
     }
 
-    /// The number of calls to `token` is at most the number of bytes, because each call advances.
+    /// Each call to `token` advances, so the number of calls is at most the number of bytes.
     #[test]
     fn each_token_advances_so_the_scan_is_linear() {
         let texts = ["[{:,\"'x- #|>%!&*?\n ]}\\é", "'", "\"\\", "|", ">9\n", "a: |\n", ": - ? ,]"];

@@ -1,10 +1,8 @@
-//! The errors of the loader as values, with separate fields for kind, place, message and remedy.
+//! The errors of the loader.
 //!
-//! A [`Mistake`] is a message with a remedy and has no place yet; every module of the loader can
-//! create one for a node of the tree. A [`Problem`] is a mistake together with its line, its column
-//! and the path of its key, as a user sees it; only `config.rs` creates problems, after all checks.
-//! Only [`fmt::Display`] joins message and remedy to one text, and no code of the loader depends on
-//! the text of a message.
+//! A [`Mistake`] is a message with a remedy. A [`Problem`] also has a line, a column and the path
+//! of a key. `config.rs` turns mistakes into problems, after all checks. No code depends on the
+//! text of a message.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -17,36 +15,33 @@ use super::tree::NodeId;
 /// A place in a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// The line, from 1. 0 if a problem is not about a place in a text.
+    /// The line, from 1. 0 if the problem is about the complete file.
     pub line: usize,
     /// The column in characters, from 1. 0 if the line is 0.
     pub column: usize,
 }
 
-/// The kind of a mistake or problem, for code that treats some kinds differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProblemKind {
     /// The text cannot be read as one YAML document of an allowed size.
     Syntax,
-    /// A key that is not allowed in its map, and that resembles none of the allowed keys.
+    /// A key that is not allowed in its map, and resembles no allowed key.
     UnknownKey,
-    /// A key that is not allowed in its map, but that is probably a misspelled allowed key.
+    /// A key that is not allowed in its map, and is probably a misspelled allowed key.
     MisspelledKey,
     /// A required key or entry that does not exist.
     Missing,
-    /// A value that llmload cannot use, for any other reason.
+    /// Any other value that llmload cannot use.
     Value,
 }
 
-/// A message with its remedy, without a place. A [`Problem`] adds the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// The kind. It is [`ProblemKind::Value`] unless [`Mistake::of_kind`] sets another kind.
     pub kind: ProblemKind,
     /// A description of what is wrong, without a full stop.
     pub message: String,
     /// The way to fix the mistake, in the imperative. `None` if the message already contains it, or
-    /// if llmload knows no way.
+    /// if llmload knows none.
     pub remedy: Option<String>,
 }
 
@@ -61,13 +56,12 @@ impl Mistake {
         Mistake { kind: ProblemKind::Value, message: message.into(), remedy: None }
     }
 
-    /// Sets the kind.
     #[must_use]
     pub fn of_kind(self, kind: ProblemKind) -> Mistake {
         Mistake { kind, ..self }
     }
 
-    /// Puts a place in front of the message, such as the line of a trace file.
+    /// Puts a place before the message, such as the line of a trace file.
     #[must_use]
     pub fn within(self, place: &str) -> Mistake {
         Mistake { message: format!("{place}: {}", self.message), ..self }
@@ -82,54 +76,48 @@ impl fmt::Display for Mistake {
 
 impl std::error::Error for Mistake {}
 
-/// Writes message and remedy as one text. All types of this module print through this function.
+/// Writes message and remedy as one text.
 fn write_joined(f: &mut fmt::Formatter<'_>, message: &str, remedy: Option<&str>) -> fmt::Result {
     f.write_str(message)?;
     remedy.map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
 }
 
-/// A mistake and the node of the tree that contains it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MistakeAt {
     pub node: NodeId,
     pub mistake: Mistake,
 }
 
-/// The mistakes that the loader has found so far. It is a `RefCell` because the reader and the
-/// validator share the list.
+/// The mistakes so far. It is a `RefCell` because the reader and the validator share the list.
 pub type Mistakes = RefCell<Vec<MistakeAt>>;
 
-/// A mistake of a configuration with its place in the text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The kind. The JSON of `check --json` does not contain it.
     #[serde(skip)]
     pub kind: ProblemKind,
-    /// The line, from 1. 0 if the problem is not about a place in a text.
+    /// The line, from 1. 0 if the problem is about the complete file.
     pub line: usize,
-    /// The column in characters, from 1. 0 if the problem is not about a place in a text.
+    /// The column in characters, from 1. 0 if the line is 0.
     pub column: usize,
     /// The path of the key, such as `scenarios.baseline.schedule[1].ramp.to`. Empty if the problem
-    /// is about the file and not about one key.
+    /// is about the complete file.
     pub path: String,
-    /// A description of what is wrong.
     pub message: String,
-    /// The way to fix the problem. JSON contains an empty string instead of an absent remedy.
+    /// In JSON, no remedy is an empty string.
     #[serde(serialize_with = "empty_if_none")]
     pub remedy: Option<String>,
 }
 
-// serde requires a function that takes a reference to the `Option`.
+// serde requires a reference to the `Option`.
 #[allow(clippy::ref_option)]
 fn empty_if_none<S: Serializer>(remedy: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(remedy.as_deref().unwrap_or_default())
 }
 
 impl Problem {
-    /// Adds a place to a mistake.
     pub(super) fn new(position: Position, path: String, mistake: Mistake) -> Problem {
-        // A message can quote any character of the file. Control characters would act on a terminal
-        // that shows the message.
+        // A message can quote any character of the file, and a control character would act on a
+        // terminal.
         let safe = |text: String| -> String {
             text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
         };
@@ -156,7 +144,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The error of a configuration that is not valid: all its problems, in the order of the text.
+/// The error of an invalid configuration: all its problems, in the order of the text.
 ///
 /// The error prints one problem per line, as compilers do:
 /// `llmload.yml:12:9: scenarios.baseline.rate: …`.
@@ -164,10 +152,10 @@ impl fmt::Display for Problem {
 pub struct Invalid {
     /// The name of the file, as the user wrote it.
     pub file: String,
-    /// The problems; at least one.
+    /// At least one.
     pub problems: Vec<Problem>,
     /// The files that the loader read or tried to read. A change to one of these files can fix the
-    /// problems, so a daemon that waits for a valid configuration watches these files.
+    /// problems, so a waiting daemon watches them.
     pub files: Vec<PathBuf>,
 }
 
@@ -176,13 +164,13 @@ impl Invalid {
         Invalid { file: file.to_owned(), problems, files: Vec::new() }
     }
 
-    /// Creates the error for one mistake that is about the file and not about one key.
+    /// Creates the error for one mistake of the complete file.
     pub(super) fn about_file(file: &str, mistake: Mistake) -> Invalid {
         Invalid::new(file, vec![Problem::new(Position::default(), String::new(), mistake)])
     }
 }
 
-/// Omits `files`, because a user can write a secret by mistake where a file name belongs.
+/// Omits `files`, because a user can write a secret where a file name belongs.
 impl fmt::Debug for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Invalid { file, problems, .. } = self;

@@ -1,9 +1,8 @@
 //! Deserializes the tree into the types of `document`, and continues after a mistake.
 //!
-//! Most serde deserializers stop at the first error. The deserializer of this module reads a tree
-//! in memory, so it can skip a wrong value: it records the mistake with the node of the value, the
-//! [`Field`](super::field::Field) of the value becomes invalid, and all other values are read. One
-//! pass therefore finds every wrong value and every unknown key.
+//! Most serde deserializers stop at the first error. This deserializer records a wrong value as a
+//! mistake, makes its [`Field`](super::field::Field) invalid, and reads all other values. So one
+//! pass finds every wrong value and every unknown key.
 
 use std::fmt;
 
@@ -17,16 +16,13 @@ use super::hints;
 use super::problem::{Mistake, MistakeAt, Mistakes};
 use super::tree::{NodeId, Text, Tree, Value};
 
-/// The newtype name that serde sees for a [`Field`](super::field::Field). The deserializer
-/// recognises this name, and then returns a sequence of two elements: the id of the node, and the
-/// value of the node.
+/// The newtype name of a [`Field`](super::field::Field). For this name, the deserializer returns a
+/// sequence of two elements: the id of the node, and the value of the node.
 pub(super) const FIELD: &str = "$field";
-/// The name that serde sees for every enum with one variant per allowed type of the YAML node. The
-/// deserializer recognises this name, and then selects the variant by the type of the node: `text`,
-/// `number`, `list` or `map`.
+/// The name of every enum with one variant per YAML type. For this name, the deserializer selects
+/// the variant by the type of the node: `text`, `number`, `list` or `map`.
 pub(super) const VARIANT_BY_NODE_TYPE: &str = "$node_type";
 
-/// The error of a value that has the wrong form.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ReadError(Mistake);
@@ -39,10 +35,9 @@ impl From<ReadError> for Mistake {
 
 /// Converts a mistake to the error type `E` of any deserializer.
 ///
-/// serde offers no error with a message and a remedy. Its error `invalid_value` has two texts,
-/// intended for the value that was found and the value that was expected. This function passes the
-/// message as the first text and the remedy as the second text. [`ReadError::invalid_value`] turns
-/// the two texts back into a mistake.
+/// serde offers no error with a message and a remedy. Its error `invalid_value` has two texts, so
+/// this function passes the message as the first and the remedy as the second.
+/// [`ReadError::invalid_value`] turns the two texts back into a mistake.
 #[allow(clippy::needless_pass_by_value)]
 pub(super) fn into_serde<E: de::Error>(mistake: Mistake) -> E {
     let remedy = mistake.remedy.as_deref().unwrap_or_default();
@@ -54,7 +49,7 @@ impl de::Error for ReadError {
         ReadError(Mistake::without_remedy(message.to_string()))
     }
 
-    // The message omits the value, because the value can be a secret in the wrong place.
+    // The message omits the value, which can be a secret in the wrong place.
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> ReadError {
         let expected = expected.to_string();
         let wanted = match expected.as_str() {
@@ -92,15 +87,14 @@ impl de::Error for ReadError {
     }
 }
 
-/// Returns the error for a value of the wrong type. `lacks_quotes` is true if the value would have
-/// the expected type inside quotes; the remedy then suggests quotes.
+/// Returns the error for a value of the wrong type. If `lacks_quotes`, the remedy suggests quotes,
+/// which would give the value the expected type.
 fn wrong_type(found: &str, expected: &str, lacks_quotes: bool) -> ReadError {
     let mistake = Mistake::without_remedy(format!("found {found}, expected {expected}"));
     let remedy = lacks_quotes.then(|| "put it in quotes".to_owned());
     ReadError(Mistake { remedy, ..mistake })
 }
 
-/// Returns a noun for the type of a value, for a message.
 fn noun_of(value: &Value) -> &'static str {
     match value {
         Value::Text(_) => "text",
@@ -112,7 +106,6 @@ fn noun_of(value: &Value) -> &'static str {
     }
 }
 
-/// A deserializer of one node.
 #[derive(Clone, Copy)]
 pub struct TreeDeserializer<'t> {
     tree: &'t Tree,
@@ -121,7 +114,7 @@ pub struct TreeDeserializer<'t> {
 }
 
 impl<'t> TreeDeserializer<'t> {
-    /// Creates the deserializer of the root node, which is the complete document.
+    /// Creates the deserializer of the complete document.
     pub fn new(tree: &'t Tree, mistakes: &'t Mistakes) -> TreeDeserializer<'t> {
         TreeDeserializer { tree, node: NodeId::ROOT, mistakes }
     }
@@ -133,7 +126,7 @@ impl<'t> TreeDeserializer<'t> {
     /// Records the error of this node as a mistake.
     fn record(self, error: &ReadError) {
         let value = self.tree.value(self.node);
-        // The mistake that made the value unknown is already recorded.
+        // Another mistake made the value unknown, and that mistake is already recorded.
         if let Value::Unknown = value {
             return;
         }
@@ -144,12 +137,11 @@ impl<'t> TreeDeserializer<'t> {
         self.mistakes.borrow_mut().push(MistakeAt { node: self.node, mistake });
     }
 
-    /// Returns the variant that the type of this node selects, for an enum with the name
-    /// [`VARIANT_BY_NODE_TYPE`].
+    /// Returns the variant that the type of this node selects: see [`VARIANT_BY_NODE_TYPE`].
     fn variant_by_node_type(self, variants: &[&str]) -> Result<&'static str, ReadError> {
         let value = self.tree.value(self.node);
         let variant = match value {
-            // A text such as `${SLOTS}` can be a number after its variables are substituted.
+            // After its substitution, a text such as `${SLOTS}` can be a number.
             Value::Text(_) if !variants.contains(&"text") && variants.contains(&"number") => {
                 "number"
             }
@@ -174,9 +166,8 @@ impl<'t> TreeDeserializer<'t> {
         Err(wrong_type(found, &expected, is_scalar && variants.contains(&"text")))
     }
 
-    /// Reads a number or a boolean. A text such as `${SLOTS}` is a string in YAML even if the value
-    /// of the variable is a number, so this function reads a substituted text as a number or
-    /// boolean if the text has this form.
+    /// Reads a number or a boolean. YAML reads `${SLOTS}` as a string, so this function parses the
+    /// substituted text again.
     fn scalar<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         if let Some(Text { substituted: Some(substituted), .. }) = self.tree.text(self.node) {
             let text = substituted.text.trim();
@@ -313,7 +304,6 @@ impl<'de> SeqAccess<'de> for FieldAccess<'_> {
     }
 }
 
-/// The items of a list.
 struct ItemAccess<'t> {
     reader: TreeDeserializer<'t>,
     items: std::slice::Iter<'t, NodeId>,
@@ -330,14 +320,13 @@ impl<'de> SeqAccess<'de> for ItemAccess<'_> {
     }
 }
 
-/// The entries of a map or of a struct. It records each unknown key as a mistake and skips the
-/// entry.
+/// The entries of a map or struct. An unknown key becomes a mistake, and its entry is skipped.
 struct EntryAccess<'t> {
     reader: TreeDeserializer<'t>,
     rest: std::slice::Iter<'t, (NodeId, NodeId)>,
-    /// The keys that the struct allows. `None` for a map, which allows any key.
+    /// The keys of the struct. `None` for a map, which allows any key.
     known: Option<&'static [&'static str]>,
-    /// The value of the key that was read last.
+    /// The value of the latest key.
     value: Option<NodeId>,
 }
 

@@ -1,7 +1,7 @@
 //! Reads single values in the form that people write: rates, durations, ratios, counts and numbers.
 //!
-//! Each type has a separate reader, because users make different mistakes with each type: a rate
-//! without a unit, a percentage without `%`, a number in quotes.
+//! Each type has a separate reader, because each has its typical mistakes: a rate without a unit, a
+//! percentage without `%`, a number in quotes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -62,7 +62,7 @@ pub enum KeepAlive {
 }
 
 /// A type whose values are YAML scalars. YAML distinguishes texts, whole numbers and other numbers,
-/// so the trait has a function for each of the three. Each function can explain a typical mistake.
+/// and the trait has a function for each.
 trait Scalar: Sized {
     /// A description of a valid value, for a message.
     const EXPECTED: &'static str;
@@ -186,11 +186,11 @@ impl Scalar for Ratio {
     }
 }
 
-/// Returns the mistake for a text in a place that needs a number. `is_number` is true if the text
-/// would be a valid number without its quotes.
+/// Returns the mistake for a text instead of a number. `is_number` is true if the text would be a
+/// valid number without its quotes.
 fn not_a_number(text: &str, expected: &str, is_number: bool) -> Mistake {
     let digits = text.trim_start_matches('0');
-    // YAML reads a number with a leading zero as text, also if it has no quotes.
+    // YAML reads a number with a leading zero as text, even without quotes.
     let has_leading_zero =
         text.starts_with('0') && digits.starts_with(|c: char| c.is_ascii_digit());
     let remedy = match (is_number, has_leading_zero) {
@@ -201,7 +201,7 @@ fn not_a_number(text: &str, expected: &str, is_number: bool) -> Mistake {
     Mistake::new(format!("`{}` is not {expected}", excerpt(text)), remedy)
 }
 
-/// Returns a number as a count, if it has no fraction. A person or a template can write `1.0`.
+/// Returns a number without a fraction as a count. A template can write `1.0`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn whole(value: f64) -> Option<u64> {
     /// Up to 2^53, every whole number is exact.
@@ -321,7 +321,7 @@ macro_rules! scalars {
     )+};
 }
 
-// Each schema also accepts a text with `${NAME}`, because a variable can stand for any value.
+// Each schema also accepts a text with `${NAME}`.
 scalars! {
     Rate: deserialize_str, {
         "type": "string",

@@ -1,5 +1,4 @@
-//! Divides a plan among several daemons. Each daemon gets a part of every limit, and the parts of
-//! all daemons add up to the limit in the file.
+//! Divides a plan among several daemons. The parts of all daemons add up to each limit in the file.
 
 use std::num::NonZeroU32;
 
@@ -11,8 +10,8 @@ use crate::schedule::Shard;
 /// messages.
 ///
 /// # Errors
-/// If a schedule would not start at the same time on all shards, or if a limit is smaller than the
-/// number of shards.
+/// If the schedule would not start at the same time on all shards, or if a limit is smaller than
+/// the number of shards.
 pub fn divide(mut plan: Plan, origin: &str, shard: Shard) -> Result<Plan, Invalid> {
     let mut problems = Vec::new();
     for scenario in plan.scenarios.iter_mut().filter(|_| shard.count() > 1) {

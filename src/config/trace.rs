@@ -1,9 +1,9 @@
-//! Reads traces of requests from files. A trace has the format that Azure or Mooncake publishes, or
-//! llmload's plain format.
+//! Reads traces of requests from files: in the format of Azure or Mooncake, or in llmload's plain
+//! format.
 //!
-//! One line is one row, and the rows are sorted by time. So llmload stops reading at the end of the
-//! phase: to replay the first hour of a week-long trace, it reads only the rows of this hour. The
-//! first row is at instant 0.
+//! One line is one row, and the rows are sorted by time. The first row is at instant 0. llmload
+//! stops reading at the end of the phase, so the first hour of a trace of a week costs only an
+//! hour.
 
 mod row;
 
@@ -19,17 +19,17 @@ use row::{Format, RawRow};
 
 /// The highest number of bytes that llmload reads from a trace.
 const MAX_BYTES: u64 = 256 << 20;
-/// The highest number of rows in a trace. This number of rows needs 16 MB of memory.
+/// The highest number of rows in a trace. They need 16 MB of memory.
 const MAX_ROWS: usize = 1_000_000;
-/// The longest line, in bytes. Lines of a Mooncake trace can be long, because each line lists the
-/// hashes of all blocks of a prompt.
+/// The longest line, in bytes. A line of a Mooncake trace lists the hashes of all blocks of a
+/// prompt.
 const MAX_LINE: u64 = 1 << 20;
 
-/// Reads a trace, and divides the instants of its rows by `speed`. With `until`, the function
-/// ignores all rows that the replay would send after this time.
+/// Reads a trace, and divides the instants of its rows by `speed`. Later rows than `until` are
+/// ignored.
 ///
 /// # Errors
-/// If the file cannot be read or is too large, or if one of the lines that it reads is invalid.
+/// If the file cannot be read or is too large, or if a line before `until` is invalid.
 pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, Mistake> {
     let name = path.display();
     let unreadable = |error: std::io::Error| {
@@ -94,12 +94,11 @@ pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, M
     Ok(Trace::new(&file_name(path), rows.kept))
 }
 
-/// The rows that llmload has read so far, and the limits for the next row.
 struct Rows {
     speed: f64,
-    /// True if llmload ignores the rows after `end`. False if such a row is a mistake.
+    /// True if rows after `end` are ignored. False if such a row is a mistake.
     cuts_after_end: bool,
-    /// The latest time that a row can have. Times count from the first row.
+    /// The latest allowed time, from the first row.
     end: Duration,
     /// The instants of the first row and of the latest row, in nanoseconds.
     first_and_latest: Option<(i128, i128)>,
@@ -118,8 +117,7 @@ impl Rows {
         }
     }
 
-    /// Adds a row to `kept`. Returns false, and adds nothing, if the row is after `end` and llmload
-    /// ignores such rows.
+    /// Adds a row to `kept`. Returns false for a row that is ignored because it is after `end`.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn keep(&mut self, row: &RawRow) -> Result<bool, Mistake> {
         let at = row.instant_ns;
@@ -145,7 +143,7 @@ impl Rows {
     }
 }
 
-/// Returns the name of a file in a form that is allowed as the name of a phase.
+/// Returns the name of a file, as a valid name of a phase.
 fn file_name(path: &Path) -> String {
     excerpt(&path.file_name().unwrap_or_default().to_string_lossy())
 }

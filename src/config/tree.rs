@@ -1,9 +1,8 @@
-//! The document as the user wrote it: a tree of nodes in the order of the text. If a key appears
-//! twice in a map, the tree has a node for each of the two.
+//! The document as the user wrote it: a tree of nodes in the order of the text. A duplicate key has
+//! a second node.
 //!
-//! One vector contains all nodes, and the id of a node is its index in the vector. The id is enough
-//! to find the place of a node: this module derives the path of the key from the id, and
-//! [`super::yaml`] finds the line and column.
+//! The id of a node is its index in one vector. This module finds the path of a key from the id,
+//! and [`super::yaml`] finds the line and column.
 
 use std::fmt;
 
@@ -15,7 +14,6 @@ use crate::random::Fnv;
 pub struct NodeId(pub(super) u32);
 
 impl NodeId {
-    /// The root node, which contains all others.
     pub const ROOT: NodeId = NodeId(0);
 
     fn index(self) -> usize {
@@ -36,20 +34,17 @@ struct Node {
     value: Value,
 }
 
-/// The relation of a node to its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The node has no parent.
     Root,
-    /// The node is the key of a map entry. The value of the entry is the next node.
+    /// A key of a map. The next node is its value.
     Key,
-    /// The node is the value of a map entry. The key of the entry is the previous node.
+    /// A value of a map. The previous node is its key.
     Entry,
-    /// The node is an item of a list, with this index.
+    /// An item of a list, with its index.
     Item(usize),
 }
 
-/// The value of a node.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// No value, or `null`.
@@ -58,14 +53,12 @@ pub enum Value {
     Bool(bool),
     /// A number without a fraction.
     Integer(i128),
-    /// A number with a fraction, or a number that is too large for `Integer`.
+    /// A number with a fraction, or a number too large for `Integer`.
     Float(f64),
     /// Any other scalar.
     Text(Text),
-    /// A list of nodes.
     List(Vec<NodeId>),
-    /// The value is not known because it has a mistake, such as a variable that is not set. The
-    /// mistake is already recorded.
+    /// The value has a mistake that is already recorded, such as a variable that is not set.
     Unknown,
     /// Keys and values. A key is always [`Value::Text`].
     Map(Vec<(NodeId, NodeId)>),
@@ -74,18 +67,17 @@ pub enum Value {
 /// A text of the file, before and after the substitution of variables such as `${NAME}`.
 #[derive(Clone, Debug)]
 pub struct Text {
-    /// The text in the file. llmload can show it, because it contains no values of variables.
+    /// The text in the file. It contains no values of variables, so llmload can show it.
     pub written: String,
-    /// The text after the substitution. `None` if the substitution changes nothing.
+    /// The text after the substitution. `None` if both are equal.
     pub substituted: Option<Substituted>,
 }
 
-/// A text in which each `${NAME}` is replaced by the value of the variable, and each `$$` by `$`.
+/// A text in which the value of the variable replaces each `${NAME}`, and `$` replaces each `$$`.
 #[derive(Clone)]
 pub struct Substituted {
     pub text: String,
-    /// True if the text contains the value of a variable. Such a text is not in the file, and it
-    /// can be a secret.
+    /// True if the text contains the value of a variable, which can be a secret.
     pub from_variable: bool,
 }
 
@@ -103,7 +95,7 @@ impl Text {
 }
 
 impl Tree {
-    /// Adds a node with the value `Null`, and returns its id. [`Tree::set`] sets the real value.
+    /// Adds a node with the value `Null`, which [`Tree::set`] replaces.
     pub(super) fn push(&mut self, parent: NodeId, step: Step) -> NodeId {
         let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
         self.nodes.push(Node { parent, step, value: Value::Null });
@@ -116,17 +108,15 @@ impl Tree {
         }
     }
 
-    /// The number of nodes.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Returns the value of a node, or [`Value::Null`] if the tree has no node with this id.
+    /// Returns the value of a node, or [`Value::Null`] for an unknown id.
     pub fn value(&self, id: NodeId) -> &Value {
         self.nodes.get(id.index()).map_or(&Value::Null, |node| &node.value)
     }
 
-    /// Returns the text of a node, if its value is a text.
     pub fn text(&self, id: NodeId) -> Option<&Text> {
         match self.value(id) {
             Value::Text(text) => Some(text),
@@ -134,12 +124,10 @@ impl Tree {
         }
     }
 
-    /// Returns the text of a node that is a key.
     pub fn key(&self, id: NodeId) -> &str {
         self.text(id).map_or("", |text| text.written.as_str())
     }
 
-    /// Returns the value of `key` in a map, if `map` is a map and has this key.
     pub fn get(&self, map: NodeId, key: &str) -> Option<NodeId> {
         match self.value(map) {
             Value::Map(entries) => {
@@ -150,14 +138,13 @@ impl Tree {
     }
 
     /// Returns the FNV-1a hash of all values after the substitution of variables. Comments and
-    /// layout do not change the hash. Every release computes the same hash on every machine, so a
-    /// user can compare the configurations of several daemons.
+    /// layout do not change the hash. It is the same on every machine and in every release, so a
+    /// user can compare several daemons.
     pub fn hash(&self) -> u64 {
         let mut hash = Fnv::default();
         let mut add = |kind: u8, bytes: &[u8]| {
-            // The hash covers the kind and the length of each value, and then the value. Without
-            // kind and length, the values `ab`, `c` and the values `a`, `bc` would have the same
-            // hash.
+            // Without the kind and the length, the values `ab`, `c` and the values `a`, `bc` would
+            // have the same hash.
             let length = (bytes.len() as u64).to_le_bytes();
             hash.update(&[kind]);
             hash.update(&length);
@@ -185,8 +172,8 @@ impl Tree {
         })
     }
 
-    /// Returns the node whose position a message about the node `id` shows. For a map or list under
-    /// a key, this is the node of the key; for any other node, it is the node itself.
+    /// Returns the node whose position a message shows: the key of a map or list, or else the node
+    /// itself.
     pub fn reported_node(&self, id: NodeId) -> NodeId {
         match (self.value(id), self.nodes.get(id.index()).map(|node| node.step)) {
             (Value::Map(_) | Value::List(_), Some(Step::Entry)) => NodeId(id.0.saturating_sub(1)),
@@ -194,12 +181,12 @@ impl Tree {
         }
     }
 
-    /// Returns the parent of a node. For the root, it returns the root.
+    /// Returns the parent of a node; for the root, the root.
     pub fn parent(&self, id: NodeId) -> NodeId {
         self.nodes.get(id.index()).map_or(NodeId::ROOT, |node| node.parent)
     }
 
-    /// Returns the key of a node that is the value of a map entry.
+    /// Returns the key of a value in a map.
     pub fn key_of(&self, id: NodeId) -> Option<&str> {
         match self.nodes.get(id.index())?.step {
             Step::Entry => Some(self.key(NodeId(id.0.saturating_sub(1)))),
@@ -222,9 +209,9 @@ impl Tree {
     }
 }
 
-/// Returns the start of a text in a form that is safe in a message: at most 64 characters, with a
-/// replacement character for each control character, and without the passwords of URLs. A person
-/// cannot see a special space, so the result contains its name.
+/// Returns the start of a text for a message: at most 64 characters, without control characters and
+/// without the passwords of URLs. The name of a special space replaces the space, so that a person
+/// sees it.
 pub fn excerpt(text: &str) -> String {
     const LIMIT: usize = 64;
     let shown = without_user_info(text);

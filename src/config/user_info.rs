@@ -8,8 +8,8 @@ use url::Url;
 use super::problem::Mistake;
 use crate::plan::{BasicCredentials, SecretText};
 
-/// Removes the user and the password from a URL, and returns them decoded. The rest of the URL can
-/// then be displayed.
+/// Removes the user and the password from a URL, so that a page can show the URL. Returns both
+/// decoded.
 pub fn take_user_info(url: &mut Url) -> Result<Option<BasicCredentials>, Mistake> {
     if url.username().is_empty() && url.password().is_none() {
         return Ok(None);
@@ -19,7 +19,7 @@ pub fn take_user_info(url: &mut Url) -> Result<Option<BasicCredentials>, Mistake
         (!text.chars().any(char::is_control)).then(|| text.into_owned())
     };
     let (user, password) = (decode(url.username()), decode(url.password().unwrap_or_default()));
-    // These calls fail only for a URL without a host, and a URL with a user has a host.
+    // Only a URL without a host could fail here, and a URL with a user has a host.
     let _has_host = url.set_username("").and_then(|()| url.set_password(None));
     match (user, password) {
         (Some(user), _) if user.contains(':') => Err(Mistake::new(

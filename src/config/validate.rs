@@ -2,9 +2,8 @@
 //! the parts of a [`Plan`](plan::Plan).
 //!
 //! Each submodule adds the methods of one topic to [`Validator`]. A method that finds a mistake
-//! records the mistake and returns `None`, and the validation continues with the next value. One
-//! pass therefore finds all mistakes. The loader returns a plan only if no method recorded a
-//! mistake.
+//! records it and returns `None`, and the validation continues. So one pass finds all mistakes. The
+//! loader returns a plan only if there are none.
 
 mod after;
 mod auth;
@@ -54,25 +53,22 @@ use definitions::{Definitions, noun};
 pub use scenario::DEFAULT_MAX_CONCURRENCY;
 pub use secret::{is_sensitive, is_sensitive_number};
 
-/// The name that the target and the scenario of the short form get.
+/// The name of the target and of the scenario in the short form.
 const DEFAULT_NAME: &str = "default";
 
-/// The parts of a [`plan::Plan`] that come from the values of the file, and the warnings.
+/// The validated values of the file, and the warnings.
 pub struct Validated {
-    /// The seed of all random choices.
     pub seed: u64,
-    /// The scenarios in the order of the file.
     pub scenarios: Vec<plan::Scenario>,
-    /// The buckets of the histograms.
     pub buckets: Buckets,
-    /// The values that are allowed, but that the user probably did not intend.
+    /// Allowed values that the user probably did not intend.
     pub warnings: Vec<MistakeAt>,
     /// The files that the configuration names, such as prompt files.
     pub files: Vec<PathBuf>,
 }
 
-/// Checks the tree as a configuration in the short form or the long form. The function adds all
-/// mistakes to `mistakes`. The caller is allowed to use the result only if `mistakes` is empty.
+/// Checks the tree, and adds all mistakes to `mistakes`. The result is valid only if `mistakes` is
+/// empty.
 pub fn validate(
     tree: &Tree,
     variables: &Variables<'_>,
@@ -95,7 +91,6 @@ pub fn validate(
     Validated { seed, scenarios, buckets, warnings, files }
 }
 
-/// The validated content of a file in the short form or the long form.
 #[derive(Default)]
 struct Form {
     seed: u64,
@@ -103,8 +98,7 @@ struct Form {
     buckets: Buckets,
 }
 
-/// The data that all checks share. The checks read the tree and the variables, and add to
-/// the lists of mistakes, warnings and files.
+/// The shared input and output of all checks.
 struct Validator<'a> {
     tree: &'a Tree,
     variables: &'a Variables<'a>,
@@ -115,19 +109,16 @@ struct Validator<'a> {
 }
 
 impl Validator<'_> {
-    /// Records a mistake.
     fn report(&self, node: NodeId, mistake: Mistake) {
         self.mistakes.borrow_mut().push(MistakeAt { node, mistake });
     }
 
-    /// Records a mistake with its remedy.
     fn problem(&self, node: NodeId, message: impl Into<String>, remedy: impl Into<String>) {
         self.report(node, Mistake::new(message, remedy));
     }
 
-    /// Records that a key is missing from a map. The method records nothing if the map has a
-    /// misspelled key, because the misspelled key is probably the missing one, and it already has a
-    /// message.
+    /// Records that a key is missing from a map. But a misspelled key in this map is probably the
+    /// missing key, and already has a message; then nothing is recorded.
     fn missing(&self, node: NodeId, message: impl Into<String>, remedy: impl Into<String>) {
         let has_misspelled_key = self.mistakes.borrow().iter().any(|found| {
             found.mistake.kind == ProblemKind::MisspelledKey && self.tree.parent(found.node) == node
@@ -137,14 +128,12 @@ impl Validator<'_> {
         }
     }
 
-    /// Records a warning with its remedy.
     fn warn(&self, node: NodeId, message: impl Into<String>, remedy: impl Into<String>) {
         let mistake = Mistake::new(message, remedy);
         self.warnings.borrow_mut().push(MistakeAt { node, mistake });
     }
 
-    /// Reads the document. It is in the long form if it has the key `targets` or `scenarios`;
-    /// otherwise it is in the short form.
+    /// Reads the document. The key `targets` or `scenarios` makes it the long form.
     fn document(&self) -> Result<Form, Mistake> {
         if !matches!(self.tree.value(NodeId::ROOT), Value::Map(_)) {
             return Err(Mistake::new("the file is not a map of keys and values", SHORTEST_FILE));
@@ -201,18 +190,16 @@ impl Validator<'_> {
         Form { seed, scenarios, buckets }
     }
 
-    /// Checks the short form in the same way as a long form with one target and one scenario.
+    /// Checks the short form like a long form with one target and one scenario.
     fn short_form(&self, form: ShortForm) -> Form {
         let seed = seed(&form.seed);
-        // The short form has only one route (one scenario on one target), so the limit of routes
-        // has no effect.
+        // The short form has only one route, so the limit of routes has no effect.
         let (_, buckets) = self.metrics(&form.metrics);
         let target = self.short_target(form.target, seed).map(Arc::new);
         let targets = Definitions::single("target", DEFAULT_NAME, target);
         let sources = self.short_prompts(form.prompts);
         if let [_, second, ..] = sources.entries.as_slice() {
-            // If the user forgot the name of a source, llmload reads its keys, such as `lines`, as
-            // names of sources. A message about such a key is already recorded.
+            // A key of a source instead of a name, such as `lines`, already has a message.
             if second.value.is_some() || !hints::is_source_key(&second.name) {
                 self.problem(
                     second.node,
@@ -295,8 +282,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Checks the names in a map of targets, sources or scenarios, and returns the entries. `kind`
-    /// is the kind of the entries.
+    /// Checks the names in a map of targets, sources or scenarios, and returns the entries.
     fn entries<'f, T>(
         &self,
         field: &'f Field<FieldMap<T>>,
@@ -318,8 +304,8 @@ impl Validator<'_> {
         entries.into_iter().flatten()
     }
 
-    /// Checks a name. The characters are limited, because names become values of labels and parts
-    /// of file names.
+    /// Checks a name. Names become values of labels and parts of file names, so few characters are
+    /// allowed.
     fn name(&self, name: &Located<String>, kind: &str) {
         let is_valid = (1..=63).contains(&name.value.len())
             && name.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
@@ -332,8 +318,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Returns the value of a field that holds a count, or `default` if the field is absent. A
-    /// count outside `range` is a mistake.
+    /// Returns a count, or `default` if the field is absent. A count outside `range` is a mistake.
     fn count(&self, field: &Field<Count>, default: u32, range: RangeInclusive<u32>) -> Option<u32> {
         match field {
             Field::Absent => Some(default),
@@ -354,14 +339,13 @@ impl Validator<'_> {
         }
     }
 
-    /// Returns the value of a field that holds a count, or `default` if the field is absent. A
-    /// count that is not between 1 and `highest` is a mistake.
+    /// Returns a count from 1 to `highest`, or `default` if the field is absent.
     fn positive(&self, field: &Field<Count>, default: u32, highest: u32) -> Option<NonZeroU32> {
         self.count(field, default, 1..=highest).and_then(NonZeroU32::new)
     }
 
-    /// Returns the duration of a field, or `default` if the field is absent. A duration outside
-    /// `range` is a mistake.
+    /// Returns a duration, or `default` if the field is absent. A duration outside `range` is a
+    /// mistake.
     fn span(
         &self,
         field: &Field<Span>,
@@ -387,8 +371,8 @@ impl Validator<'_> {
         }
     }
 
-    /// Returns a path of the configuration as a path from the current folder. The method also adds
-    /// the path to `files`, which a daemon watches for changes.
+    /// Returns a path of the file relative to the current folder, and adds it to the watched
+    /// `files`.
     fn path(&self, written: &str) -> PathBuf {
         let path = self.base.join(written);
         self.files.borrow_mut().push(path.clone());

@@ -1,8 +1,7 @@
 //! Replaces each variable, such as `${NAME}`, in the texts of the file by its value.
 //!
-//! The substitution changes the tree, after the YAML parser has read the file. The value of a
-//! variable can therefore never add keys or lists to the document, and the page `/config` can show
-//! the text of the file instead of the value.
+//! The substitution changes the parsed tree. So the value of a variable can never add keys or
+//! lists, and `/config` can show `${NAME}` instead of the value.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -16,7 +15,7 @@ use super::tree::{NodeId, Substituted, Tree, Value, excerpt};
 /// The size of the largest `.env` file that llmload reads, in bytes.
 const MAX_DOTENV_BYTES: u64 = 1 << 20;
 
-/// The highest number of defaults that contain each other, as in `${A:-${B:-c}}`.
+/// The highest number of nested defaults, as in `${A:-${B:-c}}`.
 const MAX_DEPTH: usize = 8;
 
 /// The remedy for a `${` that does not begin a valid variable.
@@ -25,23 +24,22 @@ const ESCAPE: &str = "write `$${` for a literal `${`";
 /// Returns the value of an environment variable. The value can be any bytes.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// The treatment of a secret that does not exist: a variable that is not set, or a missing file.
+/// The treatment of a missing secret: a variable that is not set, or a missing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrets {
-    /// It is a mistake, because llmload could send no request.
+    /// A mistake, because llmload could send no request.
     Required,
-    /// A placeholder replaces it. This is enough to check a file on a machine without secrets.
+    /// A placeholder, for the check of a file on a machine without secrets.
     Optional,
 }
 
-/// The variables that a file can use. A variable of the environment overrides a variable with the
-/// same name in the `.env` file, which is in the folder of the configuration file.
+/// The variables that a file can use. The environment overrides the `.env` file.
 pub struct Variables<'a> {
     environment: Environment<'a>,
     dotenv: HashMap<String, String>,
     secrets: Secrets,
-    /// True if the configuration is a file, so its folder can contain a `.env` file. False if the
-    /// configuration is from the command line.
+    /// True for a configuration file, whose folder can contain a `.env` file. False for a command
+    /// line.
     has_folder: bool,
 }
 
@@ -62,7 +60,7 @@ impl<'a> Variables<'a> {
         Ok(Variables { environment, dotenv: values, secrets, has_folder: folder.is_some() })
     }
 
-    /// Returns the places where llmload looks for variables, for a message.
+    /// Returns the sources of variables, for messages.
     pub fn places(&self) -> &'static str {
         if self.has_folder {
             "in the environment or in the `.env` next to the file"
@@ -71,11 +69,10 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// Returns the value of a variable, if it is set.
     ///
     /// # Errors
-    /// If the value is not UTF-8. The message does not quote the name, because a user can have
-    /// written a secret there.
+    /// If the value is not UTF-8. The message does not quote the name, which can be a misplaced
+    /// secret.
     fn get(&self, name: &str) -> Result<Option<String>, Mistake> {
         match (self.environment)(name).map(OsString::into_string) {
             Some(Ok(value)) => Ok(Some(value)),
@@ -88,8 +85,7 @@ impl<'a> Variables<'a> {
     }
 
     /// Returns the value of a variable that contains a secret. If secrets are optional, a
-    /// placeholder replaces a secret that is not set, and an empty one: CI systems set the secrets
-    /// of a fork to an empty text.
+    /// placeholder replaces a missing or empty one: CI systems leave the secrets of a fork empty.
     ///
     /// # Errors
     /// If the value is not UTF-8.
@@ -99,13 +95,13 @@ impl<'a> Variables<'a> {
         Ok(self.placeholder().filter(|_| is_missing).or(value))
     }
 
-    /// Returns the text that replaces a secret that does not exist; `None` if secrets are required.
+    /// Returns the placeholder of a missing secret; `None` if secrets are required.
     pub fn placeholder(&self) -> Option<String> {
         (self.secrets == Secrets::Optional).then(|| "secret".to_owned())
     }
 
-    /// Substitutes the variables in every text of the tree, and returns the mistakes. A text with a
-    /// mistake becomes [`Value::Unknown`]. `secret_nodes` are the texts that are used as secrets.
+    /// Substitutes the variables in every text, and returns the mistakes. A text with a mistake
+    /// becomes [`Value::Unknown`].
     pub fn substitute(&self, tree: &mut Tree, secret_nodes: &HashSet<NodeId>) -> Vec<MistakeAt> {
         let mut mistakes = Vec::new();
         for (node, text) in tree.value_texts_mut() {
@@ -132,18 +128,14 @@ impl<'a> Variables<'a> {
     }
 }
 
-/// The expansion of one text of the file.
 struct Expansion<'v> {
     variables: &'v Variables<'v>,
-    /// True if the text is used as a secret.
     is_secret: bool,
-    /// The result so far.
     new: Substituted,
 }
 
 impl Expansion<'_> {
-    /// Appends a text after the expansion of its variables. `depth` is the number of defaults that
-    /// contain the text.
+    /// Appends a text, with its variables expanded. `depth` counts the defaults around the text.
     fn add(&mut self, written: &str, depth: usize) -> Result<(), Mistake> {
         let mut rest = written;
         while let Some((before, after)) = rest.split_once('$') {
@@ -166,7 +158,7 @@ impl Expansion<'_> {
     }
 
     /// Appends the value of a variable. `inside` is the text between `${` and `}`: `NAME` or
-    /// `NAME:-default`. The default can contain variables.
+    /// `NAME:-default`.
     fn add_variable(&mut self, inside: &str, depth: usize) -> Result<(), Mistake> {
         let (name, default) = match inside.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
@@ -183,7 +175,7 @@ impl Expansion<'_> {
         let is_optional = self.is_secret && default.is_none();
         let value =
             if is_optional { self.variables.get_secret(name) } else { self.variables.get(name) };
-        // As in a shell, the default after `:-` also replaces a variable that is set but empty.
+        // As in a shell, the default also replaces an empty value.
         match (value?.filter(|v| default.is_none() || !v.is_empty()), default) {
             (Some(value), _) => {
                 self.new.from_variable = true;
@@ -199,7 +191,7 @@ impl Expansion<'_> {
     }
 }
 
-/// Returns the position of the `}` that closes a `${` before the text. The text can contain further
+/// Returns the position of the `}` that closes a `${` before the text, which can contain further
 /// variables.
 fn closing_brace(inside: &str) -> Option<usize> {
     let bytes = inside.as_bytes();

@@ -1,10 +1,9 @@
 //! Builds a [`Tree`] from a YAML text, finds the line and column of a node, and writes a tree as
 //! text. No other module uses the YAML crate.
 //!
-//! The crate reports a position only as a part of an error. To find the position of a node,
-//! [`locate`] therefore parses the text again and returns an error at this node on purpose; the
-//! error of the crate then contains the position. So llmload parses a valid file once, and a file
-//! with problems once more for each problem.
+//! The crate reports a position only in an error. To find the position of a node, [`locate`] parses
+//! the text again and returns an error at this node on purpose. So each problem costs one more
+//! parse; a valid file costs none.
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
@@ -14,18 +13,16 @@ use super::problem::{Mistake, MistakeAt, Position, ProblemKind};
 use super::tree::{NodeId, Step, Text, Tree, Value, excerpt};
 use super::user_info::without_user_info;
 
-/// The size of the largest file, in bytes. llmload checks the size before it parses the text.
+/// The size of the largest file, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
 /// The remedy for a file without content. It shows the shortest valid file.
 pub const SHORTEST_FILE: &str = "write at least `target: http://localhost:8000/v1` and `rate: 5/s`";
-/// The remedy for a file that is too large.
 const PROMPTS_ELSEWHERE: &str = "move the prompts to separate files";
-/// The remedy for a file with too many entries.
 const FEWER_ENTRIES: &str =
     "move prompts to separate files, and write equal phases once, with `repeat` and `phases`";
 /// The highest number of nested lists and maps.
 pub const MAX_DEPTH: usize = 32;
-/// The highest number of nodes. The nodes of a YAML alias count for each use of the alias.
+/// The highest number of nodes. A YAML alias counts at each use.
 pub const MAX_NODES: usize = 20_000;
 
 /// A mistake after which the YAML parser cannot continue.
@@ -36,9 +33,8 @@ pub struct Malformed {
     pub mistake: Mistake,
 }
 
-/// Parses a text with one document. The function also returns mistakes after which it can continue:
-/// a key that appears twice in one map, and a number that is not finite. For a duplicate key, the
-/// tree keeps the first value.
+/// Parses a text with one document. The mistakes of the result are duplicate keys, whose first
+/// value is kept, and numbers that are not finite.
 ///
 /// # Errors
 /// If the text is not valid YAML, is not exactly one document, or exceeds one of the limits of this
@@ -66,7 +62,7 @@ pub fn read(text: &str) -> Result<(Tree, Vec<MistakeAt>), Malformed> {
     if let Value::Null = build.tree.value(NodeId::ROOT) {
         return Err(empty());
     }
-    // A text that ends with `---` has one more document without content, which is allowed.
+    // A `---` at the end begins an empty document, which is allowed.
     for further in documents {
         let mut again = TreeBuilder::new(Some(NodeId::ROOT));
         again.own_mistake =
@@ -79,7 +75,7 @@ pub fn read(text: &str) -> Result<(Tree, Vec<MistakeAt>), Malformed> {
     Ok((build.tree, build.mistakes))
 }
 
-/// Returns the position of a node. `text` is the text from which the tree of the node was built.
+/// Returns the position of a node. Its tree must come from `text`.
 pub fn locate(text: &str, node: NodeId) -> Position {
     let mut build = TreeBuilder::new(Some(node));
     let seed = NodeSeed { build: &mut build, parent: NodeId::ROOT, step: Step::Root, depth: 0 };
@@ -93,8 +89,8 @@ pub fn locate(text: &str, node: NodeId) -> Position {
     })
 }
 
-/// Writes the tree as YAML. Each node for which `mask` returns true becomes `***`, and so does the
-/// user and the password of each URL.
+/// Writes the tree as YAML. `***` replaces each node for which `mask` returns true, and the user
+/// and password of each URL.
 pub fn write(tree: &Tree, mask: &dyn Fn(NodeId) -> bool) -> String {
     serde_yaml::to_string(&MaskedTree { tree, node: NodeId::ROOT, mask }).unwrap_or_default()
 }
@@ -107,11 +103,10 @@ pub fn print(value: &serde_json::Value) -> String {
 struct TreeBuilder {
     tree: Tree,
     mistakes: Vec<MistakeAt>,
-    /// The node at which the builder returns an error on purpose, so [`locate`] gets its position.
+    /// The node at which the builder returns an error on purpose, for [`locate`].
     stop_at: Option<NodeId>,
-    /// The mistake that is the cause of the current error of the crate. llmload shows this mistake
-    /// instead of the error's own message, because the crate adds the path of the node to the
-    /// message.
+    /// The cause of the current error. llmload shows it instead of the message of the crate, which
+    /// contains the path of the node.
     own_mistake: Option<Mistake>,
 }
 
@@ -135,9 +130,9 @@ impl TreeBuilder {
     }
 }
 
-/// Turns an error message of the YAML parser into a mistake. The message loses its position, and
-/// gets a remedy if the message often confuses people. The parser has no error kinds, so this
-/// function compares the text of the message. A message with an unknown text gets no remedy.
+/// Turns an error message of the parser into a mistake without a position, and adds a remedy to a
+/// message that often confuses people. The parser has no error kinds, so only the text can be
+/// compared.
 fn syntax(message: &str) -> Mistake {
     let bare = message.split(" at line ").next().unwrap_or(message);
     let remedy = if bare.contains("cannot start any token") {
@@ -156,7 +151,7 @@ fn syntax(message: &str) -> Mistake {
     Mistake { remedy, ..mistake }
 }
 
-/// Adds a node to the tree and deserializes the value of the node.
+/// Deserializes a node into the tree.
 struct NodeSeed<'b> {
     build: &'b mut TreeBuilder,
     parent: NodeId,
@@ -183,8 +178,8 @@ struct NodeVisitor<'b> {
 }
 
 impl NodeVisitor<'_> {
-    /// Checks the limits before the value of the node is read. At the node that [`locate`] looks
-    /// for, it returns an error; the YAML crate adds the position to this error.
+    /// Checks the limits. At the node of [`locate`], it returns an error, to which the YAML crate
+    /// adds the position.
     fn enter<E: de::Error>(&mut self) -> Result<(), E> {
         if self.build.stop_at == Some(self.id) {
             return Err(E::custom("here"));
@@ -204,7 +199,6 @@ impl NodeVisitor<'_> {
         NodeSeed { step, parent: self.id, depth: self.depth + 1, build: self.build }
     }
 
-    /// Sets the value of a node without children.
     fn leaf<E: de::Error>(mut self, value: Value) -> Result<NodeId, E> {
         self.enter()?;
         if self.is_key && !matches!(value, Value::Text(_)) {
@@ -224,7 +218,7 @@ impl<'de> Visitor<'de> for NodeVisitor<'_> {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<NodeId, E> {
-        // A document without content is no mistake, so no message needs its position.
+        // The position of an empty document appears in no message.
         if self.id == NodeId::ROOT { Ok(self.id) } else { self.leaf(Value::Null) }
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::distortion::LATE;
 
-/// Counts arrivals since the start.
 #[derive(Debug, Default)]
 pub(super) struct ArrivalCounter {
     total: AtomicU64,
@@ -13,19 +12,18 @@ pub(super) struct ArrivalCounter {
     late_for_streams: AtomicU64,
 }
 
-/// The values of an [`ArrivalCounter`] at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ArrivalCounts {
     /// Arrivals that were sent or dropped as late.
     pub(super) total: u64,
     /// Arrivals that were sent later than [`LATE`], or dropped as late.
     pub(super) late: u64,
-    /// Late arrivals that would not be late without their wait for a free HTTP/2 stream.
+    /// Arrivals that are late only because they waited for a free HTTP/2 stream.
     pub(super) late_for_streams: u64,
 }
 
 impl ArrivalCounter {
-    /// Counts an arrival with this dispatch lag, of which it waited `waited` for a stream.
+    /// `waited` is the part of the dispatch lag in which the arrival waited for a stream.
     pub(super) fn record_sent(&self, lag: Duration, waited: Duration) {
         self.total.fetch_add(1, Relaxed);
         if lag > LATE {
@@ -42,8 +40,8 @@ impl ArrivalCounter {
     }
 
     pub(super) fn read(&self) -> ArrivalCounts {
-        // Each part is read before its whole. In the other order, an arrival that is counted in
-        // between could make a part larger than its whole.
+        // Each part is read before its total. Otherwise an arrival that is counted in between could
+        // make the part larger than the total.
         let late_for_streams = self.late_for_streams.load(Relaxed);
         let late = self.late.load(Relaxed);
         ArrivalCounts { total: self.total.load(Relaxed), late, late_for_streams }

@@ -1,9 +1,8 @@
-//! The CPU quota that the cgroups (control groups of Linux) set for this process, and the
-//! throttling by this quota.
+//! The CPU quota of this process, and its throttling, from the cgroups of Linux.
 //!
-//! Cgroups form a tree, and every level above the process can have a quota: for example its
-//! container and the pod of the container. So this module reads every visible level. It supports
-//! both versions of cgroups. On a system without cgroups, there are no values.
+//! Cgroups form a tree. The container of a process and the pod of the container can both have a
+//! quota, so this module reads every visible level. It supports both versions of cgroups. Without
+//! cgroups, there are no values.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,37 +10,34 @@ use std::time::Duration;
 /// The default period of a quota in the kernel.
 const DEFAULT_PERIOD: Duration = Duration::from_millis(100);
 
-/// The quota and the throttling of all levels at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cgroup {
-    /// The lowest quota of any level. `None` if no level has a quota.
+    /// The lowest quota of all levels. `None` if no level has one.
     pub quota: Option<CpuQuota>,
-    /// The throttling, summed over all levels.
+    /// The sum over all levels.
     pub throttling: Option<Throttling>,
 }
 
-/// A limit of CPU time in each period.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CpuQuota {
-    /// The CPU time per period, in CPUs. For example, 0.5 is half of the time of one CPU.
+    /// The CPU time per period, in CPUs: 0.5 is half of one CPU.
     pub cpus: f64,
-    /// The length of a period. If a cgroup uses up its CPU time, the kernel stops the cgroup until
-    /// the next period begins.
+    /// If a cgroup has used its CPU time, the kernel stops it until the next period begins.
     pub period: Duration,
 }
 
-/// Throttling since the cgroup was created.
+/// Throttling since the start of the cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Throttling {
-    /// The number of periods in which the cgroup ran under a quota.
+    /// The periods in which the cgroup ran under a quota.
     pub periods: u64,
-    /// The number of periods in which the cgroup was stopped.
+    /// The periods in which the kernel stopped the cgroup.
     pub throttled: u64,
-    /// The time for which it was stopped, as a sum over all CPUs.
+    /// The time in which the cgroup was stopped, summed over all CPUs.
     pub time: Duration,
 }
 
-/// The folders of the cgroups: first the cgroup of the process, then each level above it.
+/// The folders of the cgroups, from the process upwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Levels {
     version: Version,
@@ -56,16 +52,15 @@ enum Version {
 }
 
 impl Levels {
-    /// Finds the cgroups of this process. Call this once: the process never changes its cgroup.
+    /// Finds the cgroups of this process, which never change.
     pub(super) fn find(proc: &Path) -> Levels {
         let text = |name| std::fs::read_to_string(proc.join("self").join(name)).unwrap_or_default();
         Levels::parse(&text("cgroup"), &text("mountinfo")).unwrap_or_default()
     }
 
     fn parse(cgroup: &str, mounts: &str) -> Option<Levels> {
-        // A line is `hierarchy:controllers:path`. The line of version two has no controllers. If
-        // both versions are mounted and a version-one line lists the CPU controller, version one
-        // controls the CPU.
+        // A line is `hierarchy:controllers:path`. The line of version 2 has no controllers. If a
+        // line of version 1 lists the CPU controller, version 1 controls the CPU.
         let groups = || cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
         let one =
             groups().find(|(controllers, _)| controllers.split(',').any(|name| name == "cpu"));
@@ -76,15 +71,14 @@ impl Levels {
             (None, None) => return None,
         };
         let (root, mount) = mounts.lines().find_map(|line| cpu_mount(line, version))?;
-        // In a container, often only a part of the tree is mounted, and the path of the process can
-        // lead to a place outside this part. Then the mount point is the cgroup of the container.
+        // A container often mounts only its part of the tree. If the path of the process leads
+        // outside, the mount point is the cgroup of the container.
         let below = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
         let below = if path.contains("/..") { Path::new("") } else { below };
         let folders = below.ancestors().map(|level| Path::new(mount).join(level)).collect();
         Some(Levels { version, folders })
     }
 
-    /// Reads the current quotas and throttling.
     pub(super) fn read(&self) -> Cgroup {
         let mut all = Cgroup::default();
         for folder in &self.folders {
@@ -99,9 +93,8 @@ impl Levels {
             all.quota = quota.filter(tighter).or(all.quota);
             if let Some(level) = throttling(&text("cpu.stat")) {
                 let sum = all.throttling.get_or_insert_default();
-                // The levels go through their periods at the same time, so the number of periods is
-                // the highest number, not the sum. Each level can stop the process in a period, so
-                // the throttled periods are added up.
+                // All levels have their periods at the same time, so their number is the maximum.
+                // But each level can stop the process, so the throttled periods are added up.
                 sum.periods = sum.periods.max(level.periods);
                 sum.throttled += level.throttled;
                 sum.time += level.time;
@@ -112,15 +105,14 @@ impl Levels {
 }
 
 impl Cgroup {
-    /// Returns the length of a period. One throttled period stops the process for at most this
-    /// time.
+    /// Returns the length of a period, which is also the longest stop by one throttled period.
     pub fn period(&self) -> Duration {
         self.quota.map_or(DEFAULT_PERIOD, |quota| quota.period)
     }
 }
 
-/// Returns the root and the mount point of a line in `mountinfo`, if it mounts the CPU controller.
-/// A line is `id parent device root mount-point options … - type source options`.
+/// Returns the root and the mount point of a line in `mountinfo` that mounts the CPU controller. A
+/// line is `id parent device root mount-point options … - type source options`.
 fn cpu_mount(line: &str, version: Version) -> Option<(&str, &str)> {
     let (mount, system) = line.split_once(" - ")?;
     let mut system = system.split(' ');
@@ -133,8 +125,7 @@ fn cpu_mount(line: &str, version: Version) -> Option<(&str, &str)> {
     mounts_cpu.then_some((words.next()?, words.next()?))
 }
 
-/// Parses a quota from its CPU time and its period, both in microseconds. Returns `None` for a CPU
-/// time of `max` or -1, which mean no limit.
+/// Parses a CPU time and a period, both in microseconds. A CPU time of `max` or -1 is no quota.
 fn quota(most: &str, period: &str) -> Option<CpuQuota> {
     let most = Duration::from_micros(most.trim().parse().ok()?);
     let period = Duration::from_micros(period.trim().parse().ok().filter(|period| *period > 0)?);
@@ -143,7 +134,7 @@ fn quota(most: &str, period: &str) -> Option<CpuQuota> {
 
 fn throttling(stat: &str) -> Option<Throttling> {
     let number = |key| stat.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
-    // Version one uses the key `throttled_time`, in nanoseconds.
+    // Version 1 has `throttled_time`, in nanoseconds.
     let time = number("throttled_usec ").map(Duration::from_micros);
     let time = time.or_else(|| number("throttled_time ").map(Duration::from_nanos))?;
     Some(Throttling { periods: number("nr_periods ")?, throttled: number("nr_throttled ")?, time })

@@ -1,13 +1,10 @@
-//! The counts of finished requests, and of the requests that failed in llmload or its machine.
-//!
-//! Such a failure says nothing about the target. If many requests fail in this way, the target gets
-//! less load than the schedule demands, so the measurement is not valid.
+//! The counts of finished requests, and of requests that failed in llmload or its machine. With
+//! many such failures, the target gets less load than scheduled, so the measurement is not valid.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::measurement::{ClientFault, FailureDetail};
 
-/// Counts finished requests since the start.
 #[derive(Debug, Default)]
 pub(super) struct FinishedCounter {
     total: AtomicU64,
@@ -16,7 +13,7 @@ pub(super) struct FinishedCounter {
 }
 
 impl FinishedCounter {
-    /// Counts a request that succeeded or failed.
+    /// `failure` is `None` if the request succeeded.
     pub(super) fn record(&self, failure: Option<&FailureDetail>) {
         self.total.fetch_add(1, Relaxed);
         if let Some(fault) = failure.and_then(ClientFault::of) {
@@ -25,14 +22,14 @@ impl FinishedCounter {
     }
 
     pub(super) fn read(&self) -> FinishedCounts {
-        // The failures are read before the total. In the other order, a request that is counted in
-        // between could make the failures more than the total.
+        // The failures are read before the total. Otherwise a request that is counted in between
+        // could make the failures more than the total.
         let failed_by = std::array::from_fn(|fault| self.failed_by[fault].load(Relaxed));
         FinishedCounts { failed_by, total: self.total.load(Relaxed) }
     }
 }
 
-/// The values of a [`FinishedCounter`] at one instant, or the difference of two instants.
+/// The counts at one instant, or the difference of two instants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FinishedCounts {
     pub(super) total: u64,
@@ -41,7 +38,6 @@ pub(super) struct FinishedCounts {
 }
 
 impl FinishedCounts {
-    /// Returns the difference from earlier counts.
     pub(super) fn since(&self, earlier: &FinishedCounts) -> FinishedCounts {
         let failed_by = std::array::from_fn(|i| self.failed_by[i] - earlier.failed_by[i]);
         FinishedCounts { failed_by, total: self.total - earlier.total }
@@ -52,7 +48,6 @@ impl FinishedCounts {
         self.failed_by.iter().sum()
     }
 
-    /// Returns the most frequent cause of these failures.
     pub(super) fn most_frequent(&self) -> Option<ClientFault> {
         let causes = ClientFault::ALL.into_iter().zip(self.failed_by);
         causes.max_by_key(|(_, count)| *count).map(|(fault, _)| fault)

@@ -1,10 +1,9 @@
-//! The detection of distortions. Once a second, the detector gets a reading of all counters and
-//! compares it with the reading from 30 s before.
+//! The detection of distortions. Each second, the detector compares the counters with their values
+//! of 30 s ago.
 //!
-//! A distortion becomes active as soon as this comparison exceeds its threshold. It ends when no
-//! comparison has exceeded the threshold for 30 s. A short stall of llmload, for example, is part
-//! of the comparisons for 30 s, so its distortion stays active for about a minute. This prevents
-//! flapping, and scrapes at usual intervals do not miss the distortion.
+//! A distortion begins when this difference exceeds a threshold. It ends when no difference has
+//! exceeded the threshold for 30 s. A short stall is in the differences for 30 s, so its distortion
+//! lasts for about a minute. So distortions do not flap, and scrapes do not miss them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,32 +15,28 @@ use super::client_failures::FinishedCounts;
 use super::event_loop::INTERVAL;
 use crate::remedy::{STREAMS, client_remedy};
 
-/// The time between the two readings that are compared.
+/// The time between the two compared readings.
 const WINDOW: Duration = Duration::from_secs(30);
-/// The number of probes of the event loop in a window.
+/// The probes of the event loop in a window.
 #[allow(clippy::cast_possible_truncation)]
 const PROBES: u64 = (WINDOW.as_millis() / INTERVAL.as_millis()) as u64;
-/// The highest number of readings: one for each second of a window and one before it.
+/// The most readings: one for each second of a window, and one before it.
 const READINGS: usize = 32;
-/// A distortion is active if more than one in this number of events is affected. With more than one
-/// in a hundred, the 99th percentile is wrong.
+/// If more than one in a hundred events is affected, the 99th percentile is wrong.
 const ONE_IN: u32 = 100;
-/// An arrival is late if its dispatch lag is longer than this. A fast server sends its first token
-/// in about this time. The alert on `llmload_dispatch_lag_seconds` has the same limit.
+/// An arrival with a longer dispatch lag is late. A fast server sends its first token in about this
+/// time. The alert on `llmload_dispatch_lag_seconds` has the same limit.
 pub(super) const LATE: Duration = Duration::from_millis(100);
-/// A probe is delayed if the event loop runs it later than this. At 40 tokens per second, this is
-/// the time between two tokens. After a longer delay, llmload sees two tokens at the same time.
+/// A probe with a longer delay is delayed. This is the time between two tokens at 40 tokens per
+/// second, so after a longer delay llmload sees two tokens at once.
 pub(super) const DELAYED: Duration = Duration::from_millis(25);
-/// The highest fraction of the CPUs or files that is normally in use. With a higher fraction, there
-/// is no reserve for the next burst.
+/// The highest usual fraction of the CPUs or files. Above it, there is no reserve for a burst.
 const FULL: f64 = 0.9;
-/// If llmload used less than this fraction of its CPUs, a lack of CPU did not delay it.
+/// Below this fraction of its CPUs, llmload had enough CPU.
 const BUSY: f64 = 0.5;
-/// The shortest time over which CPU usage is judged. In the first seconds, the start of the process
-/// uses much CPU.
+/// The shortest time for a judgement of CPU usage, because the start of the process needs much CPU.
 const STARTED: Duration = Duration::from_secs(10);
 
-/// A way in which llmload distorts its own measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Distortion {
     /// llmload sends arrivals late, or drops them because they are too late.
@@ -68,7 +63,6 @@ impl Distortion {
         Distortion::ClientResource,
     ];
 
-    /// The value of the `kind` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Distortion::DispatchLag => "dispatch_lag",
@@ -105,7 +99,7 @@ impl Distortion {
     }
 }
 
-/// The inputs of the detection at one instant. Counts and times are totals since the start.
+/// The inputs at one instant. Counts and times are totals since the start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Reading {
     pub at: Instant,
@@ -113,13 +107,13 @@ pub(super) struct Reading {
     pub probes: u64,
     /// Probes with more delay than [`DELAYED`].
     pub delayed: u64,
-    /// CPU time.
+    /// The CPU time of the process.
     pub cpu: Option<Duration>,
-    /// The number of CPUs that the process can use.
+    /// The number of usable CPUs.
     pub cpus: Option<f64>,
-    /// Periods in which the CPU quota stopped the cgroup.
+    /// The periods in which the CPU quota stopped the process.
     pub throttled: Option<u64>,
-    /// The length of a period of the CPU quota.
+    /// The length of such a period.
     pub period: Duration,
     pub open_files: Option<u64>,
     pub max_files: Option<u64>,
@@ -131,15 +125,14 @@ pub struct DetectedDistortion {
     pub kind: Distortion,
     /// The measured values and, after a semicolon, the remedy.
     pub message: String,
-    /// The last instant at which the distortion was measured.
+    /// The latest instant at which the threshold was exceeded.
     pub last: Instant,
 }
 
-/// The effect of a new reading.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Change {
     pub began: Vec<DetectedDistortion>,
-    /// True if the last active distortion has just ended, so that none is active any more.
+    /// True if the last active distortion has just ended.
     pub recovered: bool,
 }
 
@@ -155,7 +148,7 @@ impl DistortionDetector {
         self.active.iter().flatten()
     }
 
-    /// Adds a reading. Call this once a second.
+    /// Adds the reading of this second.
     pub(super) fn add(&mut self, now: Reading) -> Change {
         let first = self.slide_window(now);
         let mut change = Change::default();
@@ -175,12 +168,11 @@ impl DistortionDetector {
         change
     }
 
-    /// Moves the window so that it ends with `now`, and returns its first reading.
+    /// Moves the window to end with `now`, and returns its first reading.
     fn slide_window(&mut self, now: Reading) -> Reading {
         let is_before = |reading: &Reading| reading.at + WINDOW <= now.at;
         let before = self.readings.partition_point(is_before);
-        // The last reading before the window stays: its totals are the totals at the start of the
-        // window.
+        // The last reading before the window has the totals at the start of the window.
         self.readings.drain(..before.saturating_sub(1));
         self.readings.truncate(READINGS - 1);
         self.readings.push_back(now);
@@ -189,8 +181,7 @@ impl DistortionDetector {
 }
 
 impl Distortion {
-    /// Returns the measured values and the remedy if the difference between two readings shows this
-    /// distortion.
+    /// Returns the measured values and the remedy, if the two readings show this distortion.
     fn detect(self, first: &Reading, last: &Reading) -> Option<String> {
         match self {
             Distortion::DispatchLag => dispatch_lag(first, last),
@@ -228,8 +219,8 @@ fn dispatch_lag(first: &Reading, last: &Reading) -> Option<String> {
 
 #[allow(clippy::cast_precision_loss)]
 fn event_loop_delay(first: &Reading, last: &Reading) -> Option<String> {
-    // Just after the start, the window has few probes. The percentage is computed over the probes
-    // of a full window, so that a single delayed probe is not a distortion.
+    // Just after the start, the window has few probes. The percentage is of a full window, so one
+    // delayed probe is no distortion.
     let probes = (last.probes - first.probes).max(PROBES);
     let delayed = last.delayed - first.delayed;
     (delayed * u64::from(ONE_IN) > probes).then(|| {
@@ -243,7 +234,7 @@ fn event_loop_delay(first: &Reading, last: &Reading) -> Option<String> {
     })
 }
 
-/// Returns the remedy for a delay of llmload. More CPU helps only if llmload used much of its CPU.
+/// Returns the remedy for a delay. More CPU helps only if llmload used most of its CPU.
 fn delay_remedy(first: &Reading, last: &Reading) -> String {
     match used_cpus(first, last).zip(last.cpus) {
         Some((used, cpus)) if used < BUSY * cpus => format!(
@@ -257,7 +248,6 @@ fn delay_remedy(first: &Reading, last: &Reading) -> String {
     }
 }
 
-/// Returns the mean number of CPUs that llmload used.
 fn used_cpus(first: &Reading, last: &Reading) -> Option<f64> {
     let seconds = span(first, last).as_secs_f64();
     Some(last.cpu?.saturating_sub(first.cpu?).as_secs_f64() / seconds)
@@ -279,8 +269,8 @@ fn cpu(first: &Reading, last: &Reading) -> Option<String> {
 fn throttled(first: &Reading, last: &Reading) -> Option<String> {
     let periods = last.throttled?.saturating_sub(first.throttled?);
     let span = span(first, last);
-    // The kernel reports the stopped time only as a sum over all CPUs. So this function assumes
-    // that the process was stopped for the full length of each throttled period.
+    // The kernel reports the stopped time only as a sum over all CPUs. So each throttled period
+    // counts with its full length.
     let stopped = last.period.saturating_mul(u32::try_from(periods).unwrap_or(u32::MAX));
     (stopped > span.max(WINDOW) / ONE_IN).then(|| {
         format!(

@@ -1,22 +1,19 @@
-//! The delay of the event loop, measured by a probe, which is a timer that is due at fixed
-//! instants.
+//! The delay of the event loop. A probe, which is a timer with fixed due instants, measures it.
 //!
-//! If the event loop is blocked for three seconds, it delays everything that was due in these
-//! seconds. So the 30 probes of these seconds are all counted, each with the time from its due
-//! instant to the end of the block.
+//! A block of three seconds delays all work that was due in these seconds. So all 30 probes of
+//! these seconds count, each with the time from its due instant to the end of the block.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time between two probes. Waking a sleeping runtime takes up to 0.1 ms on a virtual machine,
-/// so ten probes a second need about a thousandth of a CPU.
+/// The time between two probes. A probe wakes the runtime, which takes up to 0.1 ms on a virtual
+/// machine. So the probes need about a thousandth of a CPU.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
-/// The highest number of probes that are counted at once, after a block of the event loop: the
-/// probes of one minute. A longer block counts as one minute.
+/// The most probes that count after one block: the probes of a minute. A longer block counts as a
+/// minute.
 const MAX_PROBES: u32 = 600;
 
-/// Knows the due instants of the probes.
 #[derive(Debug)]
 pub(super) struct EventLoopProbe {
     next: Instant,
@@ -27,14 +24,13 @@ impl EventLoopProbe {
         EventLoopProbe { next: now + INTERVAL }
     }
 
-    /// Returns the due instant of the next probe.
     pub(super) fn next(&self) -> Instant {
         self.next
     }
 
     /// Returns the delay of each probe that is due at `now`.
     pub(super) fn delays_at(&mut self, now: Instant) -> impl Iterator<Item = Duration> + use<> {
-        // If more than MAX_PROBES are due, the oldest are skipped.
+        // The oldest probes above [`MAX_PROBES`] are skipped.
         self.next = now
             .checked_sub(INTERVAL * (MAX_PROBES - 1))
             .map_or(self.next, |oldest| self.next.max(oldest));

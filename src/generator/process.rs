@@ -1,17 +1,15 @@
-//! Values from the kernel about this process, read from files in `/proc`.
+//! Values from the kernel about this process, from `/proc`.
 //!
-//! The Prometheus client library has a similar collector, but that collector rounds CPU time down
-//! to full seconds. llmload checks CPU usage every second, so it needs more precise values. If a
-//! file does not exist or has another format, as on other operating systems, its values are `None`,
-//! and llmload reports no distortion because of them.
+//! The collector of the Prometheus client library rounds CPU time to seconds, which is not enough
+//! for a check each second. On other operating systems the values are `None`, and cause no
+//! distortion.
 
 use std::path::Path;
 use std::time::Duration;
 
-/// The unit of times in `/proc`. It is the same on all architectures that llmload is built for.
+/// The unit of times in `/proc`, on all architectures of llmload.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The values of this process at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Process {
     /// The user and system CPU time since the start.
@@ -23,17 +21,15 @@ pub struct Process {
     pub resident: Option<u64>,
     /// The virtual memory in bytes.
     pub virtual_memory: Option<u64>,
-    /// The number of open files and sockets.
+    /// Files and sockets.
     pub open_files: Option<u64>,
-    /// The limit of open files.
     pub max_files: Option<u64>,
-    /// The time at which the process started, in seconds of Unix time.
+    /// In seconds of Unix time.
     pub started: Option<f64>,
 }
 
 impl Process {
-    /// Reads the current values from a folder such as `/proc`. `boot_time` is the time at which the
-    /// operating system started, in seconds of Unix time.
+    /// Reads the values from a folder such as `/proc`. `boot_time` is in seconds of Unix time.
     pub(super) fn read(proc: &Path, boot_time: Option<u64>) -> Process {
         let text = |name| std::fs::read_to_string(proc.join("self").join(name)).unwrap_or_default();
         Process {
@@ -43,7 +39,6 @@ impl Process {
         }
     }
 
-    /// Parses the values from the content of the files `stat` and `status`.
     fn parse(stat: &str, status: &str, boot_time: Option<u64>) -> Process {
         let ticks = |number| Some(TICK * u32::try_from(stat_field(stat, number)?).ok()?);
         let bytes =
@@ -64,26 +59,25 @@ impl Process {
     }
 }
 
-/// Returns the time at which the operating system started, in seconds of Unix time. Call this only
-/// once: the value never changes, and the file is long on large machines.
+/// Returns the start of the operating system, in seconds of Unix time. It never changes, and the
+/// file is long on large machines.
 pub(super) fn boot_time(proc: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(proc.join("stat")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
 /// Returns a field of `/proc/self/stat` by its number in the manual page. The second field is the
-/// name of the program in brackets. The name can contain spaces and brackets, so the search for the
-/// other fields starts after the last `) `.
+/// name of the program, which can contain spaces and brackets. So the other fields are found after
+/// the last `) `.
 fn stat_field(stat: &str, number: usize) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
 }
 
-/// Returns the text after `key:`.
 fn field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
 }
 
-/// Counts the numbers in a list. For example, `0-3,8` contains five numbers.
+/// Counts the numbers in a list. `0-3,8` has five.
 fn count_numbers(list: &str) -> Option<u32> {
     list.split(',')
         .map(|range| {
@@ -93,8 +87,8 @@ fn count_numbers(list: &str) -> Option<u32> {
         .sum()
 }
 
-/// Returns the soft limit of open files, which is the limit in effect. A system call reads it,
-/// because no file in `/proc` can be opened while the process is at this limit.
+/// Returns the soft limit of open files, which is in effect. At this limit no file in `/proc` can
+/// be opened, so a system call reads it.
 #[cfg(target_os = "linux")]
 fn max_files() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
@@ -105,16 +99,15 @@ fn max_files() -> Option<u64> {
     None
 }
 
-/// Returns the number of open files. Since version 6.2, the kernel reports this number as the size
-/// of the folder. Older kernels report 0, so the names in the folder are counted, which is slow for
-/// ten thousand files.
+/// Returns the number of open files. Since Linux 6.2 it is the size of the folder. On older kernels
+/// the size is 0, and the names are counted, which is slow for ten thousand files.
 fn count_open_files(folder: &Path) -> Option<u64> {
     let size = std::fs::metadata(folder).ok()?.len();
     if size > 0 {
         return Some(size);
     }
     let names = u64::try_from(std::fs::read_dir(folder).ok()?.count()).ok()?;
-    // One name is the folder itself, which is open while its names are counted.
+    // The folder itself is open while its names are counted.
     Some(names.saturating_sub(1))
 }
 
@@ -122,7 +115,7 @@ fn count_open_files(folder: &Path) -> Option<u64> {
 mod tests {
     use super::*;
 
-    // Copied from a machine with kernel 6.18. Only the name of the program was changed.
+    // From a machine with Linux 6.18, with another program name.
     const STAT: &str = "10382 (a) b (c)) R 10374 10374 8933 0 -1 4194304 97 0 0 0 1234 66 0 0 20 0 7 0 1199005 3133440 \
                         382 18446744073709551615 93878688321536 93878688341417 140736532760288 0 0 0 0 0 0 0 0 0 17 \
                         0 0 0 0 0 0 93878688357424 93878688359040 93879120543744 140736532765235 140736532765255 0\n";
@@ -168,7 +161,7 @@ mod tests {
         let opened: Vec<_> =
             (0..300).map(|_| std::fs::File::open("/proc/self/stat").unwrap()).collect();
         let mut after = read();
-        // Other tests in this process open and close files at the same time, but fewer than 150.
+        // Other tests of this process open and close at most 150 files at the same time.
         assert!(after.open_files.unwrap() + 150 > before.open_files.unwrap() + opened.len() as u64);
         assert!(
             after.open_files < after.max_files && after.cpus > Some(0) && after.started > Some(1e9)

@@ -1,45 +1,40 @@
-//! The availability of a target, as seen by the requests that llmload sends to it. An outage causes
-//! two log lines: one at its beginning and one at its end.
+//! The availability of a target. An outage causes two log lines: at its start and at its end.
 //!
-//! This module calls a request unreachable if it could not connect to the server, or if the server
-//! responded with a 5xx status. It calls all other requests reachable.
+//! A request is *unreachable* if llmload could not connect, or if the server responded with a 5xx
+//! status. Any other request is *reachable*.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// An outage begins after this number of consecutive unreachable requests. Occasional failures are
-/// not an outage.
+/// An outage begins after this many unreachable requests in a row.
 const OUTAGE: u64 = 3;
-/// The shortest time between the beginnings of two logged outages. It prevents a flapping target
-/// from filling the log.
+/// The shortest time between the starts of two logged outages, so that a flapping target does not
+/// fill the log.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The availability of one target.
 #[derive(Debug, Default)]
 pub(super) struct Availability {
-    /// The number of unreachable requests since the last reachable request.
+    /// The unreachable requests since the last reachable one.
     unreachable: u64,
-    /// The beginning of the current outage. `None` if there is no outage or it was not logged.
+    /// The start of the current outage. `None` without an outage, and if it was not logged.
     outage_since: Option<Instant>,
-    /// The beginning of the last logged outage.
+    /// The start of the last logged outage.
     last_logged: Option<Instant>,
 }
 
-/// A change of the availability that must be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Unavailable,
     Available {
-        /// The duration of the outage.
         after: Duration,
-        /// The number of unreachable requests during the outage.
+        /// The unreachable requests during the outage.
         unreachable: u64,
     },
 }
 
 impl Availability {
-    /// Records one request, and returns the change if the request begins or ends a logged outage.
+    /// Records a request, and returns the change if it begins or ends a logged outage.
     pub(super) fn record(&mut self, reachable: bool, now: Instant) -> Option<Change> {
         if reachable {
             let unreachable = std::mem::take(&mut self.unreachable);
@@ -63,9 +58,8 @@ impl Availability {
 mod tests {
     use super::*;
 
-    /// Records one request for each character: `x` is an unreachable request, any other character
-    /// is a reachable request. Returns the changes, each with the index of the request that caused
-    /// it.
+    /// Records a request for each character: `x` is unreachable, any other character is reachable.
+    /// Returns the changes with the index of the request.
     fn changes(requests: &str, interval: Duration) -> Vec<(usize, Change)> {
         let (mut availability, mut now) = (Availability::default(), Instant::now());
         let mut changes = Vec::new();

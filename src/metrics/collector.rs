@@ -1,6 +1,6 @@
-//! The metric families whose values are computed at scrape time. The values come from the ledger of
-//! each route (one scenario on one target) and from the state of its schedule. All counts of a
-//! ledger come from one copy, so they balance.
+//! The metric families that are computed at scrape time, from the ledger of each route (one
+//! scenario on one target) and from its schedule. All counts of a ledger are from one copy, so they
+//! balance.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,18 +19,17 @@ use crate::ledger::Ledger;
 use crate::pairing::PairedSnapshot;
 use crate::schedule_state::{SchedulePosition, ScheduleState};
 
-/// The query rate is the rate of successes over this time.
+/// The time over which the query rate counts successes.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// The collector of all routes. There is only one, so that a scrape reads all routes at the same
-/// instant.
+/// The one collector of all routes, so a scrape reads them at the same instant.
 #[derive(Clone, Debug)]
 pub(super) struct RouteCollector {
     descriptions: Arc<[Desc]>,
     routes: Arc<Mutex<Vec<BoundRoute>>>,
 }
 
-/// A route that is exposed. Dropping it removes its series.
+/// An exposed route. Dropping it removes its series.
 #[derive(Debug)]
 pub(super) struct BoundRoute {
     pub(super) labels: Labels,
@@ -41,9 +40,9 @@ pub(super) struct BoundRoute {
     pub(super) baseline: Option<Baseline>,
     pub(super) queries_per_second: Histogram,
     pub(super) warmup_requests: IntCounter,
-    /// One record per second since the start of the window: the number of successes up to then.
+    /// For each second of the window, the successes up to this instant.
     pub(super) successes: VecDeque<(Instant, u64)>,
-    /// The series of the route. Dropping this field removes them.
+    /// Dropping this field removes the series of the route.
     pub(super) _series: SeriesSet,
 }
 
@@ -75,7 +74,7 @@ impl RouteCollector {
         Ok(RouteCollector { descriptions: samples::describe(&FAMILIES)?, routes: Arc::default() })
     }
 
-    /// Exposes a route. It replaces a route with the same labels.
+    /// Exposes a route instead of an earlier route with the same labels.
     pub(super) fn add(&self, mut route: BoundRoute) {
         let mut routes = self.lock();
         let Some(old) = routes.iter_mut().find(|old| old.labels == route.labels) else {
@@ -88,7 +87,7 @@ impl RouteCollector {
         *old = route;
     }
 
-    /// Removes the route with these labels, if it still has this ledger.
+    /// Removes the route with these labels, if it has this ledger.
     pub(super) fn remove(&self, labels: &Labels, ledger: &Arc<Ledger>) {
         self.lock().retain(|route| route.labels != *labels || !Arc::ptr_eq(&route.ledger, ledger));
     }
@@ -114,8 +113,8 @@ impl RouteCollector {
 }
 
 impl BoundRoute {
-    /// Returns the successes per second over the last [`WINDOW`], or `None` if the schedule has not
-    /// run that long. Call it once a second.
+    /// Returns the successes per second over the last [`WINDOW`], or `None` if the schedule has run
+    /// for less. The caller does this each second.
     #[allow(clippy::cast_precision_loss)]
     fn query_rate(&mut self, now: Instant) -> Option<f64> {
         if !self.schedule_state.is_running() {
@@ -124,8 +123,8 @@ impl BoundRoute {
         }
         let succeeded = self.ledger.counts().succeeded;
         self.successes.push_back((now, succeeded));
-        // The window starts at the latest record that is at least `WINDOW` old. This record can be
-        // older than `WINDOW`, because some seconds have no record.
+        // The window starts at the latest record that is at least `WINDOW` old. The record can be
+        // older, because some seconds have none.
         let old = self.successes.partition_point(|(then, _)| *then + WINDOW <= now);
         if old == 0 {
             return None;
@@ -167,7 +166,7 @@ impl BoundRoute {
         samples.add(&table::SCHEDULE_TARGET_CONCURRENCY, &labels, concurrency);
     }
 
-    /// Collects the families that have one series per scenario, not per route.
+    /// Collects the families with one series for each scenario, not for each route.
     #[allow(clippy::cast_precision_loss)]
     fn collect_schedule(&self, samples: &mut Samples, position: &SchedulePosition, now: Instant) {
         let scenario = self.labels.scenario.as_str();
@@ -187,7 +186,7 @@ impl BoundRoute {
     }
 
     /// Collects the differences from the baseline target. All sums are from one copy, so the mean
-    /// and its margin are computed from the same pairs.
+    /// and its margin are of the same pairs.
     #[allow(clippy::cast_precision_loss)]
     fn collect_differences(&self, samples: &mut Samples) {
         let Some(Baseline { target: baseline, difference }) = &self.baseline else { return };
@@ -228,11 +227,11 @@ impl Collector for RouteCollector {
         let mut scenarios: Vec<&str> = Vec::new();
         let now = Instant::now();
         let routes = self.lock();
-        // The newest route comes first. An older route of the same scenario is draining, so only
-        // the newest route has a schedule that runs.
+        // The newest route is first. An older route of the same scenario only drains, and has no
+        // running schedule.
         for route in routes.iter().rev() {
             route.collect_ledger(&mut samples);
-            // One copy, so all values of a scrape describe the same instant.
+            // One copy, so all values of a scrape are of the same instant.
             let position = route.schedule_state.position(now);
             route.collect_load(&mut samples, &position);
             route.collect_differences(&mut samples);

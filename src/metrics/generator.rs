@@ -1,5 +1,5 @@
-//! The metric families about llmload itself, computed at scrape time: its process, its cgroups, the
-//! distortions of its measurements, and the steps of the wall clock.
+//! The metric families about llmload itself, computed at scrape time: the process, its cgroups,
+//! distortions, and steps of the wall clock.
 
 use std::sync::Arc;
 
@@ -49,8 +49,7 @@ impl Collector for GeneratorCollector {
     #[allow(clippy::cast_precision_loss)]
     fn collect(&self) -> Vec<MetricFamily> {
         let mut samples = Samples::new(&FAMILIES);
-        // One copy for both families, so that `measurement_valid` is 0 exactly if a distortion is
-        // 1.
+        // One copy, so `measurement_valid` is 0 exactly if a distortion is 1.
         let active = self.generator.active_distortions();
         samples.add(&table::MEASUREMENT_VALID, &[], f64::from(u8::from(active.is_empty())));
         for kind in Distortion::ALL {
@@ -61,7 +60,7 @@ impl Collector for GeneratorCollector {
         for (direction, steps) in self.generator.clock_steps() {
             samples.add(&table::CLOCK_STEPS, &[direction.as_str()], steps as f64);
         }
-        // If the kernel does not report a value, its family has no series. A 0 would be wrong.
+        // A value that the kernel does not report has no series. A 0 would be wrong.
         let mut add = |family, value: Option<f64>| {
             if let Some(value) = value {
                 samples.add(family, &[], value);

@@ -6,8 +6,8 @@ use super::series::{LazyGauge, SeriesSet, metric_structs};
 use crate::protocol::RateLimits;
 
 metric_structs! {
-    /// The families of rate limits. Their series are not exposed before the first header arrives,
-    /// because a 0 would mean that the limit is used up.
+    /// The families of rate limits. They have no series before the first header, because a 0 would
+    /// mean that the limit is used up.
     LimitFamilies,
     LimitMetrics {
         requests_limit: LazyGauge = RATE_LIMIT_REQUESTS_LIMIT;
@@ -26,7 +26,7 @@ impl LimitFamilies {
     }
 }
 
-/// The rate limits that the endpoint last reported to one route (one scenario on one target).
+/// The latest rate limits of one route (one scenario on one target).
 #[derive(Debug)]
 pub(super) struct Limits(LimitMetrics);
 

@@ -1,5 +1,4 @@
-//! The series that count how many requests met the objectives of a scenario. A scenario without an
-//! `slo` has none of these series.
+//! The series that count the requests that met each objective of an `slo`.
 
 use std::sync::Arc;
 
@@ -12,7 +11,6 @@ use crate::slo::{Objective, Slo};
 
 metric_structs! {
     PerObjectiveFamilies,
-    /// The series of one objective.
     PerObjectiveMetrics {
         requests: IntCounter = SLO_REQUESTS;
         violations: IntCounter = SLO_VIOLATIONS;
@@ -56,17 +54,16 @@ impl ObjectiveFamilies {
     }
 }
 
-/// The objectives of one route (one scenario on one target), with their series.
 #[derive(Debug)]
 pub(super) struct Objectives {
     slo: Arc<Slo>,
-    /// One element for each objective, in the order of the `slo`.
+    /// In the order of the objectives in the `slo`.
     metrics: Vec<PerObjectiveMetrics>,
     good: IntCounter,
 }
 
 impl Objectives {
-    /// Judges a finished request. `measurement` is `None` if the request failed.
+    /// Judges a finished request. `measurement` is `None` if it failed.
     pub(super) fn finished(&self, measurement: Option<&Measurement>) {
         let mut good = measurement.is_some();
         for (series, met) in self.metrics.iter().zip(self.slo.judge(measurement)) {

@@ -1,5 +1,4 @@
-//! The event-driven series of one route (one scenario on one target), and the effect of each event
-//! on them.
+//! The series of one route (one scenario on one target) that events update.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,8 +45,8 @@ metric_structs! {
     }
 }
 
-/// All families with one series per route, except the families whose values are computed at scrape
-/// time: see [`collector`](super::collector).
+/// All families with one series per route that events update. The [`collector`](super::collector)
+/// computes the others at scrape time.
 #[derive(Debug)]
 pub(super) struct RouteFamilies {
     common: CommonFamilies,
@@ -68,7 +67,7 @@ impl RouteFamilies {
         })
     }
 
-    /// Creates the series of a route, with the value 0. An existing series keeps its value.
+    /// Creates the series of a route with the value 0. An existing series keeps its value.
     pub(super) fn bind(
         &self,
         labels: &Labels,
@@ -97,12 +96,12 @@ impl RouteFamilies {
     }
 }
 
-/// The metrics of one route. An update needs no lookup. After the removal of the route's series,
-/// updates have no effect.
+/// The metrics of one route. An update needs no lookup, and has no effect after the series are
+/// removed.
 #[derive(Debug)]
 pub struct RouteMetrics {
     generator: Arc<GeneratorMonitor>,
-    /// `None` if a reload has removed the target.
+    /// `None` after a reload has removed the target.
     target_ready: Option<Gauge>,
     common: CommonMetrics,
     limits: Limits,
@@ -170,7 +169,7 @@ impl RouteMetrics {
     }
 
     fn answered(&self, status: u16) {
-        // The series of the code `other` is the last one, after the series of `STATUS_CODES`.
+        // The series `other` follows the series of `STATUS_CODES`.
         let listed = STATUS_CODES.iter().position(|code| *code == status);
         self.common.http_responses[listed.unwrap_or(STATUS_CODES.len())].inc();
         self.set_target_ready(status < 500);
@@ -204,7 +203,7 @@ impl RouteMetrics {
         if let Some(speed) = measurement.tokens_per_second() {
             common.output_tokens_per_second.observe(speed);
         }
-        // An unknown count adds nothing to a counter, and a histogram does not observe it.
+        // An unknown count changes no counter and no histogram.
         let Usage { input, output, cached_input, reasoning } = measurement.usage;
         for (count, counter) in [
             (input, &common.input_tokens),

@@ -1,5 +1,4 @@
-//! The samples that a collector reads at a scrape, and their conversion to the types of the crate
-//! `prometheus`.
+//! The samples of one scrape, and their conversion to the types of the crate `prometheus`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 
 use super::table::{Family, Kind};
 
-/// Returns the descriptions of these families. The registration of a collector needs them.
+/// Returns the descriptions that a collector needs for its registration.
 pub(super) fn describe(families: &[&Family]) -> prometheus::Result<Arc<[Desc]>> {
     let describe = |family: &&Family| {
         let labels = family.labels.iter().map(ToString::to_string).collect();

@@ -1,10 +1,10 @@
 //! Prometheus time series and their lifetime.
 //!
-//! A module declares its metric families once, with [`metric_structs!`]. The macro makes a struct
-//! with one counter, gauge or histogram for each series, so an increment needs no lookup by label
-//! values. A [`SeriesSet`] decides how long its series are exposed: a series exists as long as at
-//! least one `SeriesSet` contains it. During a reload, the old and the new `SeriesSet` of a route
-//! briefly contain the same series. So the series is not removed, and it keeps its value.
+//! A module declares its metric families with [`metric_structs!`]. The macro makes a struct with
+//! one counter, gauge or histogram for each series, so an increment needs no lookup by labels.
+//!
+//! A series exists while at least one [`SeriesSet`] contains it. During a reload, the old and the
+//! new set of a route both contain it, so it keeps its value.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -20,10 +20,10 @@ use super::table::Family;
 use crate::buckets::Buckets;
 
 /// Declares the metric families of a module. Each line has the name of a field, its type (a
-/// [`MetricField`]) and the name of the family in the table of metrics, [`table`](super::table).
+/// [`MetricField`]), and the name of the family in [`table`](super::table).
 ///
-/// The macro makes two structs with these fields. The fields of the first struct are the registered
-/// families. The fields of the second struct are the metrics for one set of label values.
+/// The macro makes two structs with these fields: the registered families, and the metrics for one
+/// set of label values.
 macro_rules! metric_structs {
     (
         $(#[$families_doc:meta])* $families:ident,
@@ -67,7 +67,6 @@ macro_rules! metric_structs {
 }
 pub(super) use metric_structs;
 
-/// Registers families of the table of metrics.
 #[derive(Debug)]
 pub(super) struct Registrar<'a> {
     pub(super) registry: &'a Registry,
@@ -90,7 +89,7 @@ pub(super) trait Metric: Clone + Debug + Send + Sync + 'static {
 
     fn new_vec(family: &Family, buckets: &Buckets) -> prometheus::Result<Self::Vec>;
 
-    /// Returns the series with these label values. Creates the series if it does not exist.
+    /// Returns the series with these label values, and creates it if necessary.
     fn get(vec: &Self::Vec, values: &[&str]) -> Self;
 
     fn remove(vec: &Self::Vec, values: &[String]);
@@ -111,7 +110,7 @@ macro_rules! impl_metric {
             }
 
             fn remove(vec: &$vec, values: &[String]) {
-                // The series of a `LazyGauge` does not exist if the gauge was never set.
+                // A `LazyGauge` that was never set has no series.
                 let _absent = vec.remove_label_values(values);
             }
         }
@@ -134,7 +133,7 @@ fn options(family: &Family) -> Opts {
     Opts::new(family.name, family.help)
 }
 
-/// A registered family, with a count for each series: how many [`SeriesSet`]s contain it.
+/// A registered family, and for each of its series the number of [`SeriesSet`]s that contain it.
 #[derive(Debug)]
 pub(super) struct SeriesVec<M: Metric>(Arc<Inner<M>>);
 
@@ -143,8 +142,8 @@ struct Inner<M: Metric> {
     family: Family,
     vec: M::Vec,
     /// The number of [`SeriesGuard`]s of each series, by label values. Series are created and
-    /// removed only under this lock. Otherwise one thread could remove a series that another thread
-    /// has just started to use.
+    /// removed under this lock. Otherwise a thread could remove a series that another thread has
+    /// just added.
     guard_counts: Mutex<HashMap<Vec<String>, usize>>,
 }
 
@@ -154,8 +153,8 @@ impl<M: Metric> SeriesVec<M> {
         M::get(&self.0.vec, values)
     }
 
-    /// Returns the series if a [`SeriesSet`] contains it. Otherwise the series has been removed,
-    /// and must not be created again.
+    /// Returns the series if a [`SeriesSet`] contains it. A removed series must not be created
+    /// again.
     fn get_if_exposed(&self, values: &[String]) -> Option<M> {
         let guard_counts = self.guard_counts();
         let values_as_str: Vec<&str> = values.iter().map(String::as_str).collect();
@@ -183,14 +182,13 @@ impl<M: Metric> Clone for SeriesVec<M> {
     }
 }
 
-/// A set of series. When the set is dropped, each of its series that is in no other set is removed.
+/// A set of series. Dropping it removes its series, unless another set contains them.
 #[derive(Debug, Default)]
 #[must_use]
 pub(super) struct SeriesSet(Vec<Box<dyn AnySeriesGuard>>);
 
 impl SeriesSet {
-    /// Adds the series with these label values and returns it. Creates the series if it does not
-    /// exist.
+    /// Adds the series with these label values and returns it.
     pub(super) fn add<M: Metric>(&mut self, vec: &SeriesVec<M>, values: &[&str]) -> M {
         let mut guard_counts = vec.guard_counts();
         *guard_counts.entry(owned(values)).or_default() += 1;
@@ -200,7 +198,7 @@ impl SeriesSet {
         metric
     }
 
-    /// Adds a series that is not created until its gauge is first set.
+    /// Adds a series that does not exist before its gauge is first set.
     fn add_lazy(&mut self, vec: &SeriesVec<Gauge>, values: &[&str]) -> LazyGauge {
         *vec.guard_counts().entry(owned(values)).or_default() += 1;
         self.0.push(Box::new(SeriesGuard { vec: vec.clone(), values: owned(values) }));
@@ -215,7 +213,7 @@ fn owned(values: &[&str]) -> Vec<String> {
 /// A [`SeriesGuard`] of any metric type.
 trait AnySeriesGuard: Debug + Send {}
 
-/// Keeps one series exposed. The series is removed when its last guard is dropped.
+/// Keeps one series exposed, until the last guard is dropped.
 #[derive(Debug)]
 struct SeriesGuard<M: Metric> {
     vec: SeriesVec<M>,
@@ -230,7 +228,7 @@ impl<M: Metric> Drop for SeriesGuard<M> {
     }
 }
 
-/// A type that fields in [`metric_structs!`] can have.
+/// The type of a field in [`metric_structs!`].
 pub(super) trait MetricField: Sized {
     type Metric: Metric;
 
@@ -245,7 +243,7 @@ impl<M: Metric> MetricField for M {
     }
 }
 
-/// One series for each value of the family's last label, in the order of
+/// One series for each value of the last label, in the order of
 /// [`Family::values`](super::table::Family::values).
 impl<M: Metric> MetricField for Vec<M> {
     type Metric = M;
@@ -258,8 +256,7 @@ impl<M: Metric> MetricField for Vec<M> {
     }
 }
 
-/// A gauge that is not exposed until it is first set. It is for metrics for which an initial 0
-/// would be wrong.
+/// A gauge without a series before it is first set, for metrics that must not be 0 then.
 #[derive(Debug)]
 pub(super) struct LazyGauge {
     vec: SeriesVec<Gauge>,

@@ -1,6 +1,5 @@
-//! The table of metrics: the name, type, labels, label values, buckets and help text of every
-//! metric family. The exposition and `docs/metrics.md` are generated from this table. The tests of
-//! the dashboards and of the Prometheus rules use it too.
+//! The table of metrics, with the name, type, labels and help text of every family. The exposition
+//! and `docs/metrics.md` are generated from it, and the tests of dashboards and rules use it.
 
 use crate::buckets::{
     CONNECT, DURATION, FIRST_TOKEN, GAP, LAG, PER_TOKEN, QUERIES_PER_SECOND, TOKENS,
@@ -11,37 +10,34 @@ use crate::generator::Distortion;
 use crate::measurement::{Anomaly, Blame, Failure};
 use crate::timetable::StepDirection;
 
-/// The HTTP status codes that have their own series. All other codes share the series `other`.
+/// The HTTP status codes with a separate series. All other codes share the series `other`.
 pub const STATUS_CODES: [u16; 11] = [200, 400, 401, 404, 413, 422, 429, 500, 502, 503, 504];
 
-/// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     Counter,
     Gauge,
-    /// A histogram, with the default upper bounds of its buckets. The configuration can set other
-    /// bounds.
+    /// The default upper bounds of the buckets. The configuration can set others.
     Histogram(&'static [f64]),
 }
 
-/// One metric family.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Family {
     /// The full name, with its prefix.
     pub name: &'static str,
     pub kind: Kind,
     pub labels: &'static [&'static str],
-    /// One or two sentences for `/metrics` and `docs/metrics.md`.
+    /// One or two sentences, for `/metrics` and `docs/metrics.md`.
     pub help: &'static str,
 }
 
 impl Family {
-    /// Returns the name without the prefix `llmload_`, as the configuration uses it.
+    /// Returns the name without `llmload_`, for the configuration.
     pub fn short_name(&self) -> &'static str {
         self.name.strip_prefix("llmload_").unwrap_or(self.name)
     }
 
-    /// Returns all possible values of a label, or `None` if the values are from the configuration.
+    /// Returns all values of a label, or `None` if they are from the configuration.
     pub fn values(&self, label: &str) -> Option<Vec<String>> {
         let owned = |values: &[&str]| values.iter().map(ToString::to_string).collect();
         Some(match label {
@@ -317,8 +313,8 @@ families! {
         "Number of OS threads in the process.";
 }
 
-/// The families that can be missing at the start. Some have no series before their first value. The
-/// `PAIRED_*` families have no series if each scenario has only one target.
+/// The families without a series at the start. Some need a first value. The `PAIRED_*` families
+/// need a scenario with several targets.
 pub const ABSENT_AT_START: &[Family] = &[
     SCHEDULE_PHASE_START_TIMESTAMP,
     RATE_LIMIT_REQUESTS_LIMIT,

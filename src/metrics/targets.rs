@@ -8,11 +8,11 @@ use prometheus::Gauge;
 use super::series::{Registrar, SeriesSet, SeriesVec};
 use super::table;
 
-/// The version of a target before its server reports one.
+/// The version before the server reports one.
 const UNKNOWN: &str = "unknown";
 
-/// The series of all targets. A report about an unknown target or an old address is ignored. It
-/// comes from a request that was sent before a reload removed the target or changed its address.
+/// The series of all targets. A late report, about a target that a reload has removed or moved to
+/// another address, is ignored.
 #[derive(Debug)]
 pub struct TargetMetrics {
     ready: SeriesVec<Gauge>,
@@ -38,8 +38,8 @@ impl TargetMetrics {
         })
     }
 
-    /// Creates the series of a target: not ready, version unknown. Does nothing if the target
-    /// exists at the same address. If its address has changed, the series are reset.
+    /// Creates the series of a target: not ready, version unknown. A known target keeps its series
+    /// at the same address. At a new address, they are reset.
     pub fn add(&self, target: &str, address: &str) {
         let mut targets = self.lock();
         if targets.get(target).is_some_and(|known| known.address == address) {
@@ -58,7 +58,7 @@ impl TargetMetrics {
         targets.insert(target.to_owned(), added);
     }
 
-    /// Reports that the server at this address responded with a status below 500.
+    /// Reports a response below status 500 from this address.
     pub fn set_ready(&self, target: &str, address: &str) {
         if let Some(known) = self.lock().get(target)
             && known.address == address
@@ -67,7 +67,6 @@ impl TargetMetrics {
         }
     }
 
-    /// Reports the version of the server at this address.
     pub fn set_version(&self, target: &str, address: &str, version: &str) {
         if let Some(known) = self.lock().get_mut(target)
             && known.address == address
@@ -78,12 +77,11 @@ impl TargetMetrics {
         }
     }
 
-    /// Removes the series of a target that no scenario uses any more.
     pub fn remove(&self, target: &str) {
         self.lock().remove(target);
     }
 
-    /// Returns the readiness of a target, unless a reload has removed the target.
+    /// Returns `None` after a reload has removed the target.
     pub(super) fn readiness(&self, target: &str) -> Option<Gauge> {
         self.lock().get(target).map(|known| known.ready.clone())
     }
@@ -130,7 +128,6 @@ mod tests {
         assert_eq!(exposed(), both("1.0", 1));
         targets.add("t", "http://b/v1");
         assert_eq!(exposed(), both("unknown", 0));
-        // Reports about the old address.
         targets.set_ready("t", "http://a/v1");
         targets.set_version("t", "http://a/v1", "1.0");
         assert_eq!(exposed(), both("unknown", 0));

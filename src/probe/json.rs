@@ -9,7 +9,7 @@ use crate::measurement::{Anomaly, FinishReason, Measurement, Usage};
 use crate::protocol::Channel;
 
 impl ProbeReport {
-    /// Returns the content of the text report as JSON. Times are in seconds.
+    /// Returns the content of the text report. Times are in seconds.
     pub fn json(&self) -> Value {
         let problems = self.problems().into_iter().map(|found| {
             let Problem { severity, diagnosis } = found;
@@ -57,7 +57,7 @@ fn request(request: &ProbedRequest) -> Value {
     })
 }
 
-/// Returns the name that the OpenAI API uses for a finish reason.
+/// Returns the name of a finish reason in the OpenAI API.
 pub(super) fn finish_reason_name(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Stop => "stop",

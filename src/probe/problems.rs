@@ -1,4 +1,4 @@
-//! Finds the problems that the report of a probe shows, each with its remedy.
+//! Finds the problems in the report of a probe, each with its remedy.
 
 use serde::Serialize;
 
@@ -6,17 +6,15 @@ use super::{ProbeReport, ProbedRequest};
 use crate::measurement::{Anomaly, FailureDetail, Measurement};
 use crate::remedy::{DiagnosedTarget, Diagnosis};
 
-/// The severity of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The requests of a load would fail.
     Error,
-    /// A load can be measured, but some values are missing or misleading.
+    /// llmload can measure a load, but some values are missing or misleading.
     Warning,
 }
 
-/// A problem of the endpoint or of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub severity: Severity,
@@ -24,13 +22,12 @@ pub struct Problem {
 }
 
 impl ProbeReport {
-    /// Returns true if the first request succeeded.
     pub fn is_successful(&self) -> bool {
         self.requests.first().is_some_and(|request| request.outcome.is_ok())
     }
 
-    /// Returns every problem. If the first request succeeded, all problems are warnings. Otherwise
-    /// all problems are errors.
+    /// Returns all problems. They are warnings if the first request succeeded, and errors
+    /// otherwise.
     pub fn problems(&self) -> Vec<Problem> {
         let severity = if self.is_successful() { Severity::Warning } else { Severity::Error };
         let problem = |diagnosis| Problem { severity, diagnosis };
@@ -38,7 +35,7 @@ impl ProbeReport {
     }
 
     fn diagnoses(&self) -> Vec<Diagnosis> {
-        // A wrong address explains all failures, so no other problem is reported.
+        // A wrong address explains all failures, so it is the only problem.
         if let Some(right) = &self.suggested_address {
             let problem =
                 format!("there is no API at {}, but there is one at {right}", self.address);
@@ -74,7 +71,6 @@ fn failure(target: DiagnosedTarget<'_>, subject: &str, detail: &FailureDetail) -
     Diagnosis::new(format!("{subject}: {failure}{message}"), target.remedy(detail))
 }
 
-/// Returns the problems of a successful request.
 fn oddities(request: &ProbedRequest, measurement: &Measurement) -> Vec<Diagnosis> {
     let mut odd: Vec<Diagnosis> =
         measurement.anomalies.iter().filter_map(anomaly_problem).collect();
@@ -118,8 +114,8 @@ fn anomaly_problem(anomaly: Anomaly) -> Option<Diagnosis> {
             "configure the server or the proxy to send this content-type: other clients possibly \
              refuse the stream, and proxies possibly buffer it",
         ),
-        // A missing `[DONE]` is no problem, because some servers never send it. The text report
-        // shows how the stream ended. `oddities` explains the other two.
+        // A missing `[DONE]` is no problem, because some servers never send it. `oddities` explains
+        // the other two.
         Anomaly::MissingDone | Anomaly::Coalesced | Anomaly::MissingText => return None,
     })
 }

@@ -1,8 +1,5 @@
-//! Sends one request with the same function as a load, [`exchange`], and inspects the bytes of the
-//! response.
-//!
-//! The inspection finds facts that a load does not need, such as the kind of the first text and the
-//! finish reason.
+//! Sends one request with the same function as a load, [`exchange`]. It also inspects the bytes of
+//! the response for facts that a load does not need, such as the finish reason.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +14,6 @@ use crate::measurement::{Failure, FailureDetail, FinishReason, Measurement};
 use crate::plan::{RequestParameters, Target};
 use crate::protocol::{Api, Channel, ResponseLimits, StreamReader, Terminal};
 
-/// Sends one prompt and waits for the end of the response.
 pub async fn send<E: Endpoint>(
     endpoint: &Arc<E>,
     target: &Target,
@@ -66,7 +62,6 @@ pub async fn send<E: Endpoint>(
     }
 }
 
-/// Records the events of one request.
 #[derive(Default)]
 struct EventRecord {
     sent: Option<Instant>,
@@ -100,11 +95,11 @@ impl Observe for Mutex<EventRecord> {
     }
 }
 
-/// Decodes the bytes of a response a second time, for facts that only the probe needs.
+/// Decodes a response a second time, for facts that only the probe needs.
 struct Inspector {
     reader: StreamReader,
     first_event: Option<Instant>,
-    /// The kind of the first text, and the time at which llmload read it from the connection.
+    /// The kind of the first text, and the time at which llmload read it.
     first_text: Option<(Channel, Instant)>,
 }
 
@@ -123,7 +118,7 @@ impl Inspector {
         }
     }
 
-    /// Ends the response. Returns the finish reason, if the response was complete and had one.
+    /// Returns the finish reason of a complete response.
     fn finish(&mut self, now: Instant) -> Option<FinishReason> {
         let first = &mut self.first_text;
         let end =

@@ -9,10 +9,9 @@ use crate::check::text::{TextStyle, key, wrapped};
 use crate::measurement::{Anomaly, Measurement, Usage};
 use crate::protocol::Channel;
 
-/// The highest number of models that the report shows, because some endpoints list hundreds.
+/// The most models in the report, because some endpoints list hundreds.
 const SHOWN_MODELS: usize = 5;
 
-/// Displays the report of a probe.
 #[derive(Debug)]
 pub struct ReportText<'a> {
     pub report: &'a ProbeReport,
@@ -67,8 +66,7 @@ impl ReportText<'_> {
         )
     }
 
-    /// Writes a text to the right of a heading of `indent` characters. The lines of the text are
-    /// wrapped and aligned.
+    /// Writes a text, wrapped and aligned, to the right of a heading of `indent` characters.
     fn paragraph(
         &self,
         heading: &str,
@@ -123,7 +121,6 @@ impl ReportText<'_> {
         Ok(())
     }
 
-    /// Writes the time of each step of both requests.
     fn steps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = self.report;
         let mut rows: Vec<(&str, [Option<Duration>; 2], &str)> = Vec::new();
@@ -161,8 +158,7 @@ impl ReportText<'_> {
 
 const STEPS_NOTE: &str = "each step begins when the one above ends";
 
-/// The rows of the table: the steps of one request, then TTFT and TPOT. The second text of each row
-/// is a note.
+/// The rows of the table, with a note. They are the steps of one request, TTFT and TPOT.
 const STEPS: [(&str, &str); 8] = [
     ("DNS lookup", ""),
     ("connect", "TLS included"),
@@ -194,7 +190,6 @@ fn step_times(request: &ProbedRequest, measurement: &Measurement) -> [Option<Dur
     ]
 }
 
-/// Returns the request with its measurement, if the request succeeded.
 fn success(request: &ProbedRequest) -> Option<(&ProbedRequest, &Measurement)> {
     request.outcome.as_ref().ok().map(|measurement| (request, measurement))
 }
@@ -208,8 +203,8 @@ fn model_list(status: u16, models: &[String]) -> String {
     }
 }
 
-/// Describes the kind of text in the first token. Also mentions an earlier event without text,
-/// because such an event does not count as a token.
+/// Describes the kind of the first text. An earlier event without text is mentioned, because it
+/// does not count as a token.
 fn first_token(request: &ProbedRequest) -> String {
     let kind = match request.first_text {
         Some(Channel::Answer) => "answer text",
@@ -253,7 +248,7 @@ fn end(request: &ProbedRequest, measurement: &Measurement) -> String {
     )
 }
 
-/// Describes how many prompt tokens of the second request were found in a prefix cache.
+/// Describes how many prompt tokens of the second request the server found in its prefix cache.
 fn cached_tokens(requests: &[ProbedRequest]) -> Option<String> {
     let [first, second] = requests else { return None };
     let usage = |request: &ProbedRequest| request.outcome.as_ref().ok().map(|m| m.usage);

@@ -1,7 +1,6 @@
-//! The parts of a base URL that remedies contain, and the paths at which servers usually have their
-//! API.
+//! The parts of a base URL for remedies, and the usual paths of an API.
 
-/// A base URL as it is configured, without its query.
+/// A configured base URL, without its query.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Address<'a>(pub(super) &'a str);
 
@@ -10,12 +9,10 @@ impl<'a> Address<'a> {
         self.0.starts_with("https:")
     }
 
-    /// Returns the same address with plain HTTP.
     pub(super) fn over_http(self) -> String {
         format!("http://{}", self.after_scheme())
     }
 
-    /// Returns the same address with HTTPS.
     pub(super) fn over_https(self) -> String {
         format!("https://{}", self.after_scheme())
     }
@@ -25,7 +22,7 @@ impl<'a> Address<'a> {
         self.0.trim_end_matches('/')
     }
 
-    /// The path. It is `/` if the URL has no path.
+    /// `/` if the URL has no path.
     pub(super) fn path(self) -> &'a str {
         let path = self.written_path();
         if path.is_empty() { "/" } else { path }
@@ -45,7 +42,7 @@ impl<'a> Address<'a> {
         }
     }
 
-    /// Host and port. For a URL without a port, this is the default port of the scheme.
+    /// Host and port, with the default port of the scheme if the URL has none.
     pub(super) fn authority(self) -> String {
         let authority = self.written_authority();
         let port = if self.is_https() { 443 } else { 80 };
@@ -64,16 +61,14 @@ impl<'a> Address<'a> {
         self.after_scheme().split('/').next().unwrap_or_default()
     }
 
-    /// The path as it is written in the URL. It can be empty.
+    /// The path in the URL, which can be empty.
     fn written_path(self) -> &'a str {
         self.after_scheme().find('/').map_or("", |at| &self.after_scheme()[at..])
     }
 }
 
-/// Returns the paths at which servers usually have their API, the most likely path first. They are
-/// derived from a configured `path`. If `path` contains `/v1`, the first one is `path` up to this
-/// `/v1`. Otherwise it is `path` followed by `/v1`, unless `path` ends with another version. The
-/// last one is `/v1`.
+/// Returns the usual paths of an API, the most likely one first. For `/v1/x`, this is `/v1`. For
+/// `/api`, these are `/api/v1` and `/v1`.
 pub fn usual_paths(path: &str) -> Vec<String> {
     let path = path.trim_end_matches('/');
     let up_to_v1 = path.split_inclusive('/').scan(String::new(), |before, part| {

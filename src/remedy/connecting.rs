@@ -1,11 +1,10 @@
-//! The remedies for requests that reach no endpoint: the host name, the address, the connection and
-//! TLS.
+//! The remedies for requests that reach no endpoint: name, address, connection and TLS.
 
 use super::{Address, DiagnosedTarget};
 use crate::measurement::{FailureCause, LookupFault, TlsFault};
 
 impl DiagnosedTarget<'_> {
-    /// The address to which llmload connects: the proxy, if the target has one.
+    /// The proxy, or else the address of the target.
     fn connected_address(&self) -> Address<'_> {
         match &self.target.connection.proxy {
             Some(proxy) => Address(proxy.url.as_str()),
@@ -100,8 +99,7 @@ impl DiagnosedTarget<'_> {
         }
     }
 
-    /// Returns a remedy. If the target uses plain HTTP, the remedy begins with the advice to use
-    /// HTTPS, because the port possibly expects TLS.
+    /// Returns a remedy. For a target with plain HTTP, it begins with the advice to use HTTPS.
     pub(super) fn or_https(&self, otherwise: &str) -> String {
         let address = self.address();
         if address.is_https() {

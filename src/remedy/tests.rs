@@ -1,4 +1,4 @@
-//! Tests of the remedies: which remedy follows from a failure, its message and the configuration.
+//! Tests of the remedies.
 
 use super::*;
 use crate::measurement::{LookupFault, TlsFault};
@@ -235,7 +235,7 @@ fn a_timeout_has_a_remedy_for_the_request_that_timed_out() {
     assert!(!remedy(URL, &connect).contains("TLS"));
 }
 
-/// llmload connects to the proxy, so an error while connecting is about the proxy.
+/// llmload connects to the proxy, not to the target.
 #[test]
 fn an_error_while_connecting_names_the_proxy() {
     let target = target(", proxy: 'http://me:pass@proxy.internal:3128'");
@@ -276,7 +276,7 @@ fn every_failure_class_has_a_remedy() {
     }
 }
 
-/// Every key that a remedy recommends is valid in the configuration.
+/// The configuration accepts every key in a remedy.
 #[test]
 fn every_key_that_a_remedy_names_is_a_configuration_key() {
     target(

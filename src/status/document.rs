@@ -16,7 +16,6 @@ use crate::remedy::DiagnosedTarget;
 use crate::schedule::Shard;
 use crate::schedule_state::{Activity, SchedulePosition};
 
-/// The status of the daemon at one instant.
 #[derive(Debug, Serialize)]
 pub struct Status {
     version: &'static str,
@@ -28,7 +27,7 @@ pub struct Status {
     shard: Option<String>,
     /// Unix time.
     started: f64,
-    /// Unix time at which this document was created.
+    /// The Unix time of this document.
     now: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     reload_refused: Option<String>,
@@ -51,7 +50,7 @@ struct ActiveDistortion {
     last: f64,
 }
 
-/// One route: one scenario on one target. In the JSON, the list of routes is called `scenarios`.
+/// One route: one scenario on one target. The JSON calls the list of routes `scenarios`.
 #[derive(Debug, Serialize)]
 struct RouteStatus {
     scenario: String,
@@ -66,10 +65,10 @@ struct RouteStatus {
     /// Unix time.
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_until: Option<f64>,
-    /// Unix time at which a manual rate override ends.
+    /// The Unix time at which a manual rate override ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_set_until: Option<f64>,
-    /// The parts of the configuration that the override ignores: see `RouteInfo::hours`.
+    /// The keys that the override ignores: see `RouteInfo::hours`.
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_set_ignores: Option<&'static str>,
     cycle: u64,
@@ -87,12 +86,12 @@ struct RouteStatus {
     difference: Option<Difference>,
 }
 
-/// The scheduled load over one cycle. The cycle is divided into equal parts, and the load is
-/// sampled at the middle of each part. A constant load and a cycle of unknown length have no curve.
+/// The scheduled load over one cycle, sampled in the middle of each of its equal parts. A constant
+/// load and a cycle of unknown length have no curve.
 #[derive(Debug, Serialize)]
 struct Curve {
     length_seconds: f64,
-    /// The elapsed time of the current cycle. Absent if no cycle is running, and during a manual
+    /// The elapsed time of the current cycle. Absent without a running cycle and during a manual
     /// rate override.
     #[serde(skip_serializing_if = "Option::is_none")]
     position_seconds: Option<f64>,
@@ -107,8 +106,8 @@ struct RecentQuantiles {
     output_tokens_per_second: Quantiles,
 }
 
-/// Quantiles, accurate within 5 % and rounded to three digits. A quantile is absent if there are
-/// too few values for it.
+/// Quantiles, accurate within 5 % and rounded to three digits. A quantile of too few values is
+/// absent.
 #[derive(Debug, Serialize)]
 struct Quantiles {
     count: u64,
@@ -122,10 +121,10 @@ struct Quantiles {
     p99: Option<f64>,
 }
 
-/// The value of a target minus the value of the baseline target, over their paired requests.
+/// The value of a target minus the value of the baseline target, over all paired requests.
 #[derive(Debug, Serialize)]
 struct Difference {
-    /// The name of the baseline target, the first target of the scenario.
+    /// The first target of the scenario.
     baseline: String,
     time_to_first_token: Option<MeanDifference>,
     duration: MeanDifference,
@@ -140,11 +139,11 @@ struct MeanDifference {
     margin_seconds: Option<f64>,
 }
 
-/// The running phase or, during a manual rate override, the override.
+/// The running phase, or a manual rate override.
 #[derive(Debug, Serialize)]
 struct CurrentPhase {
     name: String,
-    /// Absent if the phase has no end or its end is unknown.
+    /// Absent if the phase has no end, or an unknown end.
     #[serde(skip_serializing_if = "Option::is_none")]
     remaining_seconds: Option<f64>,
 }
@@ -180,22 +179,21 @@ struct FailureClass {
     last: f64,
 }
 
-/// The current rate of a scenario, set by its schedule or by a manual rate override.
+/// The rate of a scenario, from its schedule or from a manual rate override.
 #[derive(Debug, Serialize)]
 pub struct CurrentRate {
     scenario: String,
     rate_per_second: f64,
-    /// Unix time at which a manual rate override ends.
+    /// The Unix time at which a manual rate override ends.
     rate_set_until: Option<f64>,
-    /// The parts of the configuration that the override ignores: see `RouteInfo::hours`.
+    /// The keys that the override ignores: see `RouteInfo::hours`.
     rate_set_ignores: Option<&'static str>,
-    /// The current rate of the schedule, which the override replaces. `None` if the cycle of the
-    /// schedule ended during the override.
+    /// The current rate of the schedule, which the override replaces. `None` if the cycle ended
+    /// during the override.
     schedule_rate_per_second: Option<f64>,
 }
 
 impl Status {
-    /// Returns the current status.
     pub fn new(
         board: &StatusBoard,
         generator: &GeneratorMonitor,
@@ -229,7 +227,7 @@ impl Status {
 }
 
 impl CurrentRate {
-    /// Returns the rate of a scenario, or `None` if no scenario has this name.
+    /// Returns `None` if no scenario has this name.
     pub fn find(board: &StatusBoard, scenario: &str) -> Option<CurrentRate> {
         let monitors = board.monitors();
         let monitor = monitors.iter().find(|monitor| monitor.scenario == scenario)?;
@@ -386,7 +384,7 @@ fn failure_classes(monitor: &RouteMonitor, counts: &LedgerCounts) -> Vec<Failure
 }
 
 impl Difference {
-    /// Returns `None` for the baseline target itself, and before the first pair.
+    /// Returns `None` for the baseline target, and before the first pair.
     fn new(monitor: &RouteMonitor, baseline: String) -> Option<Difference> {
         let differences = monitor.difference.snapshot();
         let duration = MeanDifference::new(differences.duration)?;
@@ -407,7 +405,7 @@ fn non_zero(counts: impl Iterator<Item = (&'static str, u64)>) -> Vec<ReasonCoun
     counts.filter(|c| c.1 > 0).map(|(reason, count)| ReasonCount { reason, count }).collect()
 }
 
-/// Rounds to three significant digits. The quantiles and margins are not more accurate than that.
+/// Rounds to three significant digits, the accuracy of quantiles and margins.
 fn three_digits(value: f64) -> f64 {
     format!("{value:.2e}").parse().unwrap_or(value)
 }

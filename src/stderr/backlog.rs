@@ -2,21 +2,19 @@
 
 use std::collections::VecDeque;
 
-/// The highest number of bytes that wait. It is enough for about 2,500 log lines.
+/// The bytes that can wait: about 2,500 log lines.
 const CAPACITY: usize = 512 * 1024;
 /// The memory of a waiting output in addition to its text.
 const OVERHEAD: usize = 64;
 /// Moves the cursor to the first column and erases the line.
 const ERASE_LINE: &str = "\r\x1b[K";
 
-/// A part of the output.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Output {
-    /// A line of the log or an error message.
+    /// A line of the log, or an error message.
     Line(Vec<u8>),
-    /// A progress line, which replaces the previous progress line.
+    /// Replaces the previous progress line.
     Progress(String),
-    /// The end of the progress line.
     EndOfProgress,
 }
 
@@ -31,12 +29,12 @@ impl Output {
     }
 }
 
-/// The waiting output, in its order. Its size is limited.
+/// The waiting output, from the oldest to the newest.
 #[derive(Debug)]
 pub(super) struct Backlog {
     waiting: VecDeque<Output>,
     size: usize,
-    /// The number of lost lines that no line of the log has reported yet.
+    /// The lost lines that the log has not reported yet.
     unreported: u64,
     dropped: u64,
 }
@@ -46,8 +44,8 @@ impl Backlog {
         Backlog { waiting: VecDeque::new(), size: 0, unreported: 0, dropped: 0 }
     }
 
-    /// Adds output. If there is no room, the oldest output is lost, because the latest lines
-    /// explain the present state.
+    /// Adds output. Without room, the oldest output is lost, because the latest lines explain the
+    /// present.
     pub(super) fn push(&mut self, output: Output) {
         // A progress line that nobody has seen is out of date.
         if !matches!(output, Output::Line(_))
@@ -71,8 +69,8 @@ impl Backlog {
         Some((std::mem::take(&mut self.unreported), output))
     }
 
-    /// Reports that the last output could not be written. Of its `lines`, the backlog has already
-    /// counted `counted` as lost.
+    /// Reports that the last output was not written. `counted` of its `lines` are already counted
+    /// as lost.
     pub(super) fn writing_failed(&mut self, counted: u64, lines: u64) {
         self.unreported += counted;
         self.lose(lines - counted);
@@ -83,28 +81,26 @@ impl Backlog {
         self.dropped += lines;
     }
 
-    /// Returns true if no output waits.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Returns the number of lines that were lost since the start.
+    /// Returns the number of lost lines since the start.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
     }
 }
 
-/// The state of the last line on the screen.
 #[derive(Debug, Default)]
 pub(super) struct Screen {
     /// True if the last line is a progress line.
     has_progress: bool,
-    /// True if the last line is incomplete, because writing failed.
+    /// True if an error cut the last line.
     is_torn: bool,
 }
 
 impl Screen {
-    /// Returns the bytes that show the output. `notice` precedes the output.
+    /// Returns the bytes that show `notice` and then the output.
     pub(super) fn render(&mut self, notice: Option<String>, output: Output) -> Vec<u8> {
         let mut bytes = Vec::new();
         if self.is_torn {
@@ -125,7 +121,7 @@ impl Screen {
         bytes
     }
 
-    /// Records the result of writing. The error is true if a part was written.
+    /// The error is true if some bytes were written.
     pub(super) fn record(&mut self, result: Result<(), bool>) {
         self.is_torn = result.map_or_else(|in_part| in_part || self.is_torn, |()| false);
     }
@@ -156,7 +152,7 @@ mod tests {
         assert_eq!((backlog.take(), backlog.size, backlog.dropped()), (None, 0, dropped));
     }
 
-    /// The text of an error can be longer than the backlog. It is in memory already.
+    /// An error message longer than the backlog is in memory already, so it is kept.
     #[test]
     fn a_single_line_of_any_length_is_kept() {
         let mut backlog = Backlog::new();

@@ -1,6 +1,5 @@
-//! Accepts the connections of the web server, even if the process has as many open files as the
-//! system allows. For this case, llmload keeps some files in reserve and closes one of them for
-//! each connection.
+//! Accepts the connections of the web server, even at the limit of open files. For this case,
+//! llmload keeps some files open in reserve, and closes one of them for each connection.
 
 use std::fs::File;
 use std::io::Error;
@@ -12,17 +11,17 @@ use tokio::time::Instant;
 
 use super::origin::Peer;
 
-/// The number of files in reserve: a scrape, a health check, a readiness check and a person.
+/// The files in reserve: for a scrape, a health check, a readiness check and a person.
 const RESERVE: usize = 4;
-/// The shortest time between two log lines about connections that could not be accepted.
+/// The shortest time between two log lines about connections that llmload could not accept.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
-/// The pause after an error. A retry without a pause would be a busy loop.
+/// The pause after an error. Without it, a retry would be a busy loop.
 const RETRY: Duration = Duration::from_millis(100);
-/// The size of the send buffer of a connection, in bytes. The kernel uses up to twice as much. On a
-/// network with a round trip of 100 ms, a client still receives a megabyte per second.
+/// The size of the send buffer of a connection, in bytes. The kernel uses up to twice as much. With
+/// a round trip of 100 ms, a client still receives a megabyte per second.
 #[cfg(target_os = "linux")]
 const SEND_BUFFER: usize = 64 << 10;
-/// The error numbers of a process and of a system that have too many open files.
+/// `EMFILE` and `ENFILE`: the process or the system has too many open files.
 const TOO_MANY_FILES: [i32; 2] = [24, 23];
 
 /// Files that are open only so that llmload can close them.
@@ -47,7 +46,6 @@ impl Reserve {
     }
 }
 
-/// Accepts connections.
 #[derive(Debug)]
 pub(super) struct Acceptor {
     listener: TcpListener,
@@ -63,7 +61,7 @@ impl Acceptor {
         Acceptor { listener, reserve, log: AcceptLog::default() }
     }
 
-    /// Returns the reserve, to refill it when a connection has ended.
+    /// Returns the reserve. The end of a connection refills it.
     pub(super) fn reserve(&self) -> Arc<Reserve> {
         Arc::clone(&self.reserve)
     }
@@ -92,9 +90,8 @@ impl Acceptor {
     }
 }
 
-/// Limits the memory of the kernel for each connection that `listener` accepts. Without a limit,
-/// the kernel keeps several megabytes for a client that does not read, and this memory counts for
-/// the memory limit of a container.
+/// Limits the memory of the kernel for each accepted connection. Otherwise a client that does not
+/// read costs several megabytes, which count for the memory limit of a container.
 fn limit_send_buffers(listener: &TcpListener) {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::net::sockopt::set_socket_send_buffer_size(listener, SEND_BUFFER) {
@@ -104,7 +101,7 @@ fn limit_send_buffers(listener: &TcpListener) {
     let _ = listener;
 }
 
-/// Logs errors of `accept`, at most one line in each [`LOG_INTERVAL`].
+/// Logs errors of `accept`, at most one line per [`LOG_INTERVAL`].
 #[derive(Debug, Default)]
 struct AcceptLog {
     logged_at: Option<Instant>,
@@ -125,7 +122,7 @@ impl AcceptLog {
         }
     }
 
-    /// Counts an error. Returns the number of errors since the last line if a line is due.
+    /// Counts an error. If a line is due, returns the number of errors since the last line.
     fn count(&mut self, now: Instant) -> Option<u64> {
         self.not_logged += 1;
         let is_due = self

@@ -1,5 +1,5 @@
-//! Admin requests: their conversion to commands, and the responses. Clients that are allowed to
-//! read the status are also allowed to read the rate of a scenario.
+//! Admin requests: their conversion to commands, and the responses. Reading the rate of a scenario
+//! is no admin request.
 
 use std::time::Duration;
 
@@ -16,12 +16,10 @@ use crate::schedule::Rate;
 use crate::schedule_state::RateOverride;
 use crate::status::CurrentRate;
 
-/// The longest request body, in bytes. A rate and a duration need much less.
+/// In bytes. A rate and a duration need much less.
 const MAX_BODY: usize = 4096;
-/// The longest manual rate override.
 const MAX_OVERRIDE: Duration = Duration::from_hours(24 * 30);
 
-/// A path that accepts admin requests.
 pub(super) enum AdminPath {
     Reload,
     Pause,
@@ -108,7 +106,7 @@ impl Site {
     }
 }
 
-/// Reads the rate and its duration from a form in the request body, or from the query of the URL.
+/// Reads the rate and its duration from a form in the body, or from the query.
 async fn parse_rate(request: Request<Incoming>) -> Result<(Rate, Duration), String> {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let body =

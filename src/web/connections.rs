@@ -1,7 +1,7 @@
-//! The connections of the web server: their number, their time limits, and their memory.
+//! The connections of the web server: their number, their time limits and their memory.
 //!
-//! A connection has one response in memory at most. If a client sends many requests at once and
-//! does not read, its second request waits until the first response is sent.
+//! A connection has at most one response in memory. If a client sends many requests at once and
+//! does not read, the second request waits until the first response is sent.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -25,20 +25,17 @@ use super::accept::Acceptor;
 use super::origin::Peer;
 use super::pages::Page;
 
-/// The time that a client has to send a request head, on a new or a kept-alive connection. The same
-/// limit applies to the body of an admin request.
+/// The time to send a request head, or the body of an admin request.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A client must read its response in this time, and then send the next request in this time.
-/// Without this limit, clients that never read could occupy all connections, and health checks
-/// would fail.
+/// The time to read a response, and then the time until the next request. Otherwise clients that
+/// never read could occupy all connections, and health checks would fail.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// When llmload closes a connection, a response in progress has this time to finish.
+/// The time to finish a response when llmload closes the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The highest number of connections. The server of Prometheus has the same limit. Each further
-/// connection closes the oldest connection.
+/// The highest number of connections, as in the server of Prometheus. A further connection closes
+/// the oldest one.
 const MAX_CONNECTIONS: usize = 512;
 
-/// The body of a response.
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     /// Bytes of this response alone, or bytes that are always in memory.
@@ -62,7 +59,6 @@ impl AsRef<[u8]> for Content {
     }
 }
 
-/// A source of responses.
 pub(super) trait Respond: Send + Sync + 'static {
     fn respond(
         &self,
@@ -71,7 +67,7 @@ pub(super) trait Respond: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Content>> + Send;
 }
 
-/// Serves until `stop` is cancelled. Then it completes the responses that have begun.
+/// Serves until `stop` is cancelled, and then completes the responses that have begun.
 pub(super) async fn serve(
     mut acceptor: Acceptor,
     site: Arc<impl Respond>,
@@ -79,7 +75,7 @@ pub(super) async fn serve(
 ) {
     let connections = TaskTracker::new();
     let reserve = acceptor.reserve();
-    // Each token closes one open connection. The oldest connection is first.
+    // Each token closes one open connection. The oldest is first.
     let mut open: VecDeque<CancellationToken> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
@@ -87,7 +83,7 @@ pub(super) async fn serve(
             () = stop.cancelled() => break,
         };
         let Some((stream, peer)) = accepted else {
-            // Another part of llmload uses every file that was free.
+            // The rest of llmload uses all free files.
             close_oldest(&mut open);
             continue;
         };
@@ -109,8 +105,8 @@ pub(super) async fn serve(
     connections.wait().await;
 }
 
-/// Closes the oldest connection, because otherwise a client with many connections could block
-/// health checks.
+/// Closes the oldest connection. Otherwise a client with many connections could block health
+/// checks.
 fn close_oldest(open: &mut VecDeque<CancellationToken>) {
     open.retain(|connection| !connection.is_cancelled());
     if let Some(oldest) = open.pop_front() {
@@ -118,18 +114,16 @@ fn close_oldest(open: &mut VecDeque<CancellationToken>) {
     }
 }
 
-/// The state of a connection.
 #[derive(Clone, Debug)]
 enum Activity {
-    /// The client has received all responses, and can send a request.
+    /// The client has received all responses.
     Idle,
-    /// llmload handles a request.
     Handling,
-    /// llmload sends a response. The token closes the connection, if the body is a shared page.
+    /// llmload sends a response. For a shared page, the token closes the connection.
     Sending(Option<CancellationToken>),
 }
 
-/// The body of a response that is not sent completely. hyper drops it when the last byte is sent.
+/// The body of a response that is not sent completely. hyper drops it after the last byte.
 struct Unsent {
     content: Content,
     activity: watch::Sender<Activity>,
@@ -178,7 +172,7 @@ async fn serve_connection(
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
-        // The result is ignored: a client is allowed to close its connection in any way.
+        // A client is allowed to close its connection in any way.
         _ended = connection.as_mut() => {}
         () = too_slow(observed) => {}
         () = closed.cancelled() => {
@@ -189,9 +183,9 @@ async fn serve_connection(
     closed.cancel();
 }
 
-/// Returns if the client is too slow: the connection has been idle or sending for [`IDLE_TIMEOUT`],
-/// or llmload needs the memory of the response. The timeout does not run while llmload handles a
-/// request: a reload, for example, can take longer.
+/// Returns if the connection has been idle or sending for [`IDLE_TIMEOUT`], or if llmload needs the
+/// memory of its response. The timeout does not run while llmload handles a request, because a
+/// reload can take long.
 async fn too_slow(mut observed: watch::Receiver<Activity>) {
     loop {
         let activity = observed.borrow_and_update().clone();

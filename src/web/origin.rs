@@ -1,10 +1,11 @@
 //! Decides who is allowed to read the status and to send admin requests.
 //!
 //! A browser on an allowed machine can show a page of another site, and this page can send requests
-//! to llmload. The browser names the site in `origin`. An attacker can also make DNS resolve the
-//! name of the page to the address of llmload (DNS rebinding). The browser then treats llmload as a
-//! part of the site, but the name of the site is in `host`. So llmload accepts only names in `host`
-//! that cannot belong to another site.
+//! to llmload. The browser names the site in `origin`.
+//!
+//! The other site can also make DNS resolve its name to the address of llmload (DNS rebinding). The
+//! browser then takes llmload for the site, and only `host` contains the name of the site. So
+//! llmload accepts only names in `host` that cannot belong to another site.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,7 +14,6 @@ use http::header::{HOST, HeaderName, ORIGIN};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The client of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
     /// True if the client runs on this machine.
@@ -21,8 +21,8 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// `local` is the address of this end of the connection. A client on this machine that connects
-    /// to an outer address of this machine has the same address.
+    /// `local` is the address of this end of the connection. If a client on this machine connects
+    /// to an outer address of the machine, both ends have this address.
     pub(super) fn new(address: IpAddr, local: Option<SocketAddr>) -> Peer {
         let address = address.to_canonical();
         let is_own = local.is_some_and(|local| local.ip().to_canonical() == address);
@@ -30,7 +30,6 @@ impl Peer {
     }
 }
 
-/// The reason to refuse a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
     #[error(
@@ -61,11 +60,10 @@ pub(super) enum Refusal {
     BrowserWithOtherName,
 }
 
-/// The rules for requests.
 #[derive(Debug)]
 pub(super) struct Access {
-    /// True if `--web.enable-lifecycle` is set: admin requests from other machines are accepted.
-    /// Other names are accepted for these requests and for the status.
+    /// `--web.enable-lifecycle`: accepts admin requests from other machines, and any name in
+    /// `host`.
     lifecycle: bool,
     /// The host name of this machine, if it is known.
     host_name: Option<String>,
@@ -79,7 +77,7 @@ impl Access {
     }
 
     /// Checks a request for the configuration. A page of another site can never read it, because no
-    /// mask is certain to find every secret.
+    /// mask finds every secret with certainty.
     ///
     /// # Errors
     /// The reason to refuse the request.
@@ -95,7 +93,6 @@ impl Access {
         if self.lifecycle || self.has_own_name(headers) { Ok(()) } else { Err(Refusal::OtherName) }
     }
 
-    /// Checks an admin request.
     ///
     /// # Errors
     /// The reason to refuse the request.
@@ -110,7 +107,7 @@ impl Access {
             return Ok(());
         }
         // Every browser sends `origin` with a POST and a DELETE. Programs do not, so they can use
-        // any name, such as that of a Kubernetes service.
+        // any name, such as the name of a Kubernetes service.
         let is_browser = headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE);
         match (self.lifecycle, is_browser) {
             (true, false) => Ok(()),
@@ -119,8 +116,8 @@ impl Access {
         }
     }
 
-    /// Returns true if the request has no `host`, or a `host` that cannot be the name of another
-    /// site: an IP address, `localhost` or the name of this machine.
+    /// Returns true if no `host` can be the name of another site. An IP address, `localhost` and
+    /// the name of this machine cannot.
     fn has_own_name(&self, headers: &HeaderMap) -> bool {
         headers.get_all(HOST).iter().all(|host| {
             let Some(name) = host.to_str().ok().and_then(name_of) else { return false };
@@ -145,7 +142,7 @@ fn is_from_other_site(headers: &HeaderMap) -> bool {
     is_other_origin || is_cross_site
 }
 
-/// Returns the name in `host` without the port and without the final dot of a complete DNS name.
+/// Returns the name in `host`, without the port and without a final dot.
 fn name_of(host: &str) -> Option<&str> {
     let name = match host.rsplit_once(':') {
         // The address in `[::1]` contains colons.

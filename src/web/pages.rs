@@ -1,6 +1,5 @@
-//! Pages that are expensive to encode, such as `/metrics` with ten thousand series. All clients
-//! that wait for a page at the same time get the same bytes, so memory does not grow with the
-//! number of clients.
+//! Pages that are expensive to encode, such as `/metrics` with ten thousand series. Clients that
+//! wait for a page share its bytes, so memory does not grow with the number of clients.
 //!
 //! ```text
 //! client ──> waiting ──┐                        ┌──> client
@@ -8,9 +7,8 @@
 //! client ──> waiting ──┘    once, then rest     └──> client
 //! ```
 //!
-//! The encoding of a page begins after its clients have sent their requests, so a page never shows
-//! old values. One thread encodes, and it rests after each page, so clients cannot occupy a
-//! processor.
+//! The encoding begins after the requests of its clients, so a page never shows old values. One
+//! thread encodes, and rests after each page, so clients cannot occupy a processor.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -20,23 +18,23 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// After a page, the thread rests for this multiple of the time that the encoding took.
+/// After an encoding of 10 ms, the thread rests for 40 ms.
 const REST_FACTOR: u32 = 4;
-/// The longest rest. It is also the rest if slow clients still hold many bytes of earlier pages, so
-/// an honest client on a slow network has time to read its page.
+/// The longest rest. It is also the rest while slow clients hold many bytes of earlier pages, so
+/// that they have time to read.
 const LONGEST_REST: Duration = Duration::from_secs(1);
-/// If the pages in memory exceed this number of bytes, the connections that read the oldest page
-/// are closed.
+/// If the pages in memory exceed this number of bytes, llmload closes the connections that read the
+/// oldest page.
 const MAX_BYTES: usize = 4 << 20;
-/// The newest pages, which are never taken away from their readers, regardless of their length. Two
-/// Prometheus servers can scrape at the same time.
+/// The newest pages, whose readers never lose their connection. Two Prometheus servers can scrape
+/// at the same time.
 const KEPT_PAGES: usize = 2;
 
-/// An encoded page. The bytes are in memory until the last reader drops its clone.
+/// An encoded page. It is in memory until the last reader drops its clone.
 #[derive(Clone, Debug)]
 pub(super) struct Page {
     text: Arc<Vec<u8>>,
-    /// Cancelled if the connections that still read this page must close.
+    /// Cancelled if the connections that read this page must close.
     pub(super) expired: CancellationToken,
 }
 
@@ -46,7 +44,7 @@ impl AsRef<[u8]> for Page {
     }
 }
 
-/// Encodes a page. The argument is an empty buffer with room for a page like the previous one.
+/// Encodes a page into an empty buffer, which has the size of the previous page.
 pub(super) trait Encode: FnMut(&mut Vec<u8>) -> Result<(), String> + Send + 'static {}
 
 impl<F: FnMut(&mut Vec<u8>) -> Result<(), String> + Send + 'static> Encode for F {}
@@ -124,7 +122,7 @@ impl Shared {
                 pages.add(text)
             });
             for client in waiting {
-                // The client may no longer wait for the page.
+                // The client possibly no longer waits.
                 let _gone = client.send(page.clone());
             }
             drop(page);
@@ -140,7 +138,7 @@ impl Shared {
         }
     }
 
-    /// Waits until a client waits for a page. Returns false if the thread must end.
+    /// Waits for a client. Returns false if the thread must end.
     fn wait_for_client(&self) -> bool {
         let mut queue = self.lock();
         while queue.waiting.is_empty() && !queue.is_closed {
@@ -179,7 +177,7 @@ impl Pages {
         (encoding * REST_FACTOR).min(LONGEST_REST)
     }
 
-    /// Forgets the pages that nobody reads any more. Returns the length of the others.
+    /// Forgets the pages without a reader. Returns the length of the others.
     fn bytes(&mut self) -> usize {
         self.0.retain(|(text, _)| text.strong_count() > 0);
         self.0.iter().filter_map(|(text, _)| text.upgrade()).map(|text| text.len()).sum()
@@ -225,8 +223,8 @@ mod tests {
         assert_eq!(rest(&mut pages, 10), Duration::from_millis(40));
     }
 
-    /// While the thread encodes a page, three more clients request one. They share the next page,
-    /// which is newer than their requests.
+    /// Three clients request a page while the thread encodes an earlier one. They share the next
+    /// page, which is newer than their requests.
     #[tokio::test]
     async fn clients_that_wait_share_a_page_that_is_newer_than_their_requests() {
         let ((begun, has_begun), (release, released)) = (mpsc::channel(), mpsc::channel());

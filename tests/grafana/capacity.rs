@@ -1,5 +1,5 @@
-//! The capacity dashboard. While a ramp or steps raise the load, it shows the highest load at which
-//! the thresholds were met.
+//! The capacity dashboard: while a ramp or steps raise the load, the highest load that met the
+//! thresholds.
 
 use llmload::metrics::table;
 
@@ -27,8 +27,7 @@ pub fn dashboard() -> Dashboard {
     .row("Saturation", saturation())
 }
 
-/// The highest value in the time range. Only the instants count at which TTFT p99 and the success
-/// rate met their thresholds.
+/// The highest value at the instants at which TTFT p99 and the success rate met their thresholds.
 fn highest(value: &str) -> String {
     let fast = format!("({}) <= $slo_ttft", quantile("0.99", &table::TIME_TO_FIRST_TOKEN));
     let successful = format!("({}) >= $slo_objective", success_ratio());

@@ -1,5 +1,5 @@
-//! The comparison dashboard. It compares targets with each other. It also compares the current
-//! values with earlier values of the same phase, which are called the baseline.
+//! The comparison dashboard. It compares targets with each other, and the current values with
+//! earlier values of the same phase, the baseline.
 
 use llmload::metrics::table::{self, Family};
 
@@ -47,7 +47,7 @@ enum Period {
     Baseline,
 }
 
-/// The rate of a family at the instants at which its scenario was in a selected phase.
+/// The rate of a family while its scenario was in a selected phase.
 fn rate_in_phase(family: &Family, suffix: &str, period: Period) -> String {
     let ago = match period {
         Period::Now => "",
@@ -120,7 +120,7 @@ fn changes() -> [Panel; 3] {
     ]
 }
 
-/// A panel with the current values and, as dashed lines, the baseline values.
+/// A panel with the current values, and the baseline as dashed lines.
 fn now_and_baseline(title: &str, unit: Unit, of: impl Fn(Period) -> String) -> Panel {
     Panel::lines(title, unit)
         .query(NOW, of(Period::Now))
@@ -171,8 +171,8 @@ fn latency() -> [Panel; 5] {
     ]
 }
 
-/// The increase of a counter about paired requests. A pair is the same request, sent to a target
-/// and to the baseline target, with which the target is compared.
+/// The increase of a counter about paired requests: the same requests to a target and to the
+/// baseline target.
 fn increase(family: &Family, more: &str) -> String {
     format!(
         "sum by (scenario, target, baseline) (increase({}[{WINDOW}]))",
@@ -180,8 +180,8 @@ fn increase(family: &Family, more: &str) -> String {
     )
 }
 
-/// The mean difference between paired requests, and its 95 % confidence interval (± 1.96 standard
-/// errors). Below 30 pairs, there is no confidence interval.
+/// The mean difference of paired requests with its 95 % confidence interval (± 1.96 standard
+/// errors), from 30 pairs on.
 fn difference(title: &str, [sum, squares, count]: [&Family; 3]) -> Panel {
     let (pairs, squares) = (increase(count, ""), increase(squares, ""));
     let direction = |which| increase(sum, &format!("direction=\"{which}\""));
@@ -240,7 +240,7 @@ fn pairs() -> [Panel; 3] {
     ]
 }
 
-/// The rate of a histogram, with the server version of the target as an additional label.
+/// The rate of a histogram, with the server version as a further label.
 fn by_version(family: &Family, suffix: &str) -> String {
     let version = format!(
         "max by (job, instance, target, version) ({})",

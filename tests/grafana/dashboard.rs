@@ -1,14 +1,14 @@
-//! Builds a Grafana dashboard and converts it to JSON. A dashboard has variables, rows of panels,
-//! annotations for phases, and links to the other dashboards.
+//! Builds a Grafana dashboard, with variables, rows of panels, annotations for phases, and links to
+//! the other dashboards.
 
 use llmload::metrics::table;
 use serde_json::{Value, json};
 
 use crate::panel::{Panel, datasource};
 
-/// The version of the dashboard schema: the newest version that Grafana 10 can read.
+/// The newest version of the dashboard schema that Grafana 10 can read.
 const SCHEMA: u32 = 39;
-/// The tag of all dashboards. Each dashboard links to all dashboards with this tag.
+/// The tag of all dashboards, by which they link to each other.
 const TAG: &str = "llmload";
 /// The width of a dashboard in Grafana's units.
 const COLUMNS: u64 = 24;
@@ -53,14 +53,13 @@ impl Dashboard {
         self
     }
 
-    /// Sets the start of the time range that the dashboard shows at first.
+    /// Sets the first time range.
     pub fn since(mut self, since: &'static str) -> Dashboard {
         self.since = since;
         self
     }
 
-    /// Adds a heading, and below it panels from left to right. Panels that do not fit start a new
-    /// line.
+    /// Adds a heading, and below it panels from left to right in as many lines as necessary.
     pub fn row<const N: usize>(mut self, title: &str, panels: [Panel; N]) -> Dashboard {
         self.panels.push(json!({
             "id": self.panels.len() + 1,
@@ -103,7 +102,7 @@ impl Dashboard {
             "max by (scenario, phase) ({}{{{here},scenario=~\"$scenario\"}}) == 1",
             table::SCHEDULE_PHASE_ACTIVE.name
         );
-        // Grafana expects milliseconds, but the metric has seconds.
+        // Grafana needs milliseconds.
         let loaded = format!(
             "max by (job, instance) ({}{{{here}}}) * 1000",
             table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP.name
@@ -143,8 +142,7 @@ impl Dashboard {
     }
 }
 
-/// Returns a variable whose options are the result of a query to Prometheus. At first, all options
-/// are selected.
+/// Returns a variable whose options are the result of a query. At first, all are selected.
 pub fn query_variable(name: &str, query: &str) -> Value {
     json!({
         "name": name,

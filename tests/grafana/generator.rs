@@ -1,4 +1,4 @@
-//! The dashboard about the load generator, which is llmload itself. It shows if llmload is the
+//! The dashboard about the load generator, which is llmload itself. It shows whether llmload is the
 //! bottleneck.
 
 use llmload::metrics::table;

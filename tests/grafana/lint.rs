@@ -1,5 +1,5 @@
-//! Checks the dashboards by the rules of grafana/dashboard-linter and by rules of this project. The
-//! doc comment of a test lists the rules of grafana/dashboard-linter that it checks.
+//! Checks the dashboards by the rules of grafana/dashboard-linter, whose names are above each test,
+//! and by rules of this project.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::shipped::{dashboards, files, repository};
 use crate::vocabulary::{Vocabulary, families};
 
-/// The metrics that are on no panel, each with the reason.
+/// The metrics without a panel, each with the reason.
 const WITHOUT_A_PANEL: &[(&str, &str)] = &[
     (
         "process_start_time_seconds",
@@ -32,12 +32,13 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("")
 }
 
-/// All panels of a dashboard, without the row headings.
+/// Returns the panels of a dashboard, without the headings.
 fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
     list(&dashboard["panels"]).iter().filter(|panel| panel["type"] != "row")
 }
 
-/// All queries of a dashboard, each with the title of its panel or the name of its variable.
+/// Returns the queries of a dashboard, each with the title of its panel or the name of its
+/// variable.
 fn expressions(dashboard: &Value) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for variable in list(&dashboard["templating"]["list"]).iter().filter(|v| v["type"] == "query") {
@@ -116,7 +117,7 @@ fn every_panel_has_a_title_a_unit_and_a_description_that_names_its_metric() {
             );
             let about = text(&panel["description"]);
             assert!(about.ends_with('.'), "{name} / {title}: {about}");
-            // The description must contain at least one of the metric names in the queries.
+            // The description must name at least one metric of the queries.
             let named = list(&panel["targets"])
                 .iter()
                 .flat_map(|target| Vocabulary::families(text(&target["expr"])));
@@ -246,8 +247,7 @@ fn queries_use_the_selected_instances_and_aggregate() {
                 let instances = of_a_choice("instance=~\"$instance\"")
                     + of_a_choice("instance=~\"$server_instance\"");
                 assert_eq!((jobs, instances), (selectors, selectors), "{place}");
-                // Each instance has its own series. A query without an aggregation would draw one
-                // line for each instance.
+                // A query without an aggregation would draw one line for each instance.
                 let starts = [
                     "sum",
                     "min",
@@ -271,9 +271,8 @@ fn queries_use_the_selected_instances_and_aggregate() {
                         );
                     }
                 }
-                // The rule target-rate-interval is not followed. Rates use $window instead of
-                // $__rate_interval, because the number of samples on the same panel also uses
-                // $window. Only heatmaps use $__rate_interval.
+                // Only heatmaps follow the rule target-rate-interval. Rates use $window instead of
+                // $__rate_interval, like the number of samples on the same panel.
                 let without_alternatives = expression.replace("([.]0)?", "");
                 let mut ranges = without_alternatives
                     .split('[')
@@ -287,7 +286,7 @@ fn queries_use_the_selected_instances_and_aggregate() {
                     _ => &["$window", "$__range:$__interval"],
                 };
                 assert!(ranges.all(|range| expected.contains(&range)), "{place}");
-                // A query that divides must make sure that the divisor is not 0.
+                // A divisor must not be 0.
                 for (at, _) in expression.match_indices(" / ") {
                     let divisor = expression[at + 3..].trim_start_matches("on () group_left () ");
                     let guarded = divisor.starts_with("(sum") && divisor.contains("> 0)")
@@ -303,7 +302,7 @@ fn queries_use_the_selected_instances_and_aggregate() {
     }
 }
 
-/// With too few samples, a quantile is noise. So a panel shows the number of samples.
+/// With too few samples, a quantile is noise.
 #[test]
 fn dashboards_with_quantiles_show_their_sample_counts() {
     for (name, dashboard) in all() {

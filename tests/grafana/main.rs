@@ -1,5 +1,5 @@
-//! Generates the dashboards in `grafana/dashboards` and `docs/metrics.md`, and compares them with
-//! the committed files. Also checks the dashboards and the Prometheus rules.
+//! Generates the dashboards in `grafana/dashboards` and `docs/metrics.md`, compares them with the
+//! committed files, and checks the dashboards and the Prometheus rules.
 //!
 //! `UPDATE_EXPECTED=1 cargo test --test grafana` writes the generated files.
 

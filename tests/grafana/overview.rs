@@ -1,5 +1,5 @@
-//! The overview dashboard. It shows the load, and the latency, throughput and failures that a
-//! client of the endpoint sees.
+//! The overview dashboard: the load, and the latency, throughput and failures that a client of the
+//! endpoint sees.
 
 use llmload::metrics::table::{self, Family};
 
@@ -35,8 +35,8 @@ pub fn success_ratio() -> String {
     format!("1 - {}", ratio(&rate(&table::REQUEST_FAILURES), &rate(&table::REQUESTS)))
 }
 
-/// A panel with quantiles and the mean over time, the 95 % confidence interval of p99, and the
-/// number of samples.
+/// A panel over time: quantiles, mean, the 95 % confidence interval of p99, and the number of
+/// samples.
 pub fn quantiles(title: &str, unit: Unit, family: &Family) -> Panel {
     Panel::lines(title, unit)
         .query("p99 at least", bound('-', 0.99, family))
@@ -161,7 +161,7 @@ fn load() -> [Panel; 4] {
 }
 
 /// The requests in flight by Little's law, L = λW: finished requests per second times their mean
-/// duration. This product is the sum of all durations per second.
+/// duration. This equals the sum of all durations per second.
 pub fn littles_law() -> String {
     let time = |family| {
         let sum = crate::promql::select(family, "_sum", "");

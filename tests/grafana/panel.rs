@@ -1,4 +1,4 @@
-//! Builds one Grafana panel and converts it to JSON.
+//! Builds one Grafana panel.
 
 use serde_json::{Value, json};
 
@@ -32,10 +32,10 @@ impl Unit {
     }
 }
 
-/// The text that most panels show if their queries return nothing.
+/// The text of most panels without data.
 const NO_TRAFFIC: &str = "No traffic";
 
-/// Lines with these legends have the same colour on all dashboards.
+/// The colours of lines, the same on all dashboards.
 const COLOURS: &[(&str, &str)] = &[
     ("p50", "green"),
     ("p90", "orange"),
@@ -50,7 +50,6 @@ const COLOURS: &[(&str, &str)] = &[
     ("client", "blue"),
 ];
 
-/// One panel, without its position.
 #[derive(Clone)]
 pub struct Panel {
     pub width: u64,
@@ -104,17 +103,15 @@ impl Panel {
         Panel::new("heatmap", title, unit, (12, 8))
     }
 
-    /// Creates a panel that shows states over time.
     pub fn states(title: &str) -> Panel {
         Panel::new("state-timeline", title, Unit::Plain, (24, 6))
     }
 
-    /// Creates a table of the current values, with one row for each time series.
+    /// A table of current values, with one row for each time series.
     pub fn table(title: &str, unit: Unit) -> Panel {
         Panel::new("table", title, unit, (24, 6))
     }
 
-    /// Sets the description, which names the metric and explains it.
     pub fn about(mut self, about: &str) -> Panel {
         about.clone_into(&mut self.about);
         self
@@ -130,13 +127,12 @@ impl Panel {
         self
     }
 
-    /// Sets the text that the panel shows if its queries return nothing.
+    /// Sets the text of the panel without data.
     pub fn empty_text(mut self, text: &'static str) -> Panel {
         self.empty_text = text;
         self
     }
 
-    /// Allows values below 0.
     pub fn allow_negative(mut self) -> Panel {
         self.bounds.0 = None;
         self
@@ -153,8 +149,8 @@ impl Panel {
         self
     }
 
-    /// Sets the colour of all values from `value` upwards. A colour tells the reader that a value
-    /// is good or bad, so do not set one if the value is neither.
+    /// Sets the colour of all values from `value` upwards. A colour means good or bad, so neutral
+    /// values have none.
     pub fn colour_from(mut self, value: f64, colour: &str) -> Panel {
         self.steps.push(json!({"color": colour, "value": value}));
         self
@@ -177,12 +173,12 @@ impl Panel {
         self
     }
 
-    /// Draws the line with this legend dashed, because it is a limit or a scheduled value.
+    /// Draws a limit or a scheduled value as a dashed line.
     pub fn dashed(self, legend: &str) -> Panel {
         self.with(legend, &[("custom.lineStyle", json!({"fill": "dash", "dash": [8, 6]}))])
     }
 
-    /// Like [`Panel::dashed`], for every line whose name matches a regular expression.
+    /// Like [`Panel::dashed`], for every line that matches a regular expression.
     pub fn dashed_where(mut self, names: &str) -> Panel {
         self.overrides.push(json!({
             "matcher": {"id": "byRegexp", "options": names},
@@ -191,7 +187,7 @@ impl Panel {
         self
     }
 
-    /// Draws the counts with this legend as bars in the background, on a separate axis.
+    /// Draws counts as bars in the background, on a separate axis.
     pub fn background_bars(self, legend: &str) -> Panel {
         self.with(
             legend,
@@ -206,8 +202,7 @@ impl Panel {
         )
     }
 
-    /// Fills the area between the lines with the legends `low` and `high`, the bounds of a
-    /// confidence interval.
+    /// Fills the area between two lines, the bounds of a confidence interval.
     pub fn band(self, low: &str, high: &str, colour: &str) -> Panel {
         let edge = |more: Option<Value>| {
             let mut properties = vec![
@@ -232,8 +227,7 @@ impl Panel {
         self
     }
 
-    /// Sets the columns of a table, in order. Each column is a label and its heading. Columns that
-    /// are not in the list are hidden.
+    /// Sets the columns of a table: each label with its heading. All other columns are hidden.
     pub fn columns(mut self, columns: &[(&str, &str)]) -> Panel {
         let order: serde_json::Map<String, Value> = columns
             .iter()
@@ -254,7 +248,6 @@ impl Panel {
         self
     }
 
-    /// Sets the unit of a table column.
     pub fn column_unit(self, shown: &str, unit: Unit) -> Panel {
         self.with(shown, &[("unit", json!(unit.name()))])
     }
@@ -366,8 +359,7 @@ impl Panel {
     }
 }
 
-/// Returns the data source. It is a variable, because the id of the data source is different in
-/// each Grafana.
+/// The data source is a variable, because its id differs in each Grafana.
 pub fn datasource() -> Value {
     json!({"type": "prometheus", "uid": "${datasource}"})
 }

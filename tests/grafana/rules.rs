@@ -1,5 +1,5 @@
 //! Checks the Prometheus rules: they query only exposed metrics, promtool accepts them, and every
-//! alert fires in one test and stays silent in another.
+//! alert fires in one test and is silent in another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -36,8 +36,7 @@ fn rules_query_only_exposed_metrics() {
     let mut vocabulary = Vocabulary::new();
     let rules = rules();
     for recorded in rules.iter().filter_map(|rule| rule["record"].as_str()) {
-        // The convention for names is level:metric:operations. A recorded series has the labels of
-        // a route (one scenario with one target), and some have the label `reason`.
+        // The convention for names is level:metric:operations.
         assert_eq!(recorded.split(':').count(), 3, "{recorded}");
         let labels =
             ["target", "model", "scenario", "reason"].map(|label| (label.to_owned(), None));

@@ -1,7 +1,7 @@
-//! The dashboard that compares the metrics of the client (llmload) with the metrics of the server.
-//! Their difference is the time in the network, in gateways and in queues between the two.
+//! The dashboard that compares the latency at the client (llmload) with the latency at the server.
+//! The difference is the time in the network, in gateways and in queues.
 //!
-//! vLLM, SGLang and llama.cpp use different names for the same metrics. Each query works with all
+//! vLLM, SGLang and llama.cpp have different names for the same metrics. Each query works with all
 //! three.
 
 use llmload::metrics::table;
@@ -10,7 +10,7 @@ use crate::dashboard::{Dashboard, query_variable};
 use crate::panel::{Panel, Unit};
 use crate::promql::{WINDOW, average, mean, quantile, rate};
 
-/// The names of one metric in the three engines. `None` if llama.cpp does not have this metric.
+/// The names of one metric. llama.cpp has no name for some metrics.
 struct EngineMetric {
     vllm: &'static str,
     sglang: &'static str,
@@ -43,8 +43,7 @@ const GENERATED: EngineMetric = EngineMetric {
     llama_cpp: Some("llamacpp:tokens_predicted_total"),
 };
 
-/// Returns the names of all server metrics that the queries use. Names of histograms have no suffix
-/// such as `_bucket`.
+/// Returns the names of all server metrics in the queries, without suffixes such as `_bucket`.
 pub fn names() -> Vec<&'static str> {
     let all = [FIRST_TOKEN, RUNNING, WAITING, CACHE, GENERATED];
     all.into_iter().flat_map(|metric| metric.names().collect::<Vec<_>>()).collect()
@@ -55,8 +54,7 @@ impl EngineMetric {
         [self.vllm, self.sglang].into_iter().chain(self.llama_cpp)
     }
 
-    /// Joins the queries for all three engines by `or`. Only the engine that is running has a
-    /// result.
+    /// Joins a query for each engine by `or`. Only the running engine has a result.
     fn any(&self, query: impl Fn(&str) -> String) -> String {
         let alternatives: Vec<String> = self.names().map(query).collect();
         alternatives.join(" or ")
@@ -91,7 +89,6 @@ pub fn dashboard() -> Dashboard {
 
 const UNKNOWN: &str = "No such server metric";
 
-/// The sum over all selected servers.
 fn sum(metric: &EngineMetric) -> String {
     metric.any(|name| format!("sum({name}{HERE})"))
 }

@@ -20,7 +20,7 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns the files in a folder whose names end with `ending`, sorted by name.
+/// Returns the files in a folder with this ending, sorted by name.
 pub fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(repository().join(folder)).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
@@ -29,7 +29,7 @@ pub fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Compares a committed file with its expected text, or writes it if `UPDATE_EXPECTED` is set.
+/// Compares a file with its expected text, or writes it if `UPDATE_EXPECTED` is set.
 pub fn assert_committed(path: &str, expected: &str) {
     let file = repository().join(path);
     if std::env::var_os("UPDATE_EXPECTED").is_some() {

@@ -1,8 +1,7 @@
 //! The objectives dashboard: SLO attainment and error budget burn rate.
 //!
-//! Its first row shows the objectives of the configuration. For all other rows, the user selects
-//! the thresholds on the dashboard. The user can select only the bucket bounds of the histograms,
-//! so that the percentages are exact.
+//! The first row shows the objectives of the configuration. For the other rows, the user selects
+//! thresholds from the bucket bounds of the histograms, so that the percentages are exact.
 
 use llmload::metrics::table::{self, Family, Kind};
 use serde_json::Value;
@@ -39,7 +38,7 @@ pub fn dashboard() -> Dashboard {
         .row("Error budget burn rate", burn_rates())
 }
 
-/// Returns the dashboard variable with which the user selects the objective.
+/// The variable for the objective.
 pub fn objective() -> Value {
     list_variable(
         "slo_objective",
@@ -49,8 +48,7 @@ pub fn objective() -> Value {
     )
 }
 
-/// Returns the dashboard variable with which the user selects a threshold. Its options are the
-/// bucket bounds of a histogram.
+/// The variable for a threshold, with the bucket bounds of a histogram as options.
 pub fn threshold(name: &str, about: &str, family: &Family, current: &str) -> Value {
     let Kind::Histogram(buckets) = family.kind else {
         panic!("{} is not a histogram", family.name)
@@ -60,16 +58,16 @@ pub fn threshold(name: &str, about: &str, family: &Family, current: &str) -> Val
     list_variable(name, about, &bounds, current)
 }
 
-/// The fraction of values within a threshold. The matcher accepts `1.0` for the bound `1`, because
-/// Prometheus 3 writes this bound as `1.0`.
+/// The fraction of values within a threshold. Prometheus 3 writes the bound `1` as `1.0`, so the
+/// matcher accepts both.
 fn within(family: &Family, variable: &str, by: &str) -> String {
     let good = select(family, "_bucket", &format!("le=~\"${variable}([.]0)?\""));
     let all = select(family, "_count", "");
     ratio(&format!("sum{by}(rate({good}[{WINDOW}]))"), &format!("sum{by}(rate({all}[{WINDOW}]))"))
 }
 
-/// The objectives in the configuration. llmload itself judges each request by them, so their
-/// thresholds need not be bucket bounds.
+/// The objectives of the configuration. llmload judges each request, so the thresholds need not be
+/// bucket bounds.
 fn configured() -> [Panel; 4] {
     let by = " by (scenario, target, slo) ";
     let rate = |family| format!("sum{by}(rate({}[{WINDOW}]))", crate::promql::series(family));

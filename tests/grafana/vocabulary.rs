@@ -1,5 +1,4 @@
-//! The names that a query is allowed to use: every family that the daemon exposes, with its labels
-//! and the possible values of the labels.
+//! The names that a query can use: every exposed family, with its labels and their values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,16 +6,15 @@ use llmload::metrics::table::{self, Family, Kind};
 
 use crate::server;
 
-/// The known series by name. Each has its labels, and each label has its possible values, or `None`
-/// if every value is possible.
+/// The known series by name, with the values of each label. `None` means any value.
 pub struct Vocabulary {
     series: BTreeMap<String, BTreeMap<String, Option<Vec<String>>>>,
 }
 
-/// Labels that Prometheus or the Prometheus operator adds.
+/// Labels from Prometheus or the Prometheus operator.
 const SCRAPE_LABELS: [&str; 3] = ["job", "instance", "pod"];
 
-/// A metric name in a query, with the matchers after it.
+/// A metric name in a query, and the matchers after it.
 #[derive(Debug)]
 struct Mention<'a> {
     name: &'a str,
@@ -24,7 +22,7 @@ struct Mention<'a> {
 }
 
 impl Vocabulary {
-    /// Returns the names that the daemon, Prometheus itself and the model servers expose.
+    /// Returns the names of the daemon, of Prometheus itself and of the model servers.
     pub fn new() -> Vocabulary {
         let mut vocabulary = Vocabulary { series: BTreeMap::new() };
         for family in families() {
@@ -50,7 +48,6 @@ impl Vocabulary {
         vocabulary
     }
 
-    /// Adds a name, such as the name of a recording rule.
     pub fn add(
         &mut self,
         name: &str,
@@ -70,7 +67,7 @@ impl Vocabulary {
         }
     }
 
-    /// Returns every unknown name, label and label value in an expression or in a variable query.
+    /// Returns every unknown name, label and value in a query.
     pub fn unknown(&self, expression: &str) -> Vec<String> {
         if let Some((series, label)) = expression
             .strip_prefix("label_values(")
@@ -85,7 +82,7 @@ impl Vocabulary {
         }
         for Mention { name, matchers } in mentions {
             if name.is_empty() {
-                // A selector can have a matcher for the label `__name__` instead of a metric name.
+                // A selector can have a matcher for `__name__` instead of a metric name.
                 for name in after(matchers, "__name__=~\"").flat_map(|names| names.split('|')) {
                     match self.series.get(name) {
                         Some(known) => labels.extend(known.keys().map(String::as_str)),
@@ -140,8 +137,7 @@ impl Vocabulary {
     }
 }
 
-/// Returns the name of the family of a series. The series of a histogram have a suffix, such as
-/// `_bucket`, which is removed.
+/// Returns the family of a series. For a histogram, this removes a suffix such as `_bucket`.
 fn family_of(name: &str) -> &str {
     let is_histogram = |family: &&str| {
         families().any(|known| known.name == *family && matches!(known.kind, Kind::Histogram(_)))
@@ -150,14 +146,13 @@ fn family_of(name: &str) -> &str {
     suffixes.filter_map(|suffix| name.strip_suffix(suffix)).find(is_histogram).unwrap_or(name)
 }
 
-/// Returns the text after each occurrence of `start`, up to the next quote.
+/// Returns the texts between each `start` and the next quote.
 fn after<'a>(text: &'a str, start: &'a str) -> impl Iterator<Item = &'a str> {
     text.match_indices(start)
         .map(move |(at, _)| text[at + start.len()..].split('"').next().unwrap_or(""))
 }
 
-/// Returns each metric name in an expression. Names of functions, labels and operators are left
-/// out.
+/// Returns the metric names in an expression, without functions, labels and operators.
 fn mentions(expression: &str) -> Vec<Mention<'_>> {
     // The parentheses after these words contain labels.
     let groups =

@@ -1,5 +1,5 @@
-//! Tests of the open loop on a paused clock. In the open loop, only the schedule determines when an
-//! arrival is due. The responses have no influence.
+//! Tests of the open loop on a paused clock. Only the schedule decides when an arrival is due;
+//! responses have no influence.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -34,17 +34,16 @@ pub fn constant(rate: &str, seconds: u64) -> Phase {
     phase(Load::Constant(rate.parse().unwrap()), Duration::from_secs(seconds))
 }
 
-/// A route (one scenario with one target) to an endpoint in memory, and the values with which a
-/// test controls and observes it.
+/// A route (one scenario on one target) to an endpoint in memory.
 pub struct Bench {
     pub endpoint: Arc<InMemory>,
     pub route: Arc<Route<InMemoryEndpoint, Arc<Recorder>>>,
     pub recorder: Arc<Recorder>,
     pub stop: CancellationToken,
     pub paused: Pause,
-    /// The instant at which the schedule begins.
+    /// The start of the schedule.
     pub schedule_start: Instant,
-    /// The instant at which the paused clock begins, and the wall-clock time at this instant.
+    /// The instant and the wall-clock time at which the paused clock begins.
     pub clock_start: Moment,
 }
 
@@ -131,7 +130,6 @@ impl Bench {
         (Driver::new(timetable, arrivals, state, self.schedule_start), schedule_state)
     }
 
-    /// Returns an alarm on the paused clock.
     pub fn alarm(&self) -> Alarm {
         Alarm::on_test_clock(TestWallClock::new(self.clock_start))
     }
@@ -141,7 +139,6 @@ impl Bench {
         driver.run(&self.route, &mut self.alarm(), &self.stop).await;
     }
 
-    /// Runs the schedule once, and waits until all requests have ended.
     pub async fn run(&self, phases: Vec<Phase>) -> LedgerCounts {
         self.drive(&mut self.driver(phases, ONCE)).await;
         self.settle().await
@@ -159,12 +156,12 @@ impl Bench {
         counts
     }
 
-    /// Returns the instant at which the request with this number reached the endpoint.
+    /// Returns the instant at which the n-th request reached the endpoint.
     pub fn sent_at(&self, number: usize) -> Instant {
         self.endpoint.sent.lock().unwrap()[number]
     }
 
-    /// Returns the time from the start of the schedule to each request.
+    /// Returns the time of each request, from the start of the schedule.
     pub fn sent(&self) -> Vec<Duration> {
         self.endpoint.sent.lock().unwrap().iter().map(|at| *at - self.schedule_start).collect()
     }
@@ -215,7 +212,7 @@ async fn a_stall_drops_old_arrivals_and_moves_no_due_time() {
     let mut driver = bench.driver(vec![constant("100/s", 10)], ONCE);
     let running = tokio::spawn(async move { driver.run(&route, &mut alarm, &stop).await });
     bench.endpoint.wait_for_requests(300).await;
-    // The clock jumps by 3 s, as if the process had been suspended.
+    // The clock jumps by 3 s, as after a suspended process.
     tokio::time::advance(Duration::from_secs(3)).await;
     let resumed = bench.schedule_start.elapsed();
     running.await.unwrap();
@@ -228,7 +225,7 @@ async fn a_stall_drops_old_arrivals_and_moves_no_due_time() {
     let bunched =
         sent.iter().filter(|at| **at >= resumed && **at < resumed + Duration::from_millis(4));
     assert!(bunched.count() <= 51);
-    // In the last second, arrivals are due at 5 ms + 10 ms · k again, as before the stall.
+    // The last second has arrivals at 5 ms + 10 ms · k, as before the stall.
     for at in sent.iter().filter(|at| **at >= Duration::from_secs(9)) {
         let off = (at.as_micros() + 10_000 - 5_000) % 10_000;
         assert!(off < 2_000, "{at:?}");

@@ -1,5 +1,5 @@
-//! Admin commands and signals while a reload reads files from a disk that does not respond. The
-//! test replaces the file by a function that waits for a permission of the test.
+//! Admin commands and signals during a reload from a disk that does not respond. Instead of a file,
+//! a function waits for a permission of the test.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::binary::{TEST_TIMEOUT, pause, request, sample};
 
-/// A daemon in this process. Each reload waits for a permission before it reads.
+/// A daemon in this process. Each reload waits for a permission.
 struct SlowDisk {
     address: SocketAddr,
     stop: CancellationToken,
@@ -22,7 +22,7 @@ struct SlowDisk {
     permit: mpsc::Sender<()>,
     /// The rate in the file.
     rate: Arc<AtomicUsize>,
-    /// The number of reloads that have begun to read.
+    /// The reloads that have begun to read.
     reads: Arc<AtomicUsize>,
     running: JoinHandle<Result<EndReason, daemon::Error>>,
 }
@@ -47,7 +47,7 @@ impl SlowDisk {
         let (read, file, permits) = (Arc::clone(&reads), Arc::clone(&rate), Mutex::new(permits));
         let source = move || {
             read.fetch_add(1, Ordering::Relaxed);
-            // If the test has ended, there are no more permissions.
+            // After the end of the test, there are no more permissions.
             let _permitted = permits.lock().unwrap().recv();
             plan(file.load(Ordering::Relaxed))
         };
@@ -72,7 +72,7 @@ impl SlowDisk {
         (status, body)
     }
 
-    /// Sends a reload that the test waits for later.
+    /// Starts a reload in another thread.
     fn reload(&self) -> std::thread::JoinHandle<(u16, String)> {
         let address = self.address;
         std::thread::spawn(move || {
@@ -127,8 +127,8 @@ async fn a_pause_a_rate_and_a_scrape_do_not_wait_for_a_reload() {
     assert_eq!(disk.running.await.unwrap().unwrap(), EndReason::Stopped);
 }
 
-/// The first reload can have read the file before the latest edit. So the others wait for a second
-/// one, which they share.
+/// The first reload can have read the file before the latest edit, so the others wait for a second
+/// reload, which they share.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reloads_that_are_requested_during_a_reload_share_the_next_one() {
     let disk = SlowDisk::start();
@@ -136,7 +136,8 @@ async fn reloads_that_are_requested_during_a_reload_share_the_next_one() {
         let first = disk.reload();
         disk.wait_until_reading(1);
         let others: Vec<_> = (0..5).map(|_| disk.reload()).collect();
-        // A refused command proves that the daemon has received the earlier ones.
+        // The daemon handles commands in their order. So a refused command proves that it has
+        // received the earlier ones.
         wait_until(|| disk.post("/api/v1/scenarios/none/rate?rate=7/s&for=10m").0 == 404);
         disk.permit.send(()).unwrap();
         assert_eq!(first.join().unwrap().0, 200);
@@ -160,7 +161,6 @@ async fn reloads_that_are_requested_during_a_reload_share_the_next_one() {
     disk.running.await.unwrap().unwrap();
 }
 
-/// The responses take ten minutes, and the reload never ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_signals_end_the_daemon_during_a_reload_that_never_ends() {
     let disk = SlowDisk::start();
@@ -180,7 +180,7 @@ async fn two_signals_end_the_daemon_during_a_reload_that_never_ends() {
     assert_eq!(disk.reads.load(Ordering::Relaxed), 1);
 }
 
-/// In a run, the last requests can take long. Until they end, commands still have an effect.
+/// The last requests of a run can take long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_waits_for_its_last_requests_can_be_ended() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,5 +1,5 @@
-//! Tests of `llmload probe` and of the daemon's status page. For each typical mistake of a
-//! beginner, both name the problem and its remedy. Neither shows a key.
+//! For each typical mistake of a beginner, `llmload probe` and the status page name the problem and
+//! its remedy, and show no key.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ fn command() -> Command {
     command
 }
 
-/// Runs `llmload probe`. Returns the exit code, stdout and stderr.
+/// Returns the exit code, stdout and stderr.
 async fn probe(args: &[&str]) -> (Option<i32>, String, String) {
     let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
     let run = move || {
@@ -47,13 +47,13 @@ async fn probe(args: &[&str]) -> (Option<i32>, String, String) {
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
-/// Joins the lines of a text, because the line breaks depend on the length of the address.
+/// Joins the lines of a text, because line breaks depend on the length of the address.
 fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Starts a server that lists one model, responds to chat requests with the script from `chat`, and
-/// responds to other requests with 404.
+/// Starts a server with one model. `chat` is the script for chat requests, and any other path gets
+/// status 404.
 async fn serving(chat: impl Fn(&str) -> Vec<Act> + Send + Sync + 'static) -> Upstream {
     Upstream::start_with_head(move |_, head| match head.split(' ').nth(1).unwrap_or_default() {
         "/v1/models" => plain("200 OK", "application/json", LIST),
@@ -67,8 +67,7 @@ async fn always(status: &'static str, kind: &'static str, body: &'static str) ->
     Upstream::start(move |_| plain(status, kind, body)).await
 }
 
-/// Opens a port for TLS with a self-signed certificate. The port stays open until the test process
-/// ends.
+/// Opens a port with a self-signed certificate until the test process ends.
 fn tls_port() -> SocketAddr {
     let server = self_signed();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -82,22 +81,20 @@ fn tls_port() -> SocketAddr {
     address
 }
 
-/// Opens a port that resets each connection when the first bytes arrive. The port stays open until
-/// the test process ends.
+/// Opens a port that resets each connection at its first bytes, until the test process ends.
 fn resetting_port() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            // The kernel sends RST because the received bytes are not read.
+            // The kernel sends RST, because the received bytes are never read.
             let _bytes = stream.unwrap().peek(&mut [0]);
         }
     });
     address
 }
 
-/// A mistake of a user: its input, and a part of the remedy that both the probe and the status page
-/// must show.
+/// A mistake of a user, and the text that the probe and the status page must both show.
 struct Mistake {
     name: &'static str,
     url: String,
@@ -117,7 +114,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
         plain("404 Not Found", "application/json", body)
     })
     .await;
-    // This server accepts only the right key, as vLLM does with --api-key.
+    // This server accepts only the right key, like vLLM with --api-key.
     let locked = Upstream::start_with_head(|_, head| {
         let quoted = if head.contains(KEY) {
             format!("Incorrect API key provided: {KEY}")
@@ -341,7 +338,6 @@ async fn the_status_page_names_the_same_remedies() {
     tokio::task::spawn_blocking(run).await.unwrap();
 }
 
-/// Some endpoints have no `/models`. If the model is given, this is no problem.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_without_a_list_of_models_is_no_problem_if_the_model_is_given() {
     let upstream = Upstream::start_with_head(|_, head| {
@@ -388,8 +384,8 @@ async fn an_impossible_target_is_refused_before_any_request() {
     }
 }
 
-/// The remedy for an untrusted certificate works: if it is applied, the TLS handshake succeeds and
-/// only the next step fails.
+/// The remedy for an untrusted certificate works: with it, the TLS handshake succeeds, and only the
+/// next step fails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_is_trusted_if_its_authority_is_configured() {
     let url = format!("https://{}/v1", tls_port());
@@ -401,7 +397,6 @@ async fn a_certificate_is_trusted_if_its_authority_is_configured() {
     assert!(out.contains("error: /models: reset"), "the handshake succeeded: {out}");
 }
 
-/// The probe uses the key and the headers of the target.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_of_a_file_is_probed_with_its_key_and_headers() {
     let heads = Arc::new(Mutex::new(Vec::new()));
@@ -469,7 +464,7 @@ fn target() -> Arc<Target> {
     Arc::clone(&config::parse(text, "test", None, &|_| None).unwrap().scenarios[0].target)
 }
 
-/// The test also uses the recorded streams of real servers.
+/// The test includes recorded streams of real servers.
 #[tokio::test]
 async fn the_report_mentions_an_event_before_the_first_text_only_if_one_arrived() {
     let is_shown =
@@ -477,9 +472,8 @@ async fn the_report_mentions_an_event_before_the_first_text_only_if_one_arrived(
     let without_text = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
     let rest = || data(&[FINISH, USAGE, DONE]);
     let wait = || BodyStep::Pause(Duration::from_millis(2));
-    // The test uses the real clock. The first text and its event arrive in the same piece of bytes.
-    // If llmload read the clock twice for this piece, the two times would differ, and the report
-    // would wrongly mention an earlier event.
+    // On the real clock. The first text and its event arrive together. If llmload read the clock
+    // twice, the two times would differ, and the report would mention an earlier event.
     assert!(!is_shown(probed(vec![data(&[&token("a")]), wait(), rest()]).await));
     assert!(
         !is_shown(probed(vec![data(&[without_text, &token("a")]), wait(), rest()]).await),
@@ -549,8 +543,8 @@ fn text_of(report: &ProbeReport) -> String {
     ReportText { report, style: TextStyle { width: 80, colours: false } }.to_string()
 }
 
-/// In each response, an event with only the role arrives after 10 ms, reasoning 30 ms later, and
-/// the answer 40 ms later. In the second request, two of three prompt tokens come from a cache.
+/// Each response sends only a role after 10 ms, reasoning 30 ms later, and the answer 40 ms later.
+/// For the second request, two of three prompt tokens are cached.
 #[tokio::test(start_paused = true)]
 async fn the_report_of_a_successful_probe_has_this_text() {
     let wait = |millis| BodyStep::Pause(Duration::from_millis(millis));

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::binary::{TEST_TIMEOUT, pause, request};
 
-/// A running Prometheus. It scrapes its targets and evaluates the shipped rules once a second.
+/// A running Prometheus, which scrapes its targets and evaluates the shipped rules each second.
 /// Dropping it kills the process.
 pub struct Prometheus {
     child: Child,
@@ -18,7 +18,7 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts a Prometheus that scrapes these addresses. Each address has its own job name.
+    /// Each address is a separate job.
     pub fn scraping(jobs: &[(&str, SocketAddr)]) -> Prometheus {
         let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/rules/*.yml");
         let mut config = format!(
@@ -30,9 +30,8 @@ impl Prometheus {
         }));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
-        // Prometheus cannot report a port that the system chose. So this loop finds a free port
-        // first. If another process takes that port before Prometheus does, Prometheus exits and
-        // the loop tries another port.
+        // Prometheus cannot report a port that the system chose, so this loop chooses a free port.
+        // If another process takes the port first, Prometheus exits, and the loop tries again.
         loop {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
@@ -57,7 +56,6 @@ impl Prometheus {
         }
     }
 
-    /// Returns the current values of a query.
     pub fn values(&self, query: &str) -> Result<Vec<f64>, String> {
         let encoded: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
         let (status, answer) = self.get(&format!("/api/v1/query?query={encoded}"));
@@ -76,10 +74,10 @@ impl Prometheus {
         Ok(series.iter().map(|one| one["value"][1].as_str().unwrap().parse().unwrap()).collect())
     }
 
-    /// Requests a path of the HTTP API of Prometheus, and returns the HTTP status and the JSON.
+    /// Returns the HTTP status and the JSON.
     pub fn get(&self, path: &str) -> (u16, Value) {
         let (status, _, body) = request(self.address, "GET", path).unwrap();
-        // A long body is chunked. Then every other line is the length of a chunk and is skipped.
+        // In a chunked body, every other line is the length of a chunk.
         let text =
             if body.starts_with('{') { body } else { body.lines().skip(1).step_by(2).collect() };
         (

@@ -11,8 +11,7 @@ use crate::binary::{Daemon, assert_balanced, sample};
 use crate::open_loop::{Bench, constant};
 use crate::upstream::InMemory;
 
-/// The file has 65 MiB. llmload does not keep a file of this size in memory, so it reads each row
-/// from the disk.
+/// llmload does not keep a file of 65 MiB in memory, so it reads each row from the disk.
 #[tokio::test(start_paused = true)]
 async fn no_request_is_sent_with_a_prompt_from_a_changed_file() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -42,7 +41,7 @@ async fn no_request_is_sent_with_a_prompt_from_a_changed_file() {
     }
 }
 
-/// The configuration sets the output length, and the simulator counts the tokens of its responses.
+/// The simulator counts the tokens of its responses.
 #[test]
 fn responses_have_the_output_length_of_the_synthetic_prompts() {
     let mut daemon = Daemon::start(

@@ -22,7 +22,6 @@ fn reload(daemon: &Daemon) -> (u16, String) {
     (status, body)
 }
 
-/// Returns one scenario of the status document.
 fn scenario(status: &str, name: &str) -> Option<serde_json::Value> {
     let status: serde_json::Value = serde_json::from_str(status).unwrap();
     status["scenarios"]
@@ -38,8 +37,8 @@ fn has_ended(status: &str, name: &str) -> Option<()> {
     (scenario["state"] == "ended" && scenario["ledger"]["in_flight"] == 0).then_some(())
 }
 
-/// A hundred reloads during a load of 200/s. Every second file is invalid. The valid files change a
-/// setting of the scenario, and add or remove another scenario.
+/// Every second file is invalid. The valid files change a setting of the scenario, and add or
+/// remove another scenario.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_reloads_lose_double_or_abort_no_request() {
     let upstream = Upstream::start(|_| good()).await;
@@ -88,8 +87,8 @@ scenarios:
     assert_balanced(&exposition);
 }
 
-/// Each request is judged by every objective, and a failed request misses every objective. After a
-/// reload, the counts continue with the new threshold.
+/// A failed request misses every objective. After the reload, the counts continue with the new
+/// threshold.
 #[test]
 fn objectives_count_each_request_and_follow_a_reload() {
     let yaml = |slo: &str| {
@@ -140,8 +139,7 @@ scenarios: {{s: {{target: sim, rate: 50/s, request: {{max_tokens: 2}}{slo}}}}}
 async fn a_removed_scenario_drains_while_a_changed_scenario_continues() {
     let gate = CancellationToken::new();
     let held = gate.clone();
-    // The target responds to requests of the scenario `guest` only after the test has cancelled
-    // `gate`.
+    // The target responds to the scenario `guest` only after `gate` is cancelled.
     let upstream = Upstream::start_with_head(move |_, head| {
         if head.contains("x-who: guest") {
             [vec![Act::WaitFor(held.clone())], good()].concat()
@@ -171,7 +169,7 @@ scenarios:
         let (status, reply) = reload(&daemon);
         assert_eq!(status, 200, "{reply}");
         assert_eq!(reply, "The configuration was reloaded: 1 changed (s), 1 removed (guest).\n");
-        // The scenario is not shown any more, but its series exist while requests are in flight.
+        // The status no longer shows the scenario, but its series exist until its requests end.
         assert!(scenario(&daemon.get("/api/v1/status").2, "guest").is_none());
         assert_eq!(sample(&daemon.get("/metrics").2, "llmload_requests_in_flight", &label), 2.0);
         let now = scenario(&daemon.get("/api/v1/status").2, "s").unwrap();
@@ -182,7 +180,6 @@ scenarios:
         gate.cancel();
         daemon.wait_for("/metrics", |text| (!text.contains("guest")).then_some(()));
         assert!(!daemon.get("/metrics").2.contains("target=\"g\""));
-        // The other scenario continues.
         let before = sample(&daemon.get("/metrics").2, "llmload_requests_total", &[]);
         daemon.wait_for("/metrics", |text| {
             (sample(text, "llmload_requests_total", &[]) >= before + 10.0).then_some(())
@@ -210,7 +207,7 @@ fn an_invalid_file_is_rejected_with_positions_and_changes_nothing() {
         sample(&daemon.get("/metrics").2, "llmload_config_last_reload_successful", &[]),
         0.0
     );
-    // A reload by SIGHUP reports the problems in the log.
+    // After SIGHUP, the problems are in the log.
     daemon.signal("HUP");
     daemon.wait_for_log("llmload.yml:3:");
     write(&daemon, good);
@@ -220,14 +217,13 @@ fn an_invalid_file_is_rejected_with_positions_and_changes_nothing() {
         sample(&daemon.get("/metrics").2, "llmload_config_last_reload_successful", &[]),
         1.0
     );
-    // A missing file is an error too.
     std::fs::remove_file(daemon.folder.path().join("llmload.yml")).unwrap();
     let (status, reply) = reload(&daemon);
     assert!(status == 500 && reply.contains("there is no such file"), "{reply}");
 }
 
-/// Changes files as Kubernetes changes a mounted `ConfigMap`: it swaps symbolic links, and the
-/// names and times of the files stay.
+/// Kubernetes changes a `ConfigMap` by a swap of symbolic links, so the names and times of the
+/// files stay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn auto_reload_notices_changed_files_and_secrets() {
     let keys = Arc::new(Mutex::new(BTreeSet::new()));
@@ -276,7 +272,6 @@ async fn auto_reload_notices_changed_files_and_secrets() {
     .unwrap();
 }
 
-/// A change of a prompt file can make a rejected configuration valid.
 #[test]
 fn auto_reload_watches_the_files_of_a_rejected_configuration_too() {
     let folder = tempfile::tempdir().unwrap();
@@ -294,7 +289,7 @@ fn auto_reload_watches_the_files_of_a_rejected_configuration_too() {
     assert_eq!(daemon.log.lock().unwrap().matches("configuration rejected").count(), 1);
 }
 
-/// A target at another address is another server, so llmload forgets the version of the old server.
+/// Another address is another server, so the old version is no longer true.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_version_of_a_target_is_unknown_after_a_change_of_its_address() {
     let gate = CancellationToken::new();
@@ -451,7 +446,7 @@ scenarios:
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
-/// A manual override has priority over cron and active windows, and the reply says so.
+/// The override ignores cron and active windows, and the reply names both.
 #[test]
 fn a_manual_override_reports_the_active_hours_that_it_ignores() {
     let mut daemon = Daemon::start(
@@ -495,8 +490,8 @@ fn the_end_of_a_manual_override_is_logged() {
     assert_eq!(daemon.log.lock().unwrap().matches("the time of the manual rate").count(), 1);
 }
 
-/// The responses take longer than the grace period. The old simulator ends when its last response
-/// has ended, and not earlier.
+/// The responses take longer than the grace period, but the old simulator lives until its last
+/// response has ended.
 #[test]
 fn a_removed_simulator_serves_its_last_request_and_then_ends() {
     let yaml = |slots: u32| {
@@ -531,8 +526,8 @@ scenarios:
     }
 }
 
-/// A server restarts while a schedule runs. Requests of the current cycle fail and are counted. The
-/// next cycle begins only when the server is ready again, and it is complete.
+/// The server restarts while a schedule runs. The requests of the current cycle fail. The next
+/// cycle begins when the server is ready, and is complete.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_returns_gets_a_complete_cycle() {
     let loading = Arc::new(AtomicBool::new(false));
@@ -574,7 +569,7 @@ schedule: [{{constant: 50/s, for: 1s}}, {{pause: 500ms}}]
         assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 100.0);
         assert_eq!(sample(&exposition, "llmload_request_failures_total", &[]), failed);
         assert_balanced(&exposition);
-        // The log has one line for the outage and one for the return.
+        // One log line for the outage, and one for the return.
         let log = daemon.log.lock().unwrap().clone();
         assert!(failed >= 3.0, "{failed}");
         let count_lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
@@ -588,8 +583,8 @@ schedule: [{{constant: 50/s, for: 1s}}, {{pause: 500ms}}]
     .unwrap();
 }
 
-/// SIGKILL ends a daemon during a schedule on the wall clock. The next daemon sends at the rate
-/// that the schedule has at the current time.
+/// SIGKILL ends a daemon in the middle of a wall-clock schedule. The next daemon sends at the
+/// current rate of the schedule.
 #[test]
 fn after_a_kill_the_rate_follows_the_wall_clock() {
     let yaml = "target: {simulator: {}}
@@ -605,7 +600,7 @@ schedule: [{ramp: {from: 0/s, to: 100/s}, for: 10s}, {ramp: {to: 0/s}, for: 10s}
             let time = status["now"].as_f64().unwrap() % 20.0;
             let rate = if time < 10.0 { time * 10.0 } else { 200.0 - time * 10.0 };
             let shown = scenario["rate_per_second"].as_f64().unwrap();
-            // Both values are from one response. llmload read them some microseconds apart.
+            // Both values are from one response, but llmload read them some microseconds apart.
             assert!((shown - rate).abs() < 1.0, "{shown} at {time}");
             Some(())
         });
@@ -627,11 +622,10 @@ fn warm_up_requests_are_sent_first_and_counted_separately() {
     assert_balanced(&exposition);
 }
 
-/// Three processes send to one target. Together they send the schedule, each arrival once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_daemons_send_one_schedule() {
-    // For each daemon, the number of times that it sent each prompt. A header identifies the
-    // daemon, and the length of the request identifies the prompt.
+    // How often each daemon sent each prompt. A header identifies the daemon, and the length of the
+    // request identifies the prompt.
     let sent = Arc::new(Mutex::new(vec![BTreeMap::<usize, u32>::new(); 3]));
     let log = Arc::clone(&sent);
     let upstream = Upstream::start_with_head(move |_, head| {

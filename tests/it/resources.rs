@@ -1,4 +1,4 @@
-//! The limit of open files, and the error if the configuration needs more open files.
+//! The limit of open files, and the error for a configuration above it.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::binary::{Daemon, request, sample};
 use crate::upstream::{Act, DONE, FINISH, Upstream, chunk, good, stream_head, token};
 
-/// Returns a command that starts a shell. The shell runs the text in `shell`, and then llmload.
+/// Returns a shell that runs `shell` and then llmload.
 fn after(shell: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{shell} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_llmload")]);
@@ -42,16 +42,16 @@ fn a_configuration_that_needs_more_open_files_than_the_limit_is_rejected_with_a_
     }
 }
 
-/// Shells and service managers set a low soft limit for old programs. A process can raise its soft
-/// limit up to the hard limit.
+/// Shells and service managers set a low soft limit for old programs. A process can raise it up to
+/// the hard limit.
 #[test]
 fn llmload_raises_a_low_soft_limit_of_open_files() {
     let daemon = Daemon::of(after("ulimit -Sn 64"), &[], configuration(16));
     assert_eq!(daemon.get("/-/healthy").0, 200);
 }
 
-/// A request that has ended keeps its connection while llmload reads the rest of the response body.
-/// So a route needs a quarter more connections than `max_concurrency`.
+/// A connection whose request has ended can still wait for the end of its body. So a route needs a
+/// quarter more connections than `max_concurrency`.
 #[test]
 fn a_plan_needs_connections_for_each_route_and_both_ends_of_a_simulated_one() {
     let plan = llmload::config::parse(
@@ -71,8 +71,8 @@ scenarios:
     assert_eq!(plan.unwrap().open_files(), 2 * 125 + 2 * 10 + 2 + OTHER_FILES);
 }
 
-/// The server is fast and leaves the body of each response open. llmload waits for the end of a
-/// body for a short time, but only on a quarter more connections than `max_concurrency`.
+/// The server leaves each body open. llmload waits for the end of a body only for a short time, and
+/// only on a quarter of `max_concurrency` connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fast_server_that_ends_no_body_cannot_use_up_the_open_files() {
     let upstream = Upstream::start(|_| {
@@ -102,12 +102,11 @@ scenarios:
     })
     .await
     .unwrap();
-    // Without the limit, more than a hundred connections wait for the end of a body.
+    // Without the limit, more than a hundred connections would wait.
     assert!(most < before + 75, "{most} files are open, and {before} at the start");
 }
 
-/// The limit is high enough for the plan, but not for the plan and as many requests of a removed
-/// scenario.
+/// The limit is enough for the new plan, but not together with the requests of a removed scenario.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_counts_the_files_of_requests_that_still_run() {
     let gate = CancellationToken::new();
@@ -140,7 +139,7 @@ scenarios: {{{name}: {{target: t, max_concurrency: {max_concurrency}, {load}}}}}
         for part in ["830 files", "need 765 files", "still use 100 files", "20 s", "ulimit -n"] {
             assert!(reply.contains(part), "{part}: {reply}");
         }
-        // The same scenario uses its own connections again.
+        // The same scenario uses its connections again.
         change(yaml("first", 101));
         let (status, _, reply) = reload();
         assert_eq!(status, 200, "{reply}");

@@ -1,10 +1,9 @@
 //! No secret appears in a log, a page, a label, an error or the debug form of a value, even if the
-//! server sends the secret back.
+//! server quotes the secret.
 //!
-//! Every secret in this file contains the text `cAnArY`, which is called the mark here. The servers
-//! quote the requests. If llmload forgets to mask a secret, the mark therefore appears in the
-//! output. The tests also require `[redacted]` in the output, so they fail if a server quotes
-//! nothing.
+//! Every secret in this file contains the *mark* `cAnArY`, which must not appear in any output. The
+//! servers quote their requests. The outputs must contain `[redacted]`, which proves that a server
+//! quoted a secret.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -28,17 +27,16 @@ const KEY: &str = "sk-cAnArY-key/+0123456789";
 const FILE_KEY: &str = "sk-cAnArY-file-0123456789";
 const HEADER: &str = "Basic b-cAnArY-header==";
 const DOTENV: &str = "d-cAnArY-dotenv~&=?0123456789";
-/// The user and the password of a URL. They are percent-encoded, and llmload sends them in base64.
+/// The percent-encoded user and password of a URL, which llmload sends in base64.
 const USER_INFO: &str = "u-cAnArY-user:p-cAnArY%2F%40password";
 const PASSWORD: &str = "p-cAnArY-variable";
 const QUERY: &str = "q-cAnArY query/+&=%\"0123456789";
 
-/// The strings that no output is allowed to contain: the mark, and the three forms that the mark
-/// can have in base64, which depend on its position. An output that is cut inside a secret can
-/// show the first few characters of it. The tests allow this, because they never contain the mark.
+/// The forbidden strings: the mark, and its three possible forms in base64. An output that is cut
+/// inside a secret can show its first few characters. The tests allow this.
 const MARKS: [&str; 4] = ["cAnArY", "Y0FuQXJZ", "NBbkFyW", "jQW5Bcl"];
 
-/// Servers that quote the request. The message of the failure contains this quote.
+/// Servers whose error messages quote the request.
 const QUOTES: [&str; 8] = [
     "quotes_key",
     "quotes_request",
@@ -49,8 +47,8 @@ const QUOTES: [&str; 8] = [
     "stream_error",
     "rate_limits",
 ];
-/// Servers that misbehave in other ways. Each server is a separate target, so the last failure of
-/// each target can be checked.
+/// Servers that misbehave in other ways. Each is a separate target, so the test can check each
+/// failure.
 const OTHERS: [&str; 9] = [
     "redirects",
     "resets",
@@ -90,7 +88,7 @@ fn misbehave(request: &str, stranger: &str) -> Vec<Act> {
     let quote =
         format!("Incorrect API key provided: {key}. You can find yours at https://example.org.");
     if path.contains("/models") {
-        // One target has no configured model, so llmload requests the list of models.
+        // llmload requests this list for the target without a model.
         let list = serde_json::json!({"data": [{"id": key}, {"id": everything}]}).to_string();
         return plain("200 OK", "application/json", &list);
     }
@@ -149,7 +147,7 @@ fn configuration(upstream: &Upstream) -> String {
     let mut scenarios = String::from("scenarios:\n");
     let extras = "headers: {x-session: {env: CANARY_HEADER}, x-beside: {env: CANARY_DOTENV}}, query: {sig: {env: CANARY_QUERY}}";
     let mut add = |name: &str, base: &str, key: &str, start: &str| {
-        // The timeouts are long, so a busy test machine causes no timeout.
+        // Long timeouts, so that a busy machine causes none.
         let first_token = if name == "mute" { "500ms" } else { "60s" };
         let timeouts = format!("timeouts: {{connect: 2s, first_token: {first_token}, idle: 60s}}");
         let model = if start == "now" { "model: m, " } else { "" };
@@ -186,7 +184,7 @@ fn configuration(upstream: &Upstream) -> String {
     targets + &scenarios + "metrics: {max_combinations: 64}\n"
 }
 
-/// Creates a folder with the configuration, the key file and the file `.env`.
+/// Creates the configuration, the key file and the file `.env`.
 fn folder(yaml: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [
@@ -228,8 +226,8 @@ fn assert_clean(what: &str, text: &str) {
     }
 }
 
-/// Runs the daemon with all misbehaving servers, and asserts that no output contains a secret.
-/// Returns the outputs.
+/// Runs the daemon with all misbehaving servers, asserts that no output contains a secret, and
+/// returns the outputs.
 async fn outputs(log: [&'static str; 4]) -> BTreeMap<&'static str, String> {
     let redirected = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&redirected);
@@ -309,8 +307,7 @@ async fn a_daemon_with_misbehaving_servers_shows_no_secret() {
         "{}",
         outputs["log"]
     );
-    // Every target has failures, except the target that sends a wrong model name but a good
-    // response.
+    // Every target fails, except the target with a wrong model name and a good response.
     let failed = |name: &str| {
         let label = format!("scenario=\"{name}\"");
         sample(&outputs["/metrics"], "llmload_request_failures_total", &[&label])
@@ -325,7 +322,7 @@ async fn a_daemon_with_misbehaving_servers_shows_no_secret() {
     assert!(probed.contains("CANARY_KEY") && probed.contains("[redacted]"), "{probed}");
 }
 
-/// The log at level `trace` includes the log lines of the libraries.
+/// The level `trace` includes the lines of the libraries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trace_log_as_json_shows_no_secret() {
     let outputs = outputs(["--log.level", "trace,llmload=trace", "--log.format", "json"]).await;
@@ -363,7 +360,7 @@ scenarios:
     }
 }
 
-/// A response contains the URL of its request, and this URL contains the query.
+/// A response contains the URL of its request with the query.
 #[tokio::test]
 async fn the_debug_form_of_a_response_shows_no_secret() {
     use llmload::endpoint::{Endpoint as _, Request};
@@ -438,7 +435,6 @@ async fn a_secret_in_a_request_body_is_masked_in_every_output_of_a_run() {
     assert!(upstream.requests.load(Ordering::Relaxed) >= 6);
 }
 
-/// A user can write a password in a URL on the command line too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_user_of_a_url_on_the_command_line_is_sent_and_shown_nowhere() {
     let upstream = Upstream::start_with_head(|_, request| {

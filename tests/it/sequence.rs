@@ -10,7 +10,7 @@ use crate::upstream::{
     Act, DONE, FINISH, USAGE, Upstream, chunk, good, last_chunk, stream_head, token,
 };
 
-/// Returns the state of a scenario, and its number of sent requests and of requests in flight.
+/// Returns the state of a scenario, its sent requests and its requests in flight.
 fn state(status: &str, name: &str) -> (String, u64, u64) {
     let status: serde_json::Value = serde_json::from_str(status).unwrap();
     let scenarios = status["scenarios"].as_array().unwrap();
@@ -20,8 +20,8 @@ fn state(status: &str, name: &str) -> (String, u64, u64) {
     (state, count("started"), count("in_flight"))
 }
 
-/// The scenario that waits is first in the file. While it waits, a reload changes the scenario
-/// that runs.
+/// The waiting scenario is first in the file. While it waits, a reload changes the running
+/// scenario.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scenario_starts_when_the_schedule_and_the_requests_of_another_have_ended() {
     let gate = CancellationToken::new();
@@ -69,8 +69,7 @@ scenarios:
     .unwrap();
 }
 
-/// The first scenario runs longer than `--wait`, which counts only the time that a scenario waits
-/// for its targets.
+/// The first scenario takes longer than `--wait`, which limits only the wait for a target.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sequential_run_runs_the_scenarios_in_the_order_of_the_file() {
     let order = Arc::new(Mutex::new(Vec::new()));

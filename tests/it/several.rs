@@ -1,5 +1,5 @@
-//! Several targets of one scenario. They receive the same requests at the same instants, and
-//! llmload measures the differences between them.
+//! Several targets of one scenario receive the same requests at the same instants, and llmload
+//! measures the differences.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use crate::binary::{Daemon, assert_balanced, llmload, request, sample};
 use crate::upstream::{Act, Upstream, good};
 
-/// The `content-length` line of each request that a target received, and the time of the request.
+/// The `content-length` line and the time of each request to a target.
 type Received = Arc<Mutex<Vec<(String, tokio::time::Instant)>>>;
 
 async fn target(acts: impl Fn(u64) -> Vec<Act> + Send + Sync + 'static) -> (Upstream, Received) {
     let received = Received::default();
     let log = Arc::clone(&received);
     let upstream = Upstream::start_with_head(move |_, head| {
-        // Requests of other methods are not from the schedule.
+        // A request with another method is not from the schedule.
         if !head.starts_with("POST") {
             return good();
         }
@@ -31,10 +31,11 @@ async fn target(acts: impl Fn(u64) -> Vec<Act> + Send + Sync + 'static) -> (Upst
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn targets_get_the_same_prompts_and_are_compared_in_pairs() {
     let (fast, to_fast) = target(|_| good()).await;
-    // Each response of this target takes 50 ms longer, and every fifth request fails.
+    // This target responds 50 ms later, and fails every fifth request.
     let (slow, to_slow) = target(|number| {
         if number % 5 == 4 {
-            // The server had the request for longer than a round trip, so it is not sent once more.
+            // After this pause, llmload assumes that the server works on the request, and does not
+            // send it once more.
             vec![Act::Pause(Duration::from_millis(200)), Act::Reset]
         } else {
             [vec![Act::Pause(Duration::from_millis(50))], good()].concat()
@@ -66,7 +67,7 @@ scenarios:
         lengths.sort_unstable();
         lengths
     };
-    // The second model name is one letter longer, so each body is one byte longer.
+    // The second model name is one letter longer, and so is each body.
     let (to_fast, to_slow) = (lengths(&to_fast), lengths(&to_slow));
     assert_eq!((to_fast.len(), to_slow.len()), (50, 50));
     let number = |length: &String| length.rsplit(' ').next().unwrap().parse::<u32>().unwrap();
@@ -79,7 +80,7 @@ scenarios:
     assert_eq!(difference["pairs"], 40, "a pair counts only if both requests succeed");
     let mean = difference["mean_seconds"].as_f64().unwrap();
     assert!(mean > 0.0, "{mean}");
-    // The metrics contain the sums over the same pairs of requests.
+    // The metrics have the sums over the same pairs.
     let pair = ["target=\"slow\"", "scenario=\"both\"", "baseline=\"fast\""];
     let of = |name: &str, more: &[&str]| sample(&exposition, name, &[&pair[..], more].concat());
     for (count, sums, mean) in [
@@ -144,7 +145,7 @@ scenarios: {both: {targets: [one, other], rate: 1/s}}
     daemon.wait_for("/metrics", |page| paired(page).is_empty().then_some(()));
 }
 
-/// Runs a schedule until it ends. Returns the last status and the last exposition.
+/// Returns the last status and the last exposition.
 async fn run_until_end(yaml: String) -> (serde_json::Value, String) {
     let run = tokio::task::spawn_blocking(move || {
         let mut daemon = Daemon::start(&yaml);
@@ -162,7 +163,7 @@ async fn run_until_end(yaml: String) -> (serde_json::Value, String) {
 
 #[tokio::test]
 async fn the_simulator_serves_both_apis_with_the_same_faults() {
-    // The n-th request has the same fault at both APIs, regardless of timing.
+    // The n-th request has the same fault at both APIs.
     let simulator = "simulator: {slots: 100, decode_tokens_per_second: 100000, prefill_tokens_per_second: 1000000, \
                      faults: {http_429: 20%, stream_error: 20%, truncation: 20%}}";
     for stream in [true, false] {
@@ -187,7 +188,7 @@ scenarios:
                 succeeded * 8.0,
                 "{target}, stream: {stream}"
             );
-            // The simulator is so fast that several tokens can come in one read.
+            // The simulator is so fast that several tokens can arrive in one read.
             let coalesced = of("llmload_response_anomalies_total", &["kind=\"coalesced\""]);
             assert_eq!(
                 of("llmload_response_anomalies_total", &[]),

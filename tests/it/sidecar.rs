@@ -1,10 +1,9 @@
-//! Runs the daemon like a sidecar of a model server. The daemon runs as user 65532 without
-//! capabilities. Its root folder is read-only and has only the binary and the mounts. It shares the
-//! network with the server. A real Prometheus scrapes it from another machine.
+//! Runs the daemon like a sidecar of a model server: as user 65532, without capabilities, with a
+//! read-only root folder, and in the network of the server. A real Prometheus scrapes it from
+//! another machine.
 //!
-//! Each of the two machines is a network namespace, and a virtual cable connects them. A namespace
-//! ends with its processes. If the test does not run as root, it creates the namespaces inside a
-//! user namespace.
+//! Each machine is a network namespace, which ends with its processes. A virtual cable connects the
+//! two. Without root, the test creates the namespaces in a user namespace.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
@@ -54,7 +53,6 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// A network namespace. It ends with the process that created it.
 struct Machine(Running);
 
 impl Machine {
@@ -72,8 +70,7 @@ impl Machine {
         Machine(Running(child))
     }
 
-    /// Returns a command that enters the namespace. The caller adds the program to run there as
-    /// arguments.
+    /// Returns a command that enters the namespace. Its arguments are the program to run there.
     fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.0.0.id().to_string(), "--net", "--mount"]);
@@ -95,7 +92,7 @@ fn output_of(command: &mut Command) -> String {
     text
 }
 
-/// Creates two machines and connects them by a cable.
+/// Creates two machines with a cable between them.
 fn machines() -> (Machine, Machine) {
     let mut unshare = Command::new("unshare");
     unshare.args(["--net", "--mount"]);
@@ -116,7 +113,7 @@ fn machines() -> (Machine, Machine) {
     (pod, scraper)
 }
 
-/// The root folder of the daemon. It is mounted read-only.
+/// The root folder of the daemon, mounted read-only.
 struct Image {
     folder: tempfile::TempDir,
 }
@@ -127,8 +124,7 @@ impl Image {
         let root = image.folder.path();
         std::fs::set_permissions(root, PermissionsExt::from_mode(0o755)).unwrap();
         image.install(Path::new(env!("CARGO_BIN_EXE_llmload")), "llmload");
-        // The program that changes the user must run after the change of the root folder, so it
-        // must be inside the new root folder.
+        // This program runs after the change of the root folder, so it must be inside the new one.
         image.install(&found("setpriv"), "setpriv");
         image.write("etc/llmload/llmload.yml", yaml);
         image.write("run/secrets/llmload/api-key", "sk-from-a-file\n");
@@ -146,7 +142,7 @@ impl Image {
         std::fs::write(path, text).unwrap();
     }
 
-    /// Copies a program and the shared libraries that it needs.
+    /// Copies a program and its shared libraries.
     fn install(&self, program: &Path, name: &str) {
         std::fs::copy(program, self.folder.path().join(name)).unwrap();
         for library in output_of(Command::new("ldd").arg(program)).split_whitespace() {
@@ -159,7 +155,7 @@ impl Image {
         }
     }
 
-    /// Returns a command that runs llmload inside the image without privileges.
+    /// Returns a command that runs llmload in the image without privileges.
     fn llmload(&self, pod: &Machine) -> Command {
         let mut command = pod.enter();
         let root = self.folder.path().display();
@@ -198,7 +194,7 @@ fn found(program: &str) -> PathBuf {
     places.find(|place| place.is_file()).unwrap_or_else(|| panic!("{program} is not installed"))
 }
 
-/// A Prometheus server on the other machine.
+/// A Prometheus on the other machine.
 struct Prometheus<'a> {
     scraper: &'a Machine,
     _server: Running,
@@ -238,7 +234,6 @@ impl Prometheus<'_> {
     }
 }
 
-/// The running daemon, and the folder with its log.
 struct Daemon {
     process: Running,
     folder: tempfile::TempDir,
@@ -274,7 +269,7 @@ impl Daemon {
     }
 }
 
-/// The number of scrapes before the server starts. There is one scrape per second.
+/// The number of scrapes, one per second, before the server starts.
 fn absence() -> f64 {
     std::env::var("LLMLOAD_TEST_ABSENCE").map_or(5.0, |seconds| seconds.parse().unwrap())
 }
@@ -285,7 +280,7 @@ fn a_sidecar_of_a_late_server_is_healthy_and_sends_the_complete_ramp_without_fai
     let image = Image::new(&pod, RAMP);
     let mut daemon = Daemon::start(&image, &pod);
     for page in ["healthy", "ready"] {
-        // Check the health from the other machine, like a kubelet, and from inside, like Docker.
+        // Checks the health from the other machine, like a kubelet, and from inside, like Docker.
         let outside = format!("http://{POD}:9899/-/{page}");
         daemon.until(TEST_TIMEOUT, &outside, || {
             let health =
@@ -330,8 +325,7 @@ fn a_sidecar_of_a_late_server_is_healthy_and_sends_the_complete_ramp_without_fai
         assert_eq!(prometheus.query(expression), Some(value), "{expression}\n{log}");
     }
     assert!(!log.contains("sk-from-a-file"), "{log}");
-    // This is the process id of llmload, because nsenter and chroot replace themselves with the
-    // program that they run.
+    // nsenter and chroot become the program that they run, so this is the process of llmload.
     output_of(Command::new("kill").args(["-s", "TERM", &daemon.process.0.id().to_string()]));
     assert_eq!(daemon.process.0.wait().unwrap().code(), Some(0), "{log}");
 }

@@ -1,12 +1,12 @@
-//! SIGHUP. A daemon with a file reloads the file (see `reload`). For all other commands, a hangup
-//! means that the terminal is closed, so they end.
+//! SIGHUP. A daemon with a file reloads it (see `reload`). Any other command ends, because a hangup
+//! means a closed terminal.
 
 use std::process::{Child, Command, Stdio};
 
 use crate::binary::{TEST_TIMEOUT, pause, signal};
 
-/// Starts a command of llmload in a shell, waits until its log contains `text`, and sends SIGHUP.
-/// Then calls `then`. Returns the exit code and the log.
+/// Starts llmload in a shell, waits until its log contains `text`, sends SIGHUP, and calls `then`.
+/// Returns the exit code and the log.
 fn hang_up(shell: &str, args: &[&str], text: &str, then: impl Fn(&Child)) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");

@@ -9,9 +9,8 @@ use tokio::time::Instant;
 
 use crate::binary::{Daemon, TEST_TIMEOUT, pause, request};
 
-/// A configuration with which every field appears in the status. It has two targets to compare,
-/// failures, dropped arrivals, a waiting schedule, an idle schedule, and a schedule (`overridden`)
-/// that the test replaces by a manual rate override.
+/// With this configuration, every field appears in the status. The test overrides the rate of the
+/// scenario `overridden`.
 const EVERYTHING: &str = "
 targets:
   one: {simulator: {faults: {http_429: 10%}}}
@@ -26,8 +25,7 @@ scenarios:
   waiting: {target: away, start: wall_clock, rate: 1/s}
 ";
 
-/// Collects the paths of all fields in a document, such as `scenarios[].target`. All entries of a
-/// list have the same path.
+/// Collects the paths of all fields, such as `scenarios[].target`.
 fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => {

@@ -1,4 +1,4 @@
-//! Output that nobody reads. It stops neither the load nor the scrapes nor the end of the process.
+//! Output that nobody reads delays neither the load nor a scrape nor the end of the process.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::binary::{TEST_TIMEOUT, assert_balanced, pause, request, sample, signal};
 
-/// Sends 150 requests in three seconds. No arrival is late, even on a slow machine.
+/// 150 requests in three seconds. No arrival is late, even on a slow machine.
 const LOAD: &str = "
 targets: {sim: {simulator: {}}}
 scenarios:
@@ -21,7 +21,7 @@ scenarios:
     schedule: [{constant: 50/s, for: 3s}]
 ";
 
-/// A daemon whose log nobody reads, after its first lines. `drop` kills it.
+/// A daemon whose log nobody reads after its first lines. Dropping it kills the process.
 struct Unread {
     child: Child,
     address: SocketAddr,
@@ -53,7 +53,7 @@ impl Unread {
         };
         let daemon = Unread { child, address, log, _folder: folder };
         assert_eq!(daemon.dropped_lines(), 0.0, "{}", daemon.get("/metrics"));
-        // The log line about each of these reloads contains thousands of bytes.
+        // Each rejected reload logs thousands of bytes.
         let mut invalid = String::new();
         for number in 0..100 {
             writeln!(invalid, "u{number}: 1").unwrap();
@@ -87,7 +87,6 @@ impl Drop for Unread {
     }
 }
 
-/// Waits for the end of a process.
 fn wait(child: &mut Child) -> ExitStatus {
     let begun = Instant::now();
     loop {
@@ -121,7 +120,6 @@ fn the_log_reports_the_number_of_lost_lines_when_somebody_reads_it_again() {
         let mut daemon = Unread::start(arguments);
         let lost = daemon.dropped_lines();
         signal(&daemon.child, "TERM");
-        // The daemon flushes its log before it ends.
         let mut log = String::new();
         daemon.log.read_to_string(&mut log).unwrap();
         assert_eq!(wait(&mut daemon.child).code(), Some(0));
@@ -140,7 +138,7 @@ fn the_log_reports_the_number_of_lost_lines_when_somebody_reads_it_again() {
     }
 }
 
-/// A table of this size does not fit into a pipe.
+/// The table does not fit into a pipe.
 #[test]
 fn one_signal_ends_a_run_whose_table_nobody_reads_after_its_report_is_written() {
     let folder = tempfile::tempdir().unwrap();
@@ -182,7 +180,7 @@ scenarios:
 #[test]
 fn an_invalid_file_ends_the_process_although_nobody_reads_its_problems() {
     let folder = tempfile::tempdir().unwrap();
-    // Each problem begins with the path, so the problems need more bytes than a pipe can hold.
+    // Each problem begins with the path, so the problems do not fit into a pipe.
     let deep = folder.path().join(["long-name".repeat(20).as_str(); 10].join("/"));
     std::fs::create_dir_all(&deep).unwrap();
     let file = deep.join("llmload.yml");

@@ -1,8 +1,7 @@
-//! Tests of the schedule over hours and days: cron, active windows, the wall clock and shards. A
-//! shard is one of several daemons that share a schedule.
+//! Schedules over hours and days: cron, active windows, the wall clock and shards.
 //!
-//! Each test runs a complete driver against an endpoint in memory. Tokio's clock is paused, so
-//! hours pass in an instant.
+//! Each test runs a complete driver against an endpoint in memory, on a paused clock, so hours pass
+//! in an instant.
 
 use std::collections::BTreeSet;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -27,14 +26,14 @@ fn utc(text: &str) -> SystemTime {
     text.parse::<jiff::Timestamp>().unwrap().into()
 }
 
-/// The times at which the driver sent requests, in seconds after `from`, rounded down.
+/// Returns the times of the requests in full seconds after `from`.
 fn sent_since(bench: &Bench, from: SystemTime) -> Vec<u64> {
     let offset = bench.clock_start.wall.duration_since(from).unwrap();
     bench.sent().iter().map(|at| (*at + offset).as_secs()).collect()
 }
 
-/// Runs a driver that sends one request at each cron firing, which is a time that matches the cron
-/// expression. Returns the day and the time (UTC) of each request.
+/// Returns the day and the time (UTC) of each request of a driver that sends one request at each
+/// cron firing.
 async fn sent_by_cron(cron: &str, zone: &str, from: &str, length: Duration) -> Vec<String> {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
     bench.clock_start.wall = utc(from);
@@ -69,8 +68,8 @@ async fn a_cron_firing_during_running_cycles_is_skipped_and_counted() {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
     bench.clock_start.wall = utc("2026-06-01T00:00:30Z");
     let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
-    // The cron firing at 00:01 starts two cycles of 50 s. They still run when the cron fires at
-    // 00:02, and have ended when it fires at 00:03.
+    // The firing at 00:01 starts two cycles of 50 s. They still run at the firing at 00:02, and
+    // have ended at the firing at 00:03.
     let twice = Repeat::Times(NonZeroU32::new(2).unwrap());
     let (mut driver, schedule_state) = bench.driver_with_state(
         vec![constant("1/s", 50)],
@@ -87,9 +86,8 @@ async fn a_cron_firing_during_running_cycles_is_skipped_and_counted() {
     assert_eq!(sent, (60..160).chain(180..270).collect::<Vec<_>>());
 }
 
-/// The first cron firing starts a cycle of ten seconds. After its end, a manual override lasts five
-/// minutes. The cron fires during the override, but no cycle is running then, so no cron firing is
-/// counted as skipped.
+/// The first firing starts a cycle of ten seconds. A manual override follows for five minutes.
+/// Firings during the override skip nothing, because no cycle is running.
 #[tokio::test(start_paused = true)]
 async fn a_cron_firing_during_a_manual_override_is_not_counted_as_skipped() {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
@@ -123,7 +121,7 @@ async fn a_closed_window_stops_the_load_but_not_the_schedule_clock() {
                 {days: mon, hours: '08:02-08:03'}]\n";
     let windows: Option<Windows> =
         config::parse(text, "x", None, &|_| None).unwrap().scenarios[0].active.clone();
-    // The cycle begins when the first window opens. Two minutes later, the second window opens.
+    // The cycle begins when the first window opens. The second window opens two minutes later.
     let phases = vec![constant("1/s", 150), phase(Load::Pause, seconds(300))];
     let cycles = Cycles::BackToBack { repeat: Repeat::Forever, when_ready: false };
     let (mut driver, _) = bench.driver_with_state(phases, cycles, ArrivalSpec::default(), windows);
@@ -140,8 +138,8 @@ fn ramp() -> Vec<Phase> {
     vec![phase(Load::Ramp { from, to }, seconds(60)), phase(Load::Pause, seconds(7))]
 }
 
-/// Runs a driver for this length of time, beginning at `from` on the wall clock. Returns the Unix
-/// time of each request, in milliseconds.
+/// Returns the Unix time in milliseconds of each request, for a driver that runs from `from` for
+/// `length`.
 async fn sent_during(arrivals: &ArrivalSpec, from: SystemTime, length: Duration) -> Vec<u128> {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 1000);
     bench.clock_start.wall = from;
@@ -155,8 +153,7 @@ async fn sent_during(arrivals: &ArrivalSpec, from: SystemTime, length: Duration)
     bench.sent().iter().map(|at| (*at + from).as_millis()).collect()
 }
 
-/// Daemons that run one after the other send the same arrivals as one daemon that runs all the
-/// time.
+/// Daemons that run one after the other send the arrivals of one daemon that runs all the time.
 #[tokio::test(start_paused = true)]
 async fn a_wall_clock_schedule_continues_after_a_restart() {
     for arrivals in [Arrivals::Constant, Arrivals::Poisson] {
@@ -179,7 +176,6 @@ async fn a_wall_clock_schedule_continues_after_a_restart() {
     }
 }
 
-/// Three shards together send exactly the arrivals of one daemon. Each arrival is sent once.
 #[tokio::test(start_paused = true)]
 async fn all_shards_together_send_the_schedule_once() {
     for arrivals in [Arrivals::Constant, Arrivals::Burstiness(0.5)] {
@@ -219,7 +215,7 @@ async fn shards_divide_the_slots_and_the_requests_of_a_closed_loop() {
         prompts.extend(endpoint.bodies.lock().unwrap().iter().cloned());
     }
     assert_eq!(at_once, 7);
-    // The built-in source has more than 40 prompts, so the first 40 prompts are all different.
+    // The first 40 built-in prompts are all different.
     assert_eq!(prompts.len(), 40, "each of the first 40 prompts is sent once");
 }
 

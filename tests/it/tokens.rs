@@ -1,5 +1,5 @@
-//! Tests of token counts and token times from outside. An unknown count is not 0, and tokens that
-//! arrived at once have no speed.
+//! Token counts and token times. An unknown count is not 0, and tokens that arrive at once have no
+//! speed.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -16,12 +16,11 @@ use crate::upstream::{
     Act, DONE, FINISH, Recorder, USAGE, Upstream, chunk, good, last_chunk, stream_head, token,
 };
 
-/// Returns a usage event with this object.
 fn usage(object: &str) -> String {
     format!("data: {{\"choices\":[],\"usage\":{object}}}\n\n")
 }
 
-/// A response that sends all these events in one chunk, in the same segment as its head.
+/// A response with all these events in one chunk, in one segment with its head.
 fn at_once(events: &str) -> Vec<Act> {
     let (Act::Write(mut head), Act::Write(body), Act::Write(end)) =
         (stream_head(), chunk(events), last_chunk())
@@ -58,7 +57,6 @@ async fn tokens_that_arrived_at_once_have_no_tpot_and_meet_no_objective() {
     }
 }
 
-/// The server sends the second token 20 ms after llmload has recorded the first one.
 #[tokio::test]
 async fn tokens_with_a_pause_have_a_speed_and_no_anomaly() {
     let recorder = Recorder::default();
@@ -102,8 +100,8 @@ async fn a_usage_without_a_valid_count_is_not_counted() {
     }
 }
 
-/// Each response has two reads with text, and the first of them has two events. The last response
-/// sends no text and waits, so the test can read the metrics while the run still lasts.
+/// Each response has two reads with text; the first read has two events. The last response waits
+/// without text, so the test can read the metrics during the run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_and_report_agree_about_the_time_between_chunks() {
     let gate = CancellationToken::new();
@@ -152,9 +150,9 @@ async fn metrics_and_report_agree_about_the_time_between_chunks() {
         "three chunks in each of ten responses, and two at the end"
     );
     let in_metrics = sample(&metrics, "llmload_inter_chunk_latency_seconds_count", &[]);
-    // The last response can add one gap to the report, if its two chunks arrived in two reads.
+    // If the two chunks of the last response arrive in two reads, the report has one more gap.
     let added = gaps.count as f64 - in_metrics;
     assert!(added == 0.0 || added == 1.0, "{in_metrics} in the metrics, {gaps:?} in the report");
-    // Each of ten responses has at most two reads with text, so at most one gap.
+    // Ten responses have at most two reads with text, and so at most one gap each.
     assert!((1.0..=10.0).contains(&in_metrics), "{in_metrics}");
 }

@@ -1,5 +1,4 @@
-//! Endpoints for tests: a TCP server that follows a script and can send any bytes at any time, and
-//! an endpoint in memory for tests with a paused clock.
+//! Endpoints for tests: a TCP server with a script, and an endpoint in memory for a paused clock.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,15 +16,14 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// One step in the script of an [`Upstream`]. The script starts after a complete request has
-/// arrived.
+/// One step in the script of an [`Upstream`]. The script starts after a complete request.
 #[derive(Clone, Debug)]
 pub enum Act {
     Write(Vec<u8>),
     /// Writes the same bytes at this interval until the client disconnects.
     Trickle(Vec<u8>, Duration),
     Pause(Duration),
-    /// Waits until the test cancels this cancellation token.
+    /// Waits until the test cancels the token.
     WaitFor(CancellationToken),
     /// Sends nothing until the client disconnects.
     Silence,
@@ -33,7 +31,7 @@ pub enum Act {
     Reset,
     /// Closes the connection with FIN.
     Close,
-    /// Waits until the next request arrives on the same connection, and then closes the connection.
+    /// Waits for the next request on this connection, and then closes the connection.
     CloseOnNext,
 }
 
@@ -48,7 +46,7 @@ impl Upstream {
         Upstream::start_with_head(move |number, _| script(number)).await
     }
 
-    /// Starts a server. `script` gets the number of the request, from 0, and the request head.
+    /// `script` gets the number of the request, from 0, and the request head.
     pub async fn start_with_head(
         script: impl Fn(u64, &str) -> Vec<Act> + Send + Sync + 'static,
     ) -> Upstream {
@@ -75,8 +73,8 @@ async fn play(
     script: &(dyn Fn(u64, &str) -> Vec<Act> + Send + Sync),
     counter: &AtomicU64,
 ) {
-    // Without this option, the kernel holds back a small write until the client has confirmed the
-    // previous one. Then the client receives two writes with a pause in one read.
+    // Otherwise the kernel delays a small write until the client has confirmed the previous one.
+    // The client would then receive two writes with a pause in one read.
     stream.set_nodelay(true).unwrap();
     while let Some(head) = read_request(&mut stream).await {
         for act in script(counter.fetch_add(1, Ordering::Relaxed), &head) {
@@ -87,7 +85,7 @@ async fn play(
     }
 }
 
-/// Does one step. Returns false if the connection has ended or ends now.
+/// Returns false if the connection ends.
 pub async fn perform(act: Act, stream: &mut TcpStream) -> bool {
     match act {
         Act::Write(bytes) => stream.write_all(&bytes).await.is_ok(),
@@ -118,14 +116,14 @@ pub async fn perform(act: Act, stream: &mut TcpStream) -> bool {
         Act::CloseOnNext => {
             let mut byte = [0];
             let _next = stream.read(&mut byte).await;
-            // The bytes of the new request are not read, so the kernel sends RST. The same
-            // happens if a server closes an idle connection while a request is arriving.
+            // The new request is not read, so the kernel sends RST. The same happens if a server
+            // closes an idle connection while a request arrives.
             false
         }
     }
 }
 
-/// Reads a request with its body, and returns the request head.
+/// Reads a request with its body, and returns the head.
 pub async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
@@ -220,18 +218,18 @@ pub enum BodyStep {
     Panic,
 }
 
-/// Returns a step after which the next read of the client returns all these events.
+/// The next read of the client returns all these events.
 pub fn data(events: &[&str]) -> BodyStep {
     BodyStep::Data(events.concat())
 }
 
-/// An endpoint in memory. Its delays are on tokio's clock, which a test can pause.
+/// An endpoint in memory, with delays on tokio's clock.
 #[derive(Default)]
 pub struct InMemory {
-    /// The time until the response head. With `None`, no response head arrives.
+    /// `None` means that no response head arrives.
     pub head_delay: Option<Duration>,
     pub is_failing: bool,
-    /// The steps of the body. After the last step, the body ends normally.
+    /// After the last step, the body ends normally.
     pub body: Vec<BodyStep>,
     pub sent: Mutex<Vec<Instant>>,
     pub bodies: Mutex<Vec<bytes::Bytes>>,
@@ -251,12 +249,10 @@ impl InMemory {
         Arc::default()
     }
 
-    /// Creates an endpoint whose head arrives after `head_delay`, followed by this body.
     pub fn with_body(head_delay: Duration, body: Vec<BodyStep>) -> Arc<InMemory> {
         Arc::new(InMemory { head_delay: Some(head_delay), body, ..InMemory::default() })
     }
 
-    /// Waits until this many requests have arrived.
     pub async fn wait_for_requests(&self, count: usize) {
         while self.sent.lock().unwrap().len() < count {
             self.arrived.notified().await;
@@ -264,7 +260,7 @@ impl InMemory {
     }
 }
 
-/// An [`InMemory`] endpoint for the code under test. The test itself keeps another `Arc` of it.
+/// An [`InMemory`] endpoint for the code under test, while the test keeps another `Arc`.
 pub struct InMemoryEndpoint(pub Arc<InMemory>);
 
 impl Endpoint for InMemoryEndpoint {
@@ -321,12 +317,11 @@ impl Response for InMemoryResponse {
     }
 }
 
-/// An arrival that is due now.
 pub fn arrival_now() -> Arrival {
     Arrival { k: 0, due: Instant::now(), phase: None, lengths: None }
 }
 
-/// Records the events that llmload reports about its requests, so that the test can check them.
+/// Records the events about requests, for the test.
 #[derive(Debug, Default)]
 pub struct Recorder {
     pub succeeded: Mutex<Vec<Measurement>>,
@@ -334,9 +329,9 @@ pub struct Recorder {
     /// The durations of the failed requests.
     pub failed_after: Mutex<Vec<Duration>>,
     pub first_tokens: AtomicU64,
-    /// The number of requests that llmload sent once more.
+    /// The requests that llmload sent once more.
     pub retries: AtomicU64,
-    /// This cancellation token is cancelled when the first token of a response arrives.
+    /// Cancelled when the first token arrives.
     pub first_token: CancellationToken,
     pub chunks: AtomicU64,
 }

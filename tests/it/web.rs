@@ -28,12 +28,12 @@ scenarios:
 fn connect(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
-    // An error is ignored: the server can close the connection before it has read everything.
+    // The server can close the connection before it has read everything.
     let _refused_early = stream.write_all(bytes);
     stream
 }
 
-/// Returns everything that arrives until the server closes or resets the connection.
+/// Returns the bytes until the server closes or resets the connection.
 fn rest(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
@@ -47,13 +47,13 @@ fn clients_that_never_finish_a_request_do_not_block_others() {
     let daemon = Daemon::start(IDLE);
     let half = |_| connect(daemon.address, b"GET /metrics HTTP/1.1\r\nhost: t\r\nx-more: ");
     let open: Vec<_> = (0..200).map(half).collect();
-    // This admin request announces a body that never arrives.
+    // This request announces a body that never arrives.
     let request = b"POST /api/v1/scenarios/idle/rate HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 20\r\n\r\nrate=";
     let unfinished = connect(daemon.address, request);
     for path in ["/-/healthy", "/-/ready", "/metrics"] {
         assert_eq!(daemon.get(path).0, 200, "{path}");
     }
-    // The server closes all these connections after a timeout.
+    // The server closes these connections after a timeout.
     let answer = rest(unfinished);
     assert!(answer.contains("did not arrive in time"), "{answer}");
     for stream in open {
@@ -65,7 +65,7 @@ fn clients_that_never_finish_a_request_do_not_block_others() {
 #[test]
 fn a_client_that_never_reads_does_not_block_scrapes() {
     let daemon = Daemon::start(IDLE);
-    // Send so many requests on one connection that the responses fill all buffers.
+    // The responses to these requests fill all buffers.
     let mut greedy = connect(daemon.address, b"");
     greedy.set_nonblocking(true).unwrap();
     let ask = b"GET /metrics HTTP/1.1\r\nhost: t\r\n\r\n".repeat(500);
@@ -92,8 +92,8 @@ fn content_length_matches_the_body_even_for_head_requests() {
         assert_eq!(length(&head), body.len(), "{path}");
         let (head_status, head, nothing) = request(daemon.address, "HEAD", path).unwrap();
         assert_eq!((head_status, nothing.as_str()), (status, ""), "{path}");
-        // The length of some bodies changes between two requests, because these bodies contain
-        // current values.
+        // The length of these bodies differs between two requests, because they contain current
+        // values.
         if !matches!(path, "/metrics" | "/api/v1/status") {
             assert_eq!(length(&head), body.len(), "{path}");
         }
@@ -121,7 +121,7 @@ fn invalid_or_oversized_requests_are_rejected_and_the_daemon_stays_healthy() {
         assert!(answer.is_empty() || status.starts_with('4'), "{name}: {answer}");
         assert_eq!(daemon.get("/-/healthy").0, 200, "{name}");
     }
-    // The server closes the connection if a header never ends.
+    // A header that never ends.
     let mut stream = connect(daemon.address, b"GET / HTTP/1.1\r\nx-a: ");
     let line = vec![b'a'; 64 * 1024];
     let refused = (0..1024).any(|_| stream.write_all(&line).is_err());
@@ -162,7 +162,7 @@ fn a_client_that_takes_all_connections_does_not_block_others() {
     let open: Vec<_> =
         (0..700).map(|_| connect(daemon.address, b"GET /-/healthy HTTP/1.1\r\n")).collect();
     assert_eq!(daemon.get("/-/healthy").0, 200);
-    // The server gives responses one second to end before it closes the oldest connections.
+    // A response has one second to end before the server closes its connection.
     let begun = Instant::now();
     while daemon.open_files() > 600 {
         assert!(begun.elapsed() < TEST_TIMEOUT, "{} files are open", daemon.open_files());
@@ -171,7 +171,7 @@ fn a_client_that_takes_all_connections_does_not_block_others() {
     drop(open);
 }
 
-/// Sends a request with these header lines. Returns the status and the complete response.
+/// Returns the status and the complete response.
 fn send(daemon: &Daemon, request_line: &str, headers: &str) -> (u16, String) {
     let text = format!("{request_line} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n");
     let response = rest(connect(daemon.address, text.as_bytes()));
@@ -179,8 +179,8 @@ fn send(daemon: &Daemon, request_line: &str, headers: &str) -> (u16, String) {
     (status.unwrap_or_else(|| panic!("{response}")), response)
 }
 
-/// A page of an attacker can reach llmload under the attacker's name, if DNS resolves this name to
-/// the address of llmload.
+/// If DNS resolves the name of an attacker to the address of llmload, the attacker's page can reach
+/// llmload under this name.
 #[test]
 fn under_the_name_of_another_site_only_metrics_and_health_are_readable() {
     let daemon = Daemon::start(IDLE);
@@ -208,7 +208,7 @@ fn under_the_name_of_another_site_only_metrics_and_health_are_readable() {
     assert!(daemon.get("/metrics").2.contains("llmload_paused 0"));
 }
 
-/// Programs reach llmload under the name of a Kubernetes service. Browsers send `origin`.
+/// Programs use the name of a Kubernetes service. Browsers send `origin`.
 #[test]
 fn with_the_lifecycle_flag_programs_can_use_any_name_but_browsers_cannot() {
     let folder = tempfile::tempdir().unwrap();
@@ -242,7 +242,7 @@ fn no_response_can_be_framed_or_read_as_another_type() {
     }
 }
 
-/// `prlimit` lowers the limit of a running process so that no file number is free.
+/// `prlimit` lowers the limit of the running process until no file number is free.
 #[test]
 fn the_web_port_responds_while_no_file_is_free() {
     let mut daemon = Daemon::start(IDLE);
@@ -259,14 +259,14 @@ fn the_web_port_responds_while_no_file_is_free() {
     }
     let text = daemon.get("/metrics").2;
     assert_eq!(sample(&text, "process_max_fds", &[]), f64::from(free), "{text}");
-    // Kernels before 6.2 cannot count the files of a process that is at its limit.
+    // Kernels before 6.2 cannot count the files of a process at its limit.
     if text.contains("\nprocess_open_fds ") {
         daemon.wait_for("/metrics", |text| {
             let kind = "kind=\"files\"";
             (sample(text, "llmload_generator_distortion", &[kind]) == 1.0).then_some(())
         });
     }
-    // Clients that keep their connections use up the reserve. The oldest of them must leave.
+    // These clients keep their connections and use up the reserve, so the oldest must leave.
     let open: Vec<_> = (0..20)
         .map(|_| connect(daemon.address, b"GET /-/healthy HTTP/1.1\r\nhost: t\r\n\r\n"))
         .collect();

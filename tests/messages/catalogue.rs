@@ -5,11 +5,11 @@ use std::process::Command;
 use crate::source::{Kind, texts, without_tests};
 use crate::{files, read, repository};
 
-/// Files whose literals are content for models, not messages for people.
+/// Files with texts for models, not for people.
 const CONTENT: &[&str] =
     &["src/prompts/builtin.rs", "src/prompts/prose.rs", "src/simulator/prose.rs"];
 
-/// Compares a catalogue with the committed file, or writes the file if `UPDATE_EXPECTED` is set.
+/// Compares a catalogue with its file, or writes the file if `UPDATE_EXPECTED` is set.
 pub fn assert_committed(name: &str, expected: &str) {
     let path = format!("tests/messages/{name}.txt");
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
@@ -22,7 +22,7 @@ pub fn assert_committed(name: &str, expected: &str) {
     );
 }
 
-/// Returns true if a literal is a sentence or a phrase, not a key, a path or a pattern.
+/// Returns true for a sentence or phrase, and false for a key, a path or a pattern.
 pub fn is_prose(literal: &str) -> bool {
     let is_word = |word: &&str| {
         let letters = word.trim_matches(|c: char| c.is_ascii_punctuation());
@@ -98,7 +98,7 @@ fn every_text_of_the_pages_is_in_the_catalogue() {
     assert_committed("pages", &catalogue);
 }
 
-/// Returns the texts of an HTML page: those between tags, and the literals of its scripts.
+/// Returns the texts of an HTML page: between tags, and in the literals of its scripts.
 fn page_texts(page: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = page;

@@ -1,19 +1,16 @@
-//! Checks comments, messages and documents by the rules for English in CONTRIBUTING.md, as far as a
-//! test can check these rules.
+//! Checks comments, messages and documents by the rules for English in CONTRIBUTING.md.
 
 use crate::catalogue::{messages, sources_with_messages};
 use crate::source::{Kind, texts};
 use crate::{files, read};
 
-/// The widest line of prose.
 const COLUMNS: usize = 100;
 
-/// A sentence must not begin with these words, because its subject would be a clause. Questions are
-/// an exception.
+/// Words that must not open a sentence, except a question: the subject would be a clause.
 const OPENINGS: &[&str] =
     &["What ", "Whatever ", "Whoever ", "Whose ", "Of what ", "From when ", "Whence "];
 
-/// Phrases that no text must contain. CONTRIBUTING.md lists the words to use instead.
+/// Forbidden phrases. CONTRIBUTING.md lists the words to use instead.
 const DIALECT: &[&str] = &[
     "held against",
     "by hand",
@@ -31,7 +28,6 @@ const DIALECT: &[&str] = &[
     "asked for",
 ];
 
-/// Returns the rules that a line of prose breaks.
 fn complaints(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let sentences = text.split_inclusive(['.', '?', '!', ':']).map(str::trim_start);
@@ -65,7 +61,7 @@ fn rust_files() -> Vec<String> {
     all
 }
 
-/// A value in the status JSON. It is part of the interface, so the rules do not apply to it.
+/// A value in the status JSON. The interface does not follow the rules for English.
 const INTERFACE: &str = "set by hand";
 
 /// Returns true for the files that must quote the forbidden phrases.
@@ -153,7 +149,7 @@ fn prose_keeps_to_a_hundred_columns() {
     assert_none(&wrong);
 }
 
-/// Returns the lines of a document outside of its code blocks, with their numbers.
+/// Returns the numbered lines of a document outside of its code blocks.
 fn prose_of(document: &str) -> Vec<(usize, &str)> {
     let mut is_code = false;
     let mut prose = Vec::new();

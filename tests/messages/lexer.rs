@@ -1,7 +1,7 @@
-//! Finds comments, string literals and character literals in Rust source. The catalogue of messages
-//! and the rules of the architecture both use this module.
+//! Finds comments, string literals and character literals in Rust source, for the catalogue of
+//! messages and the rules of the architecture.
 
-/// The kind of a token. Everything else in a source text, lifetimes included, is code.
+/// Any other text, including lifetimes, is code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Token {
     Comment,
@@ -10,8 +10,8 @@ pub enum Token {
     Character,
 }
 
-/// Returns the token at the start of `rest` with its length in bytes, or `None` for code.
-/// `previous` is the character before `rest`.
+/// Returns the token at the start of `rest` and its length in bytes, or `None` for code. `previous`
+/// is the character before `rest`.
 pub fn token(rest: &str, previous: Option<char>) -> Option<(Token, usize)> {
     let is_in_name = previous.is_some_and(|c| c.is_alphanumeric() && c != 'b' || c == '_');
     if rest.starts_with("//") {

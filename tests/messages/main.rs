@@ -1,9 +1,9 @@
-//! Collects every text that a person reads in `tests/messages/*.txt`. A reviewer reads these files
-//! from top to bottom, and sees every changed message in the diff.
+//! Collects every text that a person reads in `tests/messages/*.txt`. A reviewer reads them from
+//! top to bottom, and sees each change in the diff. `UPDATE_EXPECTED=1 cargo test --test messages`
+//! writes these files.
 //!
-//! `UPDATE_EXPECTED=1 cargo test --test messages` writes these files. Some texts are in other
-//! files: configuration problems in `tests/config/invalid/*.txt`, HELP texts in `docs/metrics.md`,
-//! and keys of the configuration in `docs/configuration.md`.
+//! Other files have configuration problems (`tests/config/invalid/*.txt`), HELP texts
+//! (`docs/metrics.md`) and configuration keys (`docs/configuration.md`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::format_push_string)]
 
@@ -16,13 +16,12 @@ mod source;
 
 use std::path::{Path, PathBuf};
 
-/// A file of the repository.
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The files below a folder whose names end in `ending`, sorted, as paths from the root of the
-/// repository.
+/// Returns the paths, from the root of the repository, of all files below a folder with this
+/// ending.
 fn files(folder: &str, ending: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![repository(folder)];

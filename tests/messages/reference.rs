@@ -1,5 +1,5 @@
-//! Generates `docs/configuration.md` from the JSON Schema: one heading for each key, with its type,
-//! its default, its values and an example from `config/full.yml`.
+//! Generates `docs/configuration.md` from the JSON Schema: a heading for each key, with its type,
+//! default, values and an example from `config/full.yml`.
 
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ start at the folder of the file. Unknown and duplicate keys are errors.
 | ratio | a percentage or a fraction: `99%`, `0.99` |
 ";
 
-/// A place in the configuration file: its path, and the JSON Schema of the value there.
+/// A path in the configuration file, and the JSON Schema of its value.
 struct Place<'a> {
     path: String,
     schema: &'a Value,
@@ -32,13 +32,13 @@ struct Place<'a> {
 struct Reference<'a> {
     definitions: &'a Value,
     example: Value,
-    /// Names of definitions that already have a section.
+    /// Definitions that already have a section.
     written: Vec<String>,
     page: String,
 }
 
 impl<'a> Reference<'a> {
-    /// Writes the section of an object, then the sections of the objects inside.
+    /// Writes the section of an object, and then the sections of the objects inside.
     fn section(&mut self, title: &str, place: &Place<'a>) {
         let Some(properties) = place.schema["properties"].as_object() else { return };
         self.page += &format!("\n## {title}\n\n{}\n", sentence(place.schema));
@@ -74,7 +74,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// Names the type of a value: `rate`, `duration`, `map of NAME to …`.
+    /// Returns the name of a type: `rate`, `duration`, `map of NAME to …`.
     fn kind(schema: &Value) -> String {
         if let Some(name) = definition(schema) {
             return format!("map, see [{0}](#{1})", title_of(name), anchor(&title_of(name)));
@@ -104,7 +104,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// Collects the objects inside a value that have their own keys. Each object is collected once.
+    /// Collects, once each, the objects inside a value that have keys.
     fn objects(
         &mut self,
         path: &str,
@@ -147,8 +147,7 @@ fn definition(schema: &Value) -> Option<&str> {
     schema["$ref"].as_str()?.strip_prefix("#/$defs/")
 }
 
-/// Returns true for a schema that accepts only a string with `${NAME}`. It is one of the
-/// alternatives for a value.
+/// Returns true for the alternative that accepts only a string with `${NAME}`.
 fn is_placeholder(schema: &Value) -> bool {
     schema["type"] == "string" && schema["pattern"] == "\\$\\{"
 }
@@ -164,14 +163,13 @@ fn title_of(definition: &str) -> String {
     title
 }
 
-/// The anchor that GitHub gives a heading.
+/// The anchor of a heading on GitHub.
 fn anchor(heading: &str) -> String {
     let lower = heading.to_lowercase();
     let kept = lower.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-' || *c == '_');
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// The description of a value, wrapped at 100 columns.
 fn sentence(schema: &Value) -> String {
     wrapped(schema["description"].as_str().unwrap_or_default(), 100)
 }
@@ -190,7 +188,6 @@ fn wrapped(text: &str, columns: usize) -> String {
     lines.join("\n")
 }
 
-/// The named values of a key, each with its meaning.
 fn values(schema: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for key in ["anyOf", "oneOf"] {
@@ -206,8 +203,8 @@ fn values(schema: &Value) -> Vec<(String, String)> {
     found
 }
 
-/// Finds the first value at a path of the example file. In the path, `NAME` matches every name, and
-/// `[]` matches every entry of a list.
+/// Finds the first value at a path of the example file. `NAME` matches every name, and `[]` matches
+/// every entry of a list.
 fn find<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     let (step, rest) = path.split_once('.').map_or((path, ""), |(step, rest)| (step, rest));
     let (key, lists) = (step.trim_end_matches("[]"), step.matches("[]").count());

@@ -7,7 +7,7 @@ use llmload::report::Report;
 use crate::catalogue::assert_committed;
 use crate::{read, repository};
 
-/// Runs llmload in the folder of the fixtures and returns the text on stdout.
+/// Runs llmload in the folder of the fixtures, and returns stdout.
 fn output(arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llmload"));
     let output =

@@ -2,13 +2,12 @@
 
 use crate::lexer::{Token, token};
 
-/// One comment or string literal of a source file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passage {
-    /// The line it begins on, from 1.
+    /// The first line, from 1.
     pub line: usize,
     pub kind: Kind,
-    /// A comment without its slashes, or a literal without its quotes and with escapes resolved.
+    /// A comment without its slashes, or a literal without its quotes and escapes.
     pub text: String,
 }
 
@@ -18,8 +17,7 @@ pub enum Kind {
     Literal,
 }
 
-/// Returns the comments and string literals of a source text, in order. Character literals and
-/// lifetimes count as code.
+/// Returns the comments and string literals of a source text, in order.
 pub fn texts(source: &str) -> Vec<Passage> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -53,7 +51,7 @@ pub fn texts(source: &str) -> Vec<Passage> {
     found
 }
 
-/// Removes the unit tests, which are at the end of a source text.
+/// Removes the unit tests at the end of a source text.
 pub fn without_tests(source: &str) -> &str {
     &source[..source.find("#[cfg(test)]\nmod ").unwrap_or(source.len())]
 }

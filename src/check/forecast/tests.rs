@@ -1,5 +1,5 @@
-//! Tests of forecasts: small plans with known results, and random plans whose forecasts are
-//! compared with the result of a slow walk through every cycle or every arrival.
+//! Tests of forecasts: small plans with known results, and random plans. For the random plans, a
+//! slow walk through every cycle or arrival computes the expected result.
 
 #![allow(clippy::float_cmp)]
 
@@ -24,7 +24,6 @@ fn forecast_of(plan: &Plan) -> Forecast {
     Forecast::new(plan, NOW, 0)
 }
 
-/// The forecast of one scenario.
 fn forecast_of_keys(keys: &str) -> (Forecast, ScenarioForecast) {
     let forecast = forecast_of(&plan(&format!("target: http://localhost:1/v1\n{keys}\n")));
     let one = forecast.scenarios[0].clone();
@@ -49,8 +48,7 @@ fn a_day_has_buckets_of_15_minutes() {
             closed_loop_slots: 0
         }
     );
-    // The ramp rises from 0.1/s to 1/s in six hours. This bucket begins three hours after the start
-    // of the ramp.
+    // This bucket begins three hours after the start of a ramp from 0.1/s to 1/s in six hours.
     let middle = bucket(9);
     assert_eq!((middle.rate_min, middle.rate_max), (0.55, 0.5875));
     assert_eq!(middle.requests, 512.0, "511.875 are expected");
@@ -71,7 +69,7 @@ scenarios:
     assert_eq!((forecast.span, forecast.series), (Duration::from_mins(40), 7));
     let [short, long] = forecast.scenarios.as_slice() else { panic!() };
     assert_eq!((short.amounts.requests, long.amounts.requests), (4800.0, 2400.0));
-    // The short schedule ends in the middle of the forecast, between buckets 47 and 48.
+    // The short schedule ends between the buckets 47 and 48.
     let rates = |index: usize| (short.buckets[index].rate_min, short.buckets[index].rate_max);
     assert_eq!((rates(47), rates(48)), ((4.0, 4.0), (0.0, 0.0)));
     assert_eq!((forecast.sum.peak_rate, forecast.sum.amounts.requests), (5.0, 7200.0));
@@ -99,7 +97,7 @@ repeat: 1
 schedule: [{constant: 1/s, for: 10s}]";
     let forecast = forecast_of(&plan(text));
     let one = &forecast.scenarios[0];
-    // A prompt has 6 bytes on average, and the system message has 2 bytes. This makes two tokens.
+    // A mean of 6 bytes for the prompt, and 2 bytes for the system message, are two tokens.
     let amounts =
         Amounts { requests: 10.0, input_tokens_estimated: 20.0, output_tokens_at_most: 70.0 };
     assert_eq!(one.amounts, amounts);
@@ -133,7 +131,7 @@ fn requests_in_flight_follow_littles_law_up_to_max_concurrency() {
     assert_eq!(both.at_most, 29, "requests of the previous phase are still in flight");
 }
 
-/// Random phases with lengths in milliseconds, so that buckets begin and end anywhere in a cycle.
+/// Phases in milliseconds, so that buckets begin and end anywhere in a cycle.
 fn phases() -> impl Strategy<Value = Vec<String>> {
     let phase =
         (0..4u8, 1..5_000_000u64, 1..100u32, 1..100u32).prop_map(
@@ -154,8 +152,8 @@ fn phases() -> impl Strategy<Value = Vec<String>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// The expected values are the result of a walk through every cycle. llmload itself does not
-    /// walk like this, because it would be far too slow.
+    /// A walk through every cycle computes the expected values. llmload itself does not walk,
+    /// because that is too slow.
     #[test]
     fn buckets_agree_with_a_walk_through_every_cycle(phases in phases(), times in 0..4u32) {
         let repeat = if times == 0 { "forever".to_owned() } else { times.to_string() };
@@ -205,8 +203,8 @@ proptest! {
     }
 }
 
-/// Returns the due times of all arrivals. The loop is the same as in the driver (see `launch`), but
-/// it does not wait for the clock.
+/// Returns the due times of all arrivals, from the same loop as the driver in `launch`, but without
+/// a wait for the clock.
 fn due(plan: &Plan, now: SystemTime, ahead: Duration) -> Vec<Duration> {
     let (scenario, origin) = (&plan.scenarios[0], Instant::now());
     let spread = ArrivalSpec {
@@ -238,7 +236,6 @@ fn due(plan: &Plan, now: SystemTime, ahead: Duration) -> Vec<Duration> {
     all
 }
 
-/// A start by the wall clock, by cron or immediately, with or without an active window.
 fn starts() -> impl Strategy<Value = String> {
     let zone = prop_oneof![Just("UTC"), Just("Europe/Berlin"), Just("America/New_York")];
     let windows =
@@ -260,7 +257,6 @@ fn starts() -> impl Strategy<Value = String> {
     })
 }
 
-/// Phases that are long enough for a walk through every cycle.
 fn long_phases() -> impl Strategy<Value = Vec<String>> {
     let phase =
         (0..5u8, 40..20_000u32, 1..60u32, 1..60u32).prop_map(|(kind, seconds, a, b)| match kind {
@@ -276,7 +272,7 @@ fn long_phases() -> impl Strategy<Value = Vec<String>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// The expected values are the arrivals of the pacer, on a day on which the clock can change.
+    /// The expected values are the arrivals of the pacer, on days when the clocks change.
     #[test]
     fn buckets_agree_with_the_pacer_walking_the_timetable(
         start in starts(),
@@ -325,7 +321,7 @@ fn cycles_of_a_millisecond_are_not_walked_one_by_one() {
 fn firings_while_the_schedule_runs_are_skipped_and_reported() {
     let (forecast, one) =
         forecast_of_keys("start: {cron: '0 */2 * * *'}\nschedule: [{constant: 1/m, for: 3h}]");
-    // The schedule runs at 2, 6, 10, 14, 18 and 22 o'clock. The forecast ends during the last run.
+    // The schedule runs at 2, 6, 10, 14, 18 and 22 o'clock. The forecast ends in the last run.
     assert_eq!(
         (forecast.span, one.firings_skipped, one.active_time),
         (DAY, 5, Duration::from_hours(17))
@@ -363,8 +359,8 @@ schedule: [{constant: 1/h, for: 1h}]",
     assert_eq!(one.amounts.output_tokens_at_most, 2.0 * 6.0 * 7.0);
     assert_eq!((one.phases[0].rate_min, one.phases[0].requests), (0.0, 6.0));
     let sent: Vec<f64> = one.buckets.iter().map(|bucket| bucket.requests).collect();
-    // A bucket lasts two seconds and includes the arrivals at its end. The second pass begins at
-    // 96 s, the end of bucket 47.
+    // A bucket has two seconds, and includes the arrivals at its end. The second pass begins at 96
+    // s, the end of bucket 47.
     assert_eq!((sent[0], sent[4], sent[9]), (2.0, 3.0, 1.0));
     assert_eq!((sent[47], sent[48], sent.iter().sum()), (1.0, 1.0, 12.0));
     plan.shard = Shard::new(1, 2).unwrap();

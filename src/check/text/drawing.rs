@@ -10,16 +10,14 @@ use crate::check::phases;
 use crate::check::time_axis::{self, Axis};
 use crate::plan::{Scenario, Start};
 
-/// The highest number of passes in one chart. A chart of more passes would be unreadable, so then
-/// the chart shows a single pass.
+/// The highest number of passes in one chart. With more passes, the chart shows a single pass.
 const MOST_PASSES: f64 = 12.0;
 
-/// The number of lines of a chart whose values are all equal.
+/// The lines of a chart of equal values.
 const LINES_OF_FLAT_CHART: usize = 3;
 
 impl ForecastText<'_> {
-    /// Draws the chart of a scenario: over the forecast, or over one pass if the schedule makes
-    /// many equal passes.
+    /// Draws the forecast of a scenario, or a single pass if the schedule makes many equal passes.
     pub(super) fn scenario_drawing(
         &self,
         scenario: &Scenario,
@@ -39,8 +37,7 @@ impl ForecastText<'_> {
         self.drawing(&forecast.buckets, &axis, &peak, f)
     }
 
-    /// Draws the exact peak, a chart of rates, and a line for closed loops. Draws nothing if there
-    /// is no load.
+    /// Draws the peak, a chart of rates, and a line for closed loops; nothing without load.
     pub(super) fn drawing(
         &self,
         buckets: &[Bucket],
@@ -84,7 +81,6 @@ impl ForecastText<'_> {
     }
 }
 
-/// One column of a chart.
 struct DrawnColumn {
     rate: Column,
     slots: Column,
@@ -98,8 +94,8 @@ fn columns(buckets: &[Bucket], columns: usize) -> Vec<DrawnColumn> {
 fn column(buckets: &[Bucket]) -> DrawnColumn {
     let slots = buckets.iter().map(|bucket| bucket.closed_loop_slots).max().unwrap_or(0);
     let sum = buckets.iter().map(|bucket| bucket.rate_mean).sum::<f64>();
-    // For a replay, the highest rate is a count of rows per second. In a bucket shorter than a
-    // second, the mean rate can exceed this count.
+    // The highest rate of a replay is a count of rows per second. A bucket below a second can have
+    // a higher mean rate.
     let highest = buckets.iter().map(|bucket| bucket.rate_max.max(bucket.rate_mean));
     DrawnColumn {
         rate: Column { mean: sum / buckets.len() as f64, highest: highest.fold(0.0, f64::max) },

@@ -2,12 +2,10 @@
 
 use std::fmt::Display;
 
-/// The properties of the terminal or file that receives the text.
 #[derive(Clone, Copy, Debug)]
 pub struct TextStyle {
     /// Characters per line.
     pub width: usize,
-    /// True if the text contains colours.
     pub colours: bool,
 }
 
@@ -33,8 +31,8 @@ impl TextStyle {
     }
 }
 
-/// Breaks text at blanks into lines of at most `width` characters. A word that is longer than
-/// `width` gets a separate line.
+/// Breaks text at spaces into lines of at most `width` characters. A longer word gets a separate
+/// line.
 pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

@@ -6,7 +6,7 @@ use super::*;
 use crate::check::FileCheck;
 use crate::check::warnings::SystemLimits;
 
-/// A Saturday, hours before daylight saving time begins in Europe.
+/// A Saturday, some hours before daylight saving time begins in Europe.
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_hours(484_244)
 }
@@ -17,7 +17,7 @@ fn text_of(text: &str, width: usize, colours: bool) -> String {
     checked.text(&plan, TextStyle { width, colours }).unwrap().to_string()
 }
 
-/// Returns the text of the last entry with this name in the forecast of a schedule.
+/// Returns the last entry with this name in the forecast of a schedule.
 fn entry(name: &str, schedule: &str) -> String {
     let text = format!(
         "target: http://localhost:1/v1\nrequest: {{max_tokens: 10}}\nschedule: [{schedule}]\n"
@@ -44,7 +44,7 @@ fn a_forecast_of_a_day_shows_its_requests() {
     assert_eq!(only_open, "24 in 24 h (always 1/h)");
 }
 
-/// The mean of a column hides a burst of ten seconds, but the endpoint must handle the burst.
+/// The mean of a column hides a burst of ten seconds, but the endpoint gets the burst.
 #[test]
 fn the_peak_is_exact_even_if_it_is_short() {
     let text = "
@@ -72,9 +72,8 @@ schedule:
     );
 }
 
-/// All twenty rows of the trace are due within the first of a hundred seconds. The peak of 20/s is
-/// in the header, on the scale, in the table and in the totals. All bars are means on the same
-/// scale.
+/// All twenty rows of the trace are due in the first of a hundred seconds. The header, the scale,
+/// the table and the totals show the peak of 20/s. All bars are means on the same scale.
 #[test]
 fn the_peak_of_a_replay_is_the_same_in_all_places() {
     let folder = tempfile::tempdir().unwrap();
@@ -105,7 +104,7 @@ schedule:
     }
 }
 
-/// The schedule behind `rate: 5/s` has an arbitrary cycle length. The output does not show it.
+/// The cycle length of `rate: 5/s` is internal.
 #[test]
 fn a_rate_that_never_changes_shows_no_cycle_length() {
     for load in ["rate: 5/s", "schedule: [{constant: 5/s, for: 7m}]"] {
@@ -128,7 +127,7 @@ fn a_rate_that_never_changes_shows_no_cycle_length() {
     );
 }
 
-/// Both targets get all requests. The output names the target if a value is for one target only.
+/// Both targets get all requests. A value for one target has the name of the target.
 #[test]
 fn each_value_names_its_target_and_the_sum_includes_all_targets() {
     let text = "
@@ -175,7 +174,7 @@ scenarios: {s: {prompts: all, rate: 1/s}, t: {prompts: short, rate: 1/s}, u: {pr
     assert!(drawn.contains("  prompts        short: 1 prompt, about 1 token each\n"), "{drawn}");
 }
 
-/// If the chart changes, look at the new chart before you change this test.
+/// If this test fails, look at the new chart before you change the test.
 #[test]
 fn a_schedule_is_drawn_over_its_time() {
     let text = "
@@ -252,7 +251,7 @@ schedule: [{name: night, constant: 1/s, for: 3h}]
         "in Europe/Berlin; next Sun 30 Mar 03:30, Mon 31 Mar 03:30, Tue 1 Apr 03:30",
         "active daily 01:00-04:00 Europe/London; now inactive until Sun 30 Mar 02:00",
         "schedule 3h, once per cron firing",
-        // The schedule runs from 01:30 UTC until the window closes at 03:00 UTC.
+        // The schedule runs from 01:30 UTC to the end of the window at 03:00 UTC.
         "requests 5,400 in 24 h",
     ] {
         assert!(flat.contains(text), "{text}\n{drawn}");

@@ -88,7 +88,7 @@ impl ForecastText<'_> {
         Ok(())
     }
 
-    /// Returns the text of the entry `requests` if the number of requests is zero or unknown.
+    /// Returns the entry `requests` if their number is zero or unknown.
     fn no_total(
         &self,
         scenario: &Scenario,
@@ -122,8 +122,8 @@ impl ForecastText<'_> {
         let rates = if (peak - mean).abs() < 1e-3 * peak {
             format!("always {}", rate(peak))
         } else if mean > peak {
-            // The peak does not include phases that count requests, and both ends of a short trace
-            // have a row. A mean above the peak would only confuse.
+            // The peak does not include phases that count requests, and a short trace has a row at
+            // both ends. So the mean can be above the peak, which would confuse.
             format!("peak {}", rate(peak))
         } else {
             format!("mean {}, peak {}", rate(mean), rate(peak))
@@ -140,7 +140,6 @@ impl ForecastText<'_> {
         format!("at most {} {currency} in {}{monthly}", money(amount), self.span())
     }
 
-    /// The length of the forecast: `24 h`, or a shorter time.
     pub(super) fn span(&self) -> String {
         if self.forecast.span < DAY {
             HumanDuration(self.forecast.span).to_string()
@@ -149,7 +148,6 @@ impl ForecastText<'_> {
         }
     }
 
-    /// Prints the totals over all scenarios and targets.
     pub(super) fn sum(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sum = &self.forecast.sum;
         let scenarios = &self.forecast.scenarios;
@@ -187,13 +185,13 @@ impl ForecastText<'_> {
 
 const PLUS_CLOSED_LOOPS: &str = ", plus the closed-loop requests";
 
-/// The name of the first target, if the scenario has several.
+/// Returns a prefix with the first target, if the scenario has several.
 fn target_prefix(forecast: &ScenarioForecast) -> String {
     if forecast.other_targets.is_empty() { String::new() } else { format!("{}: ", forecast.target) }
 }
 
-/// The highest number of requests in flight at one target. If `max_concurrency` limits this number,
-/// the text also has the response time from which the limit is reached.
+/// Returns the most requests in flight at one target. If `max_concurrency` is the limit, the text
+/// also has the response time that reaches it.
 fn in_flight(in_flight: &InFlight, peak_rate: f64) -> String {
     let is_capped = in_flight.by_littles_law > f64::from(in_flight.at_most);
     let at_limit = in_flight.at_most == in_flight.max_concurrency;

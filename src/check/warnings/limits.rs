@@ -7,18 +7,17 @@ use crate::check::forecast::Forecast;
 use crate::check::numbers::count;
 use crate::plan::{Plan, Scenario};
 
-/// The limits of the machine on which `llmload check` runs. `None` means that a limit is unknown.
+/// The limits of this machine. `None` means unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SystemLimits {
-    /// The number of files and sockets that a process can open. llmload raises its limit to this
-    /// number when it starts.
+    /// The number of files and sockets that a process can open. At its start, llmload raises its
+    /// limit to this number.
     pub open_files: Option<u64>,
-    /// The number of ports from which a connection can begin.
+    /// The number of local ports for new connections.
     pub local_ports: Option<u64>,
 }
 
 impl SystemLimits {
-    /// Reads the limits of this process and of this machine.
     pub fn read() -> SystemLimits {
         let limits = rlimit::getrlimit(rlimit::Resource::NOFILE).ok();
         // Only Linux has this file.
@@ -30,21 +29,20 @@ impl SystemLimits {
     }
 }
 
-/// Reads a range of ports, such as `32768 60999`.
+/// Counts the ports in a range such as `32768 60999`.
 fn number_of_ports(range: &str) -> Option<u64> {
     let mut bounds = range.split_whitespace().map(|bound| bound.parse::<u64>().ok());
     let (low, high) = (bounds.next()??, bounds.next()??);
     Some(high.checked_sub(low)? + 1)
 }
 
-/// Returns the warnings about the limits.
 pub fn find(plan: &Plan, forecast: &Forecast, limits: SystemLimits) -> Vec<String> {
     let files = few_files(plan, limits.open_files);
     let ports = limits.local_ports.map(|ports| few_ports(plan, forecast, ports));
     files.into_iter().chain(ports.into_iter().flatten()).collect()
 }
 
-/// The daemon compares the same numbers when it starts.
+/// The daemon makes the same comparison at its start.
 #[allow(clippy::cast_precision_loss)]
 fn few_files(plan: &Plan, limit: Option<u64>) -> Option<String> {
     let (limit, needed) = (limit?, plan.open_files());
@@ -58,8 +56,8 @@ fn few_files(plan: &Plan, limit: Option<u64>) -> Option<String> {
     })
 }
 
-/// Every connection to one address needs a different local port. The connections to different
-/// addresses can share a port. HTTP/2 sends all requests over a few connections.
+/// Each connection to an address needs a separate local port; connections to different addresses
+/// can share one. HTTP/2 is no problem, because it needs few connections.
 #[allow(clippy::cast_precision_loss)]
 fn few_ports(plan: &Plan, forecast: &Forecast, ports: u64) -> Vec<String> {
     let mut in_flight: BTreeMap<String, u64> = BTreeMap::new();

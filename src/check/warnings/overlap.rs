@@ -1,7 +1,7 @@
 //! A warning about two scenarios that send load to one server at the same time.
 //!
-//! The search does not compare each pair of scenarios. For each server, it divides the time and
-//! keeps the scenarios that have load in each part. Its cost grows with the number of scenarios.
+//! A comparison of all pairs of scenarios would be slow. So for each server, the search halves the
+//! time again and again, and keeps only the scenarios that have load in a half.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::check::planned_runs::PlannedRuns;
 use crate::check::succession::is_in_sequence;
 use crate::plan::{Plan, Scenario};
 
-/// The most warnings. A plan with many scenarios for one server has many pairs.
+/// The most warnings, because many scenarios on one server have very many pairs.
 const MAX_WARNINGS: usize = 3;
 
-/// The most scenarios that the search combines to pairs at one time. If more scenarios have load
-/// at one time, the pairs of these scenarios are enough for the warnings.
+/// The most scenarios that the search combines into pairs in one part of time. Their pairs are
+/// enough for the warnings.
 const MAX_COMBINED: usize = 64;
 
 /// Returns one warning for each pair of scenarios that share a server at the same time.
@@ -53,7 +53,7 @@ pub fn find(plan: &Plan, forecast: &Forecast) -> Vec<String> {
     warnings
 }
 
-/// Returns the servers, each with the positions of the scenarios that send load to it.
+/// Returns the servers, each with the indices of the scenarios that send load to it.
 fn by_server(plan: &Plan) -> BTreeMap<String, BTreeSet<usize>> {
     let mut servers: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for (index, scenario) in plan.scenarios.iter().enumerate() {
@@ -65,7 +65,7 @@ fn by_server(plan: &Plan) -> BTreeMap<String, BTreeSet<usize>> {
 }
 
 struct Load<'a> {
-    /// The position of the scenario in the plan.
+    /// The index in the plan.
     index: usize,
     scenario: &'a Scenario,
     demand: Demand<'a>,
@@ -90,14 +90,12 @@ impl<'a> Load<'a> {
     }
 }
 
-/// Finds the pairs of scenarios that have load at the same time.
 struct Search<'a> {
     predecessors: &'a [Option<usize>],
     span: Duration,
-    /// The length of the shortest part of time that the search looks at.
+    /// The shortest part of time that the search looks at.
     part: Duration,
-    /// For each pair, the number of parts with load of both scenarios. The position of the later
-    /// scenario is first.
+    /// For each pair, the number of parts in which both have load. The larger index is first.
     parts: BTreeMap<(usize, usize), u32>,
     found: BTreeSet<(usize, usize)>,
 }
@@ -114,7 +112,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Returns the pairs. If the number is above [`MAX_WARNINGS`], some pairs can be missing.
+    /// Returns the pairs. Above [`MAX_WARNINGS`], some pairs can be missing.
     fn pairs(mut self, loads: &[Load<'_>]) -> BTreeSet<(usize, usize)> {
         let loads: Vec<_> = loads.iter().collect();
         let span = self.span;
@@ -152,9 +150,9 @@ impl<'a> Search<'a> {
                 }
                 let parts = self.parts.entry(pair).or_default();
                 *parts += 1;
-                // A scenario that starts when the other ends is in the same part of time only once.
-                // The length of a phase that counts requests is unknown, so it overlaps from its
-                // first instant.
+                // If a scenario starts when the other ends, both are in the same part of time once.
+                // So two parts are an overlap. If a phase counts requests, its length is unknown
+                // and one part is enough.
                 let is_timed = [first, second].iter().all(|load| load.scenario.schedule.is_timed());
                 if *parts >= if is_timed { 2 } else { 1 } {
                     self.found.insert(pair);

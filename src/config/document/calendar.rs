@@ -10,7 +10,7 @@ use crate::config::field::{Field, FieldList};
 #[serde(rename = "$node_type", rename_all = "lowercase")]
 #[schemars(rename = "Start", untagged, inline)]
 pub enum Start {
-    // This variant accepts any text, so the message about `start: cron` can show a cron start.
+    // Any text is accepted here, so the message about `start: cron` can show a cron start.
     /// The name of a start without further keys.
     Text(#[schemars(with = "StartName")] String),
     /// A start by the wall clock in a time zone, or by a cron expression.

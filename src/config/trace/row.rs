@@ -12,23 +12,20 @@ use crate::config::problem::Mistake;
 use crate::config::tree::excerpt;
 use crate::schedule::Lengths;
 
-/// The highest number of tokens of one prompt or response. No model accepts as many tokens as this,
-/// so the limit rejects only mistakes. It also ensures that a prompt fits into memory.
+/// The highest number of tokens of one prompt or response. It is above the limit of every model,
+/// and such a prompt still fits into memory.
 const MAX_TOKENS: u32 = 10_000_000;
-/// The largest instant that a trace can contain, in nanoseconds. The limit is high, because a trace
-/// can count its instants from any origin, such as the year 1970.
+/// The largest instant of a trace, in nanoseconds. A trace can count from any origin, such as 1970.
 const LARGEST_INSTANT_NS: f64 = 1e20;
 
-/// A row as the file contains it. Its instant still counts from the origin of the file, and not
-/// from the first row.
+/// A row of the file. Its instant counts from the origin of the file, not from the first row.
 pub struct RawRow {
-    /// The instant in nanoseconds, from any origin that all rows of the trace share.
+    /// The instant in nanoseconds, from an origin that all rows share.
     pub instant_ns: i128,
-    /// The numbers of tokens of prompt and response.
     pub lengths: Lengths,
 }
 
-/// The format of a trace. The columns or keys are `None` until the first line of the file is read.
+/// The format of a trace. The columns or keys are `None` before the first line.
 pub enum Format {
     /// Comma-separated values. The first line is a header with the names of the columns.
     Csv(Box<csv_core::Reader>, Option<Columns>),
@@ -37,7 +34,6 @@ pub enum Format {
 }
 
 impl Format {
-    /// Returns the format that belongs to the extension of the file name.
     pub fn from_extension(path: &Path) -> Option<Format> {
         match path.extension()?.to_ascii_lowercase().to_str()? {
             "csv" => Some(Format::Csv(Box::new(csv_core::Reader::new()), None)),
@@ -60,8 +56,7 @@ impl Format {
     }
 }
 
-/// Returns the cells of a line of CSV. The cells of a trace contain no line breaks, so each line is
-/// a complete record.
+/// Returns the cells of one CSV record. The cells of a trace contain no line breaks.
 fn cells(reader: &mut csv_core::Reader, line: &str) -> Result<Vec<String>, Mistake> {
     use csv_core::ReadFieldResult::{End, Field, InputEmpty, OutputFull};
 
@@ -87,14 +82,13 @@ fn cells(reader: &mut csv_core::Reader, line: &str) -> Result<Vec<String>, Mista
     }
 }
 
-/// The columns of a CSV trace. Both arrays have three elements: first the instant, then the number
-/// of prompt tokens, then the number of response tokens.
+/// The columns of a CSV trace. Both arrays contain the instant, the prompt tokens and the response
+/// tokens, in this order.
 pub struct Columns {
-    /// True if the instant is a date with a time, as in Azure traces. False if the instant is an
-    /// offset in seconds.
+    /// True if the instant is a date with a time, as in Azure traces. False if it is an offset in
+    /// seconds.
     has_dates: bool,
     names: [&'static str; 3],
-    /// The index of each column in a record.
     indices: [usize; 3],
 }
 
@@ -153,7 +147,6 @@ impl Columns {
     }
 }
 
-/// The keys of a JSONL trace.
 #[derive(Clone, Copy)]
 pub enum Keys {
     /// `timestamp` in milliseconds, `input_length` and `output_length`.
@@ -167,7 +160,7 @@ impl Keys {
                           or Mooncake's `timestamp` in milliseconds, `input_length` and `output_length`";
 
     fn from_first_row(line: &str) -> Result<Keys, Mistake> {
-        // Only the presence of the two time keys matters here, not their values.
+        // Only the presence of the time key decides the format, so the values are ignored.
         #[derive(Deserialize)]
         struct TimeKeys {
             timestamp: Option<IgnoredAny>,
@@ -184,8 +177,8 @@ impl Keys {
     }
 
     fn row(self, line: &str) -> Result<RawRow, Mistake> {
-        // A length can be null. An absent key is an error, because it is probably misspelled. serde
-        // treats an absent `Option` as null, unless the field has an explicit deserializer.
+        // A length can be null, but not absent, because an absent key is probably misspelled.
+        // Without an explicit deserializer, serde treats an absent `Option` as null.
         #[derive(Deserialize)]
         struct Mooncake {
             timestamp: f64,
@@ -224,25 +217,24 @@ impl Keys {
 }
 
 fn object<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, Mistake> {
-    // serde would accept a list where the code expects a struct.
+    // serde would accept a list instead of a struct.
     if !line.starts_with('{') {
         return Err(Mistake::new("the line is not a JSON object", Keys::REMEDY));
     }
     serde_json::from_str(line).map_err(|error| {
         let error = error.to_string();
-        // serde_json adds a position inside the text that it parses, which is always `line 1`. The
-        // message already contains the line number of the trace, so the position is removed.
+        // serde_json adds its own line number, which is always 1. The message already has the line
+        // number of the trace.
         let error = error.split(" at line ").next().unwrap_or_default();
         let error = error.replace("f64", "a number").replace("u64", "a whole number");
         Mistake::new(excerpt(&error), Keys::REMEDY)
     })
 }
 
-/// The remedy for an instant of the plain format or of a Mooncake trace.
+/// The remedy for an invalid instant.
 const OFFSET: &str = "write the time since the start of the trace, a number of 0 or more";
 
-/// Converts an instant to nanoseconds. `unit_ns` is the unit of `number` in nanoseconds: 1e9 if the
-/// number is in seconds.
+/// Converts an instant to nanoseconds. `unit_ns` is the unit of `number`: 1e9 for seconds.
 #[allow(clippy::cast_possible_truncation)]
 fn instant(number: f64, unit_ns: f64) -> Result<i128, Mistake> {
     let nanos = (number * unit_ns).round();
@@ -254,8 +246,7 @@ fn instant(number: f64, unit_ns: f64) -> Result<i128, Mistake> {
     }
 }
 
-/// Converts a date with a time to nanoseconds since 1970. A date without an offset from UTC is in
-/// UTC.
+/// Converts a date with a time to nanoseconds since 1970. Without an offset, the date is in UTC.
 fn date(text: &str) -> Result<i128, Mistake> {
     let local =
         || text.parse::<civil::DateTime>().and_then(|date| tz::TimeZone::UTC.to_timestamp(date));

@@ -10,7 +10,7 @@ use crate::plan::{self, Start};
 use crate::schedule::Repeat;
 
 impl Validator<'_> {
-    /// Checks each `after`. `scenarios` are the scenarios without a mistake.
+    /// `scenarios` are the scenarios without a mistake.
     pub(super) fn check_after(
         &self,
         documents: &Field<FieldMap<Scenario>>,
@@ -21,7 +21,7 @@ impl Validator<'_> {
         let valid: HashMap<&str, &plan::Scenario> =
             scenarios.iter().map(|scenario| (scenario.name.as_str(), scenario)).collect();
         let names = documents.iter().map(|(name, _)| name.value.as_str());
-        // For each scenario, the position of the scenario and the name for which it waits.
+        // Maps each scenario to its position and to its `after`.
         let mut links: HashMap<&str, (usize, Option<&str>)> = HashMap::new();
         for (position, (name, document)) in documents.iter().enumerate() {
             let after = after_of(document).map(|after| after.value.as_str());
@@ -70,7 +70,7 @@ fn is_by_clock(scenario: &plan::Scenario) -> bool {
     matches!(scenario.start, Start::WallClock(_) | Start::Cron(_))
 }
 
-/// Returns the reason why a scenario never ends, and the first words of the remedy.
+/// Returns the reason why a scenario never ends, and the start of the remedy.
 fn never_ends(scenario: &plan::Scenario) -> Option<(&'static str, &'static str)> {
     if is_by_clock(scenario) {
         return Some((
@@ -89,9 +89,8 @@ fn never_ends(scenario: &plan::Scenario) -> Option<(&'static str, &'static str)>
         .then_some(("repeats its schedule forever", "write `repeat: 1`"))
 }
 
-/// Returns the names of the scenarios in the circle that begins at `name`. Returns `None` if there
-/// is no circle, or if an earlier scenario of the file is in the circle, because then the message
-/// is about that scenario.
+/// Returns the circle of `after` that begins at `name`, if there is one. Returns `None` if the
+/// circle contains an earlier scenario, whose message already covers it.
 fn circle_from<'a>(
     name: &'a str,
     links: &HashMap<&'a str, (usize, Option<&'a str>)>,

@@ -1,5 +1,5 @@
-//! Collects the secrets in the request bodies of each target. A server can quote a body, so llmload
-//! masks these values in the text of the server.
+//! Collects the secrets in the request bodies of each target. A server can quote a body, and
+//! llmload then masks these values.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use secrecy::ExposeSecret;
 use crate::config::masking::secret_texts;
 use crate::plan::{Scenario, SecretText, Target};
 
-/// Adds the secrets of the bodies to the targets. All requests to a target share a client, so each
-/// target gets the secrets of all its scenarios.
+/// Adds the secrets of the bodies to the targets. Scenarios with the same target share an HTTP
+/// client, so the target gets the secrets of all of them.
 pub(super) fn add(scenarios: &mut [Scenario]) {
     let mut targets: HashMap<String, Arc<Target>> = HashMap::new();
     for scenario in &*scenarios {

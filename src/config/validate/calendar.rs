@@ -13,7 +13,6 @@ use crate::plan;
 use crate::schedule::{Repeat, Schedule};
 
 impl Validator<'_> {
-    /// Reads the start of a schedule.
     pub(super) fn start(&self, field: &Field<Start>) -> Option<plan::Start> {
         let (node, keys) = match field {
             Field::Invalid(_) => return None,
@@ -43,7 +42,7 @@ impl Validator<'_> {
             (None, Some(_)) => {
                 let zone = self.zone(&keys.timezone);
                 let cron = keys.cron.present()?;
-                // The method checks the expression even if the time zone has a mistake.
+                // Checks the expression even if the time zone has a mistake.
                 let read = Cron::new(&cron.value, zone.clone().unwrap_or(Zone::UTC));
                 let read = self.read(cron, read);
                 zone.and(read).map(plan::Start::Cron)
@@ -89,9 +88,9 @@ impl Validator<'_> {
         }
     }
 
-    /// Checks whether the schedule fits its start. A schedule that is longer than a day or than the
-    /// time between two cron firings gives only a warning, because llmload then ends the schedule
-    /// at midnight or skips the next cron firing.
+    /// Checks that the schedule fits its start. If the schedule is longer than a day, or than the
+    /// time to the next cron firing, the result is a warning: llmload ends it at midnight, or skips
+    /// the next firing.
     pub(super) fn check_start(
         &self,
         scenario: &Scenario,
@@ -134,8 +133,8 @@ impl Validator<'_> {
         }
     }
 
-    /// Reads the active windows. The outer `None` means that the windows have a mistake. The inner
-    /// `None` means that the scenario has no windows, so it is always active.
+    /// Returns `None` for a mistake, and `Some(None)` without windows: the scenario is always
+    /// active.
     #[allow(clippy::option_option)]
     pub(super) fn active(&self, field: &Field<Active>) -> Option<Option<Windows>> {
         let windows = match field {
@@ -219,7 +218,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Returns the value of a text that was parsed, or records the error of the parser.
+    /// Returns a parsed value, or records the error of the parser.
     fn read<T>(&self, located: &Located<String>, read: Result<T, ParseError>) -> Option<T> {
         read.map_err(|ParseError { problem, remedy }| {
             let message = format!("`{}` is {problem}", excerpt(&located.value));

@@ -18,13 +18,11 @@ use crate::config::scalar::KeepAlive;
 use crate::config::user_info::take_user_info;
 use crate::plan::{Connection, Location, Proxy, SecretText};
 
-/// The size of the largest PEM file, in bytes. The file with all trusted
-/// certificates of a system usually has a quarter of this size.
+/// The size of the largest PEM file, in bytes. The trusted certificates of a system usually need a
+/// quarter of this size.
 const MAX_BYTES: u64 = 1 << 20;
-/// The content of `key_file`, for a message.
 const PRIVATE_KEY: &str = "private key";
 
-/// The times for which an idle connection can stay open.
 const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(1);
 
 impl Validator<'_> {
@@ -89,8 +87,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Reads the time for which an idle connection stays open. The outer `None` means that the
-    /// value has a mistake. The inner `None` means `off`.
+    /// Returns `None` for a mistake, and `Some(None)` for `off`.
     #[allow(clippy::option_option)]
     fn keep_alive(&self, field: &Field<KeepAlive>) -> Option<Option<Duration>> {
         match field {
@@ -116,7 +113,7 @@ impl Validator<'_> {
         }
     }
 
-    // The messages of this method do not quote the URL, because a URL can contain a password.
+    // No message quotes the URL, because it can contain a password.
     fn proxy(&self, located: &Located<String>) -> Option<Proxy> {
         const REMEDY: &str = "write a URL such as `http://proxy.internal:3128`";
         let message = match Url::parse(located.value.trim()) {
@@ -196,9 +193,8 @@ impl Validator<'_> {
         })
     }
 
-    /// Reads a PEM file. `content` is the expected content, for a message. The outer `None` means
-    /// that the file has a mistake. The inner `None` means that the configuration does not name a
-    /// file.
+    /// Reads a PEM file. Messages name the expected `content`. Returns `None` for a mistake, and
+    /// `Some(None)` if no file is configured.
     #[allow(clippy::option_option)]
     fn pem(
         &self,

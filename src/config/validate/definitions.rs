@@ -1,5 +1,5 @@
-//! The targets and the sources of prompts that a file defines by name. A scenario refers to them by
-//! name; this module resolves these references, and warns of definitions that no scenario uses.
+//! The targets and the sources of prompts that a file defines by name. This module resolves the
+//! references of scenarios, and warns about definitions that no scenario uses.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -11,27 +11,25 @@ use crate::config::tree::NodeId;
 
 /// All targets of a file, or all sources of prompts of a file.
 pub(super) struct Definitions<T> {
-    /// The key under which a scenario refers to these definitions: `target` or `prompts`.
+    /// The key with which a scenario refers to these definitions: `target` or `prompts`.
     kind: &'static str,
-    /// The definitions in the order of the file.
+    /// In the order of the file.
     pub(super) entries: Vec<Definition<T>>,
-    /// False if the value of the key is not a map, so the names are not known.
+    /// False if the value of the key is not a map, so the names are unknown.
     is_readable: bool,
-    /// The names to which a scenario refers.
+    /// The names that scenarios use.
     used: RefCell<HashSet<String>>,
 }
 
-/// A target or a source of prompts with its name.
 pub(super) struct Definition<T> {
     pub(super) name: String,
     pub(super) node: NodeId,
-    /// The valid definition. `None` if it has a mistake, which is already recorded.
+    /// `None` if the definition has a mistake, which is already recorded.
     pub(super) value: Option<T>,
 }
 
 impl Validator<'_> {
-    /// Reads a map of definitions. `kind` is the key under which a scenario refers to them, and
-    /// `read` validates one definition.
+    /// Reads a map of definitions. `read` validates one definition.
     pub(super) fn definitions<D, T>(
         &self,
         kind: &'static str,
@@ -51,7 +49,6 @@ impl Validator<'_> {
         }
     }
 
-    /// Adds a warning for each definition to which no scenario refers.
     pub(super) fn warn_of_unused<T>(&self, definitions: &Definitions<T>) {
         for Definition { name, node, .. } in &definitions.entries {
             if !definitions.used.borrow().contains(name) {
@@ -67,12 +64,10 @@ impl Validator<'_> {
 }
 
 impl<T> Definitions<T> {
-    /// Returns true if the file defines nothing of this kind.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.is_readable
     }
 
-    /// Returns true if the file defines this name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.entries.iter().any(|entry| entry.name == name)
     }
@@ -83,14 +78,14 @@ impl<T: Clone> Definitions<T> {
         Definitions { kind, entries: Vec::new(), is_readable: true, used: RefCell::default() }
     }
 
-    /// Creates a set of one definition. `value` is `None` if the definition has a mistake.
+    /// Creates a set of one definition. A `value` of `None` means a mistake.
     pub(super) fn single(kind: &'static str, name: &str, value: Option<T>) -> Definitions<T> {
         let entries = vec![Definition { name: name.to_owned(), node: NodeId::ROOT, value }];
         Definitions { entries, ..Definitions::empty(kind) }
     }
 
-    /// Returns the definition to which a scenario refers. If the reference is absent and the file
-    /// has only one definition, the method returns this definition.
+    /// Returns the definition to which a scenario refers. An absent reference means the only
+    /// definition.
     pub(super) fn resolve(
         &self,
         validator: &Validator<'_>,
@@ -123,8 +118,8 @@ impl<T: Clone> Definitions<T> {
                     );
                     let remedy = format!("write {}", hints::or_list(names));
                     validator.problem(scenario, message, remedy);
-                    // The user can mean any of the definitions, so none of them gets a warning that
-                    // it is unused.
+                    // The user can mean any of the definitions, so llmload warns about none of them
+                    // as unused.
                     let names = self.entries.iter().map(|entry| entry.name.clone());
                     self.used.borrow_mut().extend(names);
                     return None;
@@ -136,7 +131,6 @@ impl<T: Clone> Definitions<T> {
     }
 }
 
-/// Returns the noun for definitions of this kind, for a message.
 pub(super) fn noun(kind: &str) -> &str {
     if kind == "prompts" { "source of prompts" } else { kind }
 }

@@ -1,5 +1,4 @@
-//! Validates the dialect of a target: the API that it offers, and the fields that its requests
-//! need.
+//! Validates the dialect of a target: its API, and the fields that its requests need.
 
 use super::Validator;
 use crate::config::document::{Api, MaxTokensField, StreamOptions, Target};

@@ -1,5 +1,4 @@
-//! Validates the highest number of routes and the buckets of the histograms. A route is one
-//! scenario on one target.
+//! Validates the highest number of routes, and the buckets of the histograms.
 
 use std::num::NonZeroU32;
 
@@ -12,16 +11,15 @@ use crate::config::problem::Mistake;
 use crate::config::scalar::Number;
 use crate::config::tree::{NodeId, excerpt};
 
-/// The default of the highest number of routes. Any Prometheus can scrape the metrics of 32 routes.
+/// The default of the highest number of routes. Any Prometheus can scrape 32 routes.
 const DEFAULT_MAX_ROUTES: u32 = 32;
-/// The largest value that a user can set as the highest number of routes. 1024 routes have about
-/// 300,000 series, and no scrape should have more.
+/// The largest configurable number of routes. 1024 routes have about 300,000 series, and no scrape
+/// should have more.
 const MAX_ROUTES: u32 = 1024;
 /// The highest number of buckets of a histogram. Each bucket adds one series for each route.
 const MAX_BUCKETS: usize = 60;
 
 impl Validator<'_> {
-    /// Returns the highest number of routes, and the buckets of all histograms.
     pub(super) fn metrics(
         &self,
         field: &Field<document::Metrics>,
@@ -56,7 +54,7 @@ impl Validator<'_> {
             let Some(list) = list.present() else { continue };
             let bounds = self.bounds(list.node, &list.value);
             if !buckets.set_bounds(&name.value, bounds) {
-                // A user can copy the full name, with `llmload_`, from the page `/metrics`.
+                // A user can copy the full name, with `llmload_`, from `/metrics`.
                 let short = name.value.strip_prefix("llmload_").unwrap_or(&name.value);
                 let mistake = match hints::nearest_name(short, names.clone()) {
                     Some(near) => Mistake::new(

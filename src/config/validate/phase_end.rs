@@ -10,22 +10,19 @@ use crate::config::field::{Field, Located};
 use crate::config::scalar::Span;
 use crate::schedule;
 
-/// The highest value of the key `requests` of a phase.
 const MAX_REQUESTS: u64 = 1_000_000_000;
 
-/// The number of prompts of a scenario, which `requests: each_prompt` uses.
 #[derive(Clone, Copy)]
 pub(super) enum PromptCount {
     Known(u64),
-    /// llmload generates the prompts, so their number has no limit.
+    /// llmload generates the prompts.
     Endless,
-    /// The number is not known, because the prompts have a mistake.
+    /// The prompts have a mistake, so their number is unknown.
     Invalid,
 }
 
-/// The number of requests after which a phase ends.
 pub(super) enum RequestCount {
-    /// The phase does not count requests. It ends after its length.
+    /// The phase ends after its length.
     Unlimited,
     Count(NonZeroU64),
     /// The key `requests` has a mistake.
@@ -67,7 +64,6 @@ impl Validator<'_> {
                     "write a count, such as `requests: 100`".to_owned(),
                 );
             }
-            // The mistake of the prompts is already recorded.
             (_, PromptCount::Invalid) => return RequestCount::Invalid,
         };
         match NonZeroU64::new(count).filter(|count| count.get() <= MAX_REQUESTS) {
@@ -80,8 +76,8 @@ impl Validator<'_> {
         }
     }
 
-    /// Returns the length of each phase of a schedule entry. The length is zero if the phases count
-    /// requests instead.
+    /// Returns the length of each phase of a schedule entry: zero if the phases count requests
+    /// instead.
     pub(super) fn phase_length(
         &self,
         phase: &Located<Phase>,
@@ -99,7 +95,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Returns the length that the user wrote: the value of `pause` or the value of `for`.
+    /// Returns the value of `pause` or of `for`.
     fn written_length(&self, Located { node, value: phase }: &Located<Phase>) -> Option<Duration> {
         let field: &Field<Span> = match (&phase.pause, &phase.r#for) {
             (Field::Absent, length) => length,

@@ -7,13 +7,11 @@ use crate::config::scalar::Number;
 use crate::config::tree::{NodeId, excerpt};
 use crate::plan::Prices;
 
-/// The highest price of a million tokens. It equals one unit of money per token, and no model costs
-/// this much in any currency.
+/// The highest price of a million tokens: one unit of money per token. No model costs as much.
 const HIGHEST: f64 = 1e6;
 
 impl Validator<'_> {
-    /// Reads the prices. The outer `None` means that the prices have a mistake. The inner `None`
-    /// means that the target has no prices.
+    /// Returns `None` for a mistake, and `Some(None)` if the target has no prices.
     #[allow(clippy::option_option)]
     pub(super) fn prices(&self, field: &Field<document::Prices>) -> Option<Option<Prices>> {
         let Located { node, value: keys } = match field {
@@ -33,8 +31,7 @@ impl Validator<'_> {
 
     fn price(&self, field: &Field<Number>, key: &str, node: NodeId) -> Option<f64> {
         match field {
-            // With a default of 0, the cost of one kind of tokens would silently be missing from
-            // every sum.
+            // With a default of 0, every cost would silently omit one kind of tokens.
             Field::Absent => {
                 self.missing(
                     node,
@@ -58,7 +55,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Reads the currency. It becomes the value of a label.
+    /// Reads the currency, which becomes the value of a label.
     fn currency(&self, field: &Field<String>) -> Option<String> {
         match field {
             Field::Absent => Some("USD".to_owned()),

@@ -1,5 +1,4 @@
-//! Validates the sources of prompts, and selects the source of each scenario. A source has its
-//! prompts in the configuration or in a file, generates them, or mixes other sources.
+//! Validates the sources of prompts, and selects the source of each scenario.
 
 use super::{Definitions, Validator};
 use crate::config::document::{self, Scenario, ScenarioPrompts, Source, SourceKeys};
@@ -11,12 +10,12 @@ use crate::prompts::{
     self, LoadError, MAX_TOTAL_WEIGHT, PrefixCache, PromptOrder, Prompts, RowFormat,
 };
 
-/// The keys that define the prompts of a source, for messages. A source has exactly one of them.
+/// The keys that define the prompts of a source, for messages.
 const PROMPT_KEYS: &str = "`inline: […]`, `lines: FILE`, `pairs: FILE`, `payloads: FILE`, `sharegpt: FILE`, \
                        `jsonl: FILE`, `synthetic: {…}`, `mix: {…}`";
 
 impl Validator<'_> {
-    /// Reads all sources. The method reads the mixes last, because a mix refers to other sources.
+    /// Reads all sources. Mixes are last, because they refer to other sources.
     pub(super) fn sources(&self, field: &Field<FieldMap<Source>>) -> Definitions<Prompts> {
         let mut sources = self
             .definitions("prompts", field, |name, source, node| self.source(name, source, node));
@@ -43,7 +42,7 @@ impl Validator<'_> {
         sources
     }
 
-    /// Reads a source that is not a mix. Returns `None` for a mix, and for a source with a mistake.
+    /// Reads a source that is not a mix. Returns `None` for a mix and for a mistake.
     fn source(&self, name: &str, source: &Source, node: NodeId) -> Option<Prompts> {
         match source {
             Source::List(list) => self.inline(name, node, list),
@@ -52,7 +51,6 @@ impl Validator<'_> {
         }
     }
 
-    /// Reads a list of prompts that the configuration file itself contains.
     pub(super) fn inline(
         &self,
         name: &str,
@@ -62,7 +60,7 @@ impl Validator<'_> {
         self.texts(node, list).and_then(|texts| Prompts::new(name, texts, PromptOrder::Sequential))
     }
 
-    /// Returns the prompts of a scenario, in the order that the scenario sets.
+    /// Returns the prompts of a scenario, in the order of the scenario.
     pub(super) fn scenario_prompts(
         &self,
         scenario_name: &str,
@@ -145,8 +143,8 @@ impl Validator<'_> {
         texts.into_iter().collect()
     }
 
-    /// Returns true if the source has exactly one of the [`PROMPT_KEYS`]. Otherwise the method
-    /// records a mistake.
+    /// Records a mistake and returns false unless the source has exactly one of the
+    /// [`PROMPT_KEYS`].
     fn has_one_prompt_key(&self, keys: &SourceKeys, node: NodeId) -> bool {
         if let (Some(template), true) = (keys.template.node(), keys.pairs.is_absent()) {
             self.problem(
@@ -284,8 +282,7 @@ impl Validator<'_> {
             let weight = self.positive(weight, 1, MAX_TOTAL_WEIGHT);
             Some((prompts?, weight?.get()))
         });
-        // The first `collect` visits all members. A direct `collect` into an `Option` would stop at
-        // the first mistake and hide the mistakes of later members.
+        // Without the first `collect`, the first mistake would hide the mistakes of later members.
         let members: Vec<_> = members.collect();
         let members: Option<Vec<_>> = members.into_iter().collect();
         if members.is_some() && total > u64::from(MAX_TOTAL_WEIGHT) {

@@ -1,4 +1,4 @@
-//! Validates the phases that replay a trace: reads the trace, and rejects keys that contradict it.
+//! Validates the phases that replay a trace.
 
 use std::time::Duration;
 
@@ -10,8 +10,7 @@ use crate::config::trace;
 use crate::schedule::{self, Load};
 
 impl Validator<'_> {
-    /// Reads the trace of a phase. `length` is the value of `for`; the method stops after this
-    /// time.
+    /// Reads the trace of a phase up to `length`, the value of `for`.
     pub(super) fn replay(
         &self,
         Located { node, value: replay }: &Located<Replay>,
@@ -45,7 +44,7 @@ impl Validator<'_> {
         trace.map_err(|mistake| self.report(file.node, mistake)).ok().map(Load::Replay)
     }
 
-    /// Returns the length of a replay without `for`, which is the length of its trace.
+    /// Returns the length of a replay without `for`: the length of its trace.
     pub(super) fn length_of_trace(
         &self,
         replay: &Located<Replay>,
@@ -63,8 +62,7 @@ impl Validator<'_> {
         Some(trace.length())
     }
 
-    /// Records a mistake if a scenario has a replay and random arrivals. The instants of a replay
-    /// are the instants of the trace, so llmload cannot choose them at random.
+    /// Rejects random arrivals in a scenario with a replay, because the trace sets the instants.
     pub(super) fn reject_arrivals_with_replay(&self, scenario: &Scenario) {
         let is_constant = matches!(
             &scenario.arrivals,

@@ -11,7 +11,7 @@ use crate::config::field::{Field, FieldMap, Located};
 use crate::config::problem::Mistake;
 use crate::plan::RequestParameters;
 
-/// Fields of a request body that llmload sets, each with the remedy for a user who writes the field
+/// Fields of a request body that only llmload sets, each with the remedy for a user who sets them
 /// in `extra`.
 pub(super) const RESERVED: [(&str, &str); 8] = [
     ("model", "set `model` in the target"),
@@ -26,10 +26,9 @@ pub(super) const RESERVED: [(&str, &str); 8] = [
 
 const ONE_RESPONSE: &str = "remove it, because llmload can measure only one response per request";
 
-/// The name of `max_tokens` on newer endpoints. If a user sets this field, llmload does not send
-/// `max_tokens`.
+/// The name of `max_tokens` on newer endpoints. It replaces `max_tokens` in the request.
 const MAX_COMPLETION_TOKENS: &str = "max_completion_tokens";
-/// The highest value of `max_tokens`. A larger number is probably a typing error.
+/// The highest value of `max_tokens`. A larger value is probably a typing error.
 const MAX_TOKENS: u32 = 10_000_000;
 
 impl Validator<'_> {
@@ -71,8 +70,8 @@ impl Validator<'_> {
         }
         let extra = extra?;
         Some(RequestParameters {
-            // Forecasts use this limit, so it must be the limit that llmload sends, whether the
-            // name of the field is `max_completion_tokens` or `max_tokens`.
+            // Forecasts use this limit, so it must be the limit that llmload sends, under either
+            // name.
             max_tokens: extra.get(MAX_COMPLETION_TOKENS).and_then(tokens).or(max_tokens)?,
             temperature: temperature?,
             system: request.system.present().map(|located| located.value.clone()),
@@ -81,9 +80,8 @@ impl Validator<'_> {
         })
     }
 
-    /// Reads the map of additional body fields under `key`. The method rejects each field in
-    /// `reserved` with its remedy, and each field for which `valid` returns false. `valid` records
-    /// the mistake itself.
+    /// Reads a map of additional body fields. Rejects each field in `reserved` with its remedy, and
+    /// each field for which `valid` records a mistake and returns false.
     pub(super) fn body_fields(
         &self,
         key: &str,
@@ -119,9 +117,8 @@ impl Validator<'_> {
     }
 }
 
-/// Returns the mistake of a field in `extra`, if it has one. The fields `max_completion_tokens` and
-/// `stream_options` are allowed, but only with some values: llmload needs the first as a limit for
-/// forecasts, and sets `include_usage` in the second.
+/// Returns the mistake of a field in `extra`. `max_completion_tokens` must be a number, because
+/// forecasts use it. `stream_options` must not contain `include_usage`, because llmload sets it.
 fn extra_mistake(name: &str, value: &Value, streams: bool) -> Option<Mistake> {
     Some(match (name, value) {
         (MAX_COMPLETION_TOKENS, value) if tokens(value).is_none() => Mistake::new(
@@ -162,8 +159,7 @@ mod tests {
 
     use crate::plan::RequestParameters;
 
-    /// Returns the parameters of a scenario whose YAML key `request` has this value, or all
-    /// problems as text.
+    /// Returns the parameters for this value of the YAML key `request`, or all problems as text.
     fn request(request: &str) -> Result<RequestParameters, String> {
         let text = format!("target: http://localhost/v1\nrate: 1/s\nrequest: {request}\n");
         let plan = crate::config::parse(&text, "f.yml", None, &|_| None)

@@ -1,4 +1,4 @@
-//! Validates a scenario: finds its targets and prompts by their names, and combines its parts.
+//! Validates a scenario, and finds its targets and prompts by their names.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -15,12 +15,9 @@ use crate::plan;
 use crate::prompts::Prompts;
 use crate::schedule;
 
-/// The default of `max_concurrency`.
 pub const DEFAULT_MAX_CONCURRENCY: u32 = 256;
-/// The largest value of `max_concurrency`. A machine does not have enough ports for more
-/// connections.
+/// The largest value of `max_concurrency`. A machine has no ports for more connections.
 const HIGHEST_MAX_CONCURRENCY: u32 = 50_000;
-/// The default of `max_lag`.
 const DEFAULT_MAX_LAG: Duration = Duration::from_millis(500);
 
 impl Validator<'_> {
@@ -92,7 +89,6 @@ impl Validator<'_> {
         })
     }
 
-    /// Returns the target of a scenario, or all targets under the key `targets`.
     fn scenario_targets(
         &self,
         scenario: &Scenario,
@@ -128,11 +124,10 @@ impl Validator<'_> {
                     "name each target once",
                 );
             }
-            // `resolve` would replace an absent name by the only target of the file.
+            // `resolve` would replace an absent name with the only target of the file.
             if name.is_absent() { None } else { targets.resolve(self, name, node) }
         });
-        // The first `collect` visits all targets. A direct `collect` into an `Option` would stop at
-        // the first mistake and hide the mistakes of later targets.
+        // Without the first `collect`, the first mistake would hide the mistakes of later targets.
         found.collect::<Vec<_>>().into_iter().collect()
     }
 
@@ -167,8 +162,8 @@ impl Validator<'_> {
 
     fn repeat(&self, scenario: &Scenario, start: Option<&plan::Start>) -> Option<schedule::Repeat> {
         let has_cron = matches!(start, Some(plan::Start::Cron(_)));
-        // A scenario with only `rate` or `concurrency` has no length that the user wrote. If the
-        // user could set a number of cycles, it would count cycles of an arbitrary length.
+        // With only `rate` or `concurrency`, the length of a cycle is internal. So a user cannot
+        // set the number of cycles.
         let shorthand = match (scenario.rate.node(), scenario.concurrency.node()) {
             (Some(_), _) => Some(("rate", "constant: 5/s")),
             (_, Some(_)) => Some(("concurrency", "concurrency: 10")),

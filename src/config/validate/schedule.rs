@@ -1,6 +1,6 @@
-//! Validates the schedule of a scenario. This module expands loops and levels to a list of phases,
-//! and gives each phase a name. The module `shapes` reads the load of each phase, and `phase_end`
-//! reads the length.
+//! Validates the schedule of a scenario. This module expands loops and levels into a list of
+//! phases, and names each phase. The module `shapes` reads the load of a phase, and `phase_end` its
+//! length.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
@@ -14,43 +14,40 @@ use crate::config::field::{Field, FieldList, Located};
 use crate::config::tree::{NodeId, excerpt};
 use crate::schedule::{self, Load, Schedule};
 
-/// The length of the only phase of a scenario that has `rate` or `concurrency` instead of
-/// `schedule`. It is only the length of the internal cycle: the load never changes, so users do not
-/// notice when one cycle ends and the next begins.
+/// The cycle length of a scenario with `rate` or `concurrency` instead of `schedule`. Its load
+/// never changes, so users do not notice the cycles.
 const SHORTHAND_LENGTH: Duration = Duration::from_hours(1);
 
-/// A phase of the expanded schedule. llmload generates missing names at the end, when it knows all
-/// other names.
+/// A phase of the expanded schedule. Missing names are generated at the end, when all other names
+/// are known.
 #[derive(Clone)]
 struct PhaseSpec {
-    /// A number that all repetitions of a phase share, so all of them get the same name.
+    /// A number that all repetitions of a phase share, so that they get the same name.
     id: usize,
     name: Option<String>,
     load: Load,
     length: Duration,
 }
 
-/// The name of a phase in the file.
 enum PhaseName {
     Given(String),
-    /// The user wrote no name, so llmload generates one from the load.
+    /// llmload generates the name from the load.
     Generated,
     /// The name has a mistake.
     Invalid,
 }
 
-/// The state that the expansion of a schedule keeps from one entry to the next.
+/// The data that one entry of the schedule passes on to the next.
 struct Expansion {
     context: ShapeContext,
-    /// The names that the user wrote in earlier entries.
+    /// The configured names of earlier entries.
     names: HashSet<String>,
     prompts: PromptCount,
     next_id: usize,
 }
 
 impl Validator<'_> {
-    /// Returns the schedule of a scenario. The scenario has exactly one of the keys `schedule`,
-    /// `rate` and `concurrency`.
+    /// Reads the schedule. The scenario has exactly one of `schedule`, `rate` and `concurrency`.
     pub(super) fn schedule(
         &self,
         scenario: &Scenario,
@@ -124,7 +121,6 @@ impl Validator<'_> {
         Some(phases)
     }
 
-    /// Expands a list of schedule entries to phases.
     fn expand(
         &self,
         list: &Located<FieldList<Phase>>,
@@ -143,7 +139,7 @@ impl Validator<'_> {
                 }),
                 None => PreviousRate::Unknown,
             };
-            // An entry with a mistake makes the result `None`, but the loop also checks all later
+            // An entry with a mistake makes the result `None`, but the loop still checks all later
             // entries.
             all = all.zip(phases).map(|(mut all, phases)| {
                 all.extend(phases);
@@ -162,8 +158,6 @@ impl Validator<'_> {
         all
     }
 
-    /// Expands one entry of a schedule. An entry is a phase, a phase with several levels, or a
-    /// loop.
     fn entry(&self, phase: &Located<Phase>, expansion: &mut Expansion) -> Option<Vec<PhaseSpec>> {
         let name = self.phase_name(&phase.value, &mut expansion.names);
         if phase.value.phases.is_absent() && phase.value.repeat.is_absent() {
@@ -173,7 +167,6 @@ impl Validator<'_> {
         }
     }
 
-    /// Returns one phase for each level of an entry.
     fn levels_as_phases(
         &self,
         phase: &Located<Phase>,
@@ -208,7 +201,6 @@ impl Validator<'_> {
         Some(phases.collect())
     }
 
-    /// Returns the phases of all repetitions of a loop.
     fn expand_loop(
         &self,
         Located { node, value: phase }: &Located<Phase>,
@@ -278,7 +270,7 @@ impl Validator<'_> {
         PhaseName::Given(name.clone())
     }
 
-    /// Reads the load of an entry. The entry has exactly one of the keys in [`PHASE_KINDS`].
+    /// Reads the load of an entry, which must have exactly one of the [`PHASE_KINDS`].
     fn levels(&self, phase: &Located<Phase>, expansion: &Expansion) -> Option<Vec<Level>> {
         let present: Vec<_> =
             PHASE_KINDS.iter().filter(|kind| (kind.node)(&phase.value).is_some()).collect();
@@ -306,8 +298,7 @@ impl Validator<'_> {
     }
 }
 
-/// Gives a name to each phase without a name. The name describes the load, and ends with a number
-/// if another phase already has this name.
+/// Names each phase without a name after its load. A number at the end keeps the names different.
 fn with_names(phases: Vec<PhaseSpec>) -> Vec<schedule::Phase> {
     let mut taken: HashSet<String> = phases.iter().filter_map(|phase| phase.name.clone()).collect();
     let mut generated: HashMap<usize, String> = HashMap::new();
@@ -321,8 +312,7 @@ fn with_names(phases: Vec<PhaseSpec>) -> Vec<schedule::Phase> {
     phases.into_iter().map(with_name).collect()
 }
 
-/// Returns a name that describes a load and that is not in `taken`. The function adds it to
-/// `taken`.
+/// Returns a name for a load, and adds it to the `taken` names.
 fn unused_name(load: &Load, taken: &mut HashSet<String>) -> String {
     let plain = load.to_string();
     let numbered = (2..).map(|number: u32| format!("{plain} #{number}"));

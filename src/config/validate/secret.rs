@@ -1,7 +1,7 @@
 //! Reads values that can be secret from variables and files.
 //!
-//! The messages of this module never quote a value. Users sometimes write a secret where the name
-//! of a variable belongs, so a message quotes such a name only if it does not look like a secret.
+//! No message of this module quotes a value. Users sometimes write a secret instead of the name of
+//! a variable, so a message quotes such a name only if it does not look like a secret.
 
 use super::Validator;
 use crate::config::dotenv::is_variable_name;
@@ -13,8 +13,8 @@ use crate::plan::{Secret, SecretOrigin, SecretText};
 /// The size of the largest file with a secret, in bytes.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// Words that show that a name is the name of a secret. The list does not contain `tokens`, because
-/// requests to models have fields such as `max_tokens`.
+/// Words in the names of secrets. `tokens` is not in the list, because requests have fields such as
+/// `max_tokens`.
 const SENSITIVE: [&str; 28] = [
     "accesskey",
     "accesstoken",
@@ -52,8 +52,8 @@ pub fn is_sensitive(name: &str) -> bool {
 }
 
 /// Returns true if a number in a field with this name usually is a secret. `token` at the end of a
-/// name means a credential. Before other words it means the tokens of a model, as in
-/// `stop_token_ids` and `thinking_token_budget`.
+/// name is a credential. At another place, it counts or identifies the tokens of a model, as in
+/// `stop_token_ids`.
 pub fn is_sensitive_number(name: &str) -> bool {
     let mut words = words(name).peekable();
     while let Some(word) = words.next() {
@@ -82,7 +82,6 @@ fn words(name: &str) -> impl Iterator<Item = String> {
 }
 
 impl Validator<'_> {
-    /// Reads a secret from a variable.
     pub(super) fn secret_from_variable(&self, name: &Located<String>) -> Option<Secret> {
         let variable = name.value.as_str();
         if !is_variable_name(variable) {
@@ -96,8 +95,7 @@ impl Validator<'_> {
         let value = self.variables.get_secret(variable);
         let value = value.map_err(|mistake| self.report(name.node, mistake)).ok()?;
         let Some(value) = value else {
-            // A text with lower-case letters can be a secret that the user pasted instead of the
-            // name of a variable, so the message does not quote it.
+            // Lower-case letters suggest a pasted secret instead of the name of a variable.
             let is_upper_case = !variable.bytes().any(|b| b.is_ascii_lowercase());
             let named = if is_upper_case {
                 format!("the variable `{variable}`")
@@ -115,7 +113,6 @@ impl Validator<'_> {
         Some(Secret { value, origin: SecretOrigin::Variable(variable.to_owned()) })
     }
 
-    /// Reads a secret from a file.
     pub(super) fn secret_from_file(&self, name: &Located<String>) -> Option<Secret> {
         let path = self.path(&name.value);
         let text = match self.variables.placeholder().filter(|_| !path.exists()) {
@@ -127,8 +124,8 @@ impl Validator<'_> {
         Some(Secret { value, origin: SecretOrigin::File(path) })
     }
 
-    /// Returns a value as a secret, if llmload can send the value in a header. `source` is the noun
-    /// of the place that contains the value, for a message.
+    /// Returns a value that can be sent in a header. `source` is the origin of the value, for
+    /// messages.
     fn header_value(&self, node: NodeId, text: &str, source: &str) -> Option<SecretText> {
         let value = text.trim_end_matches(['\n', '\r']);
         if value.trim().is_empty() {

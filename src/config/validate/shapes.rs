@@ -1,4 +1,4 @@
-//! Validates the loads of phases. [`PHASE_KINDS`] has one entry for each kind of phase.
+//! Validates the loads of phases.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::config::field::{Field, Located};
 use crate::config::tree::NodeId;
 use crate::schedule::{self, Load, Rate};
 
-/// The highest number of phases in a schedule, after the expansion of loops and levels.
+/// The highest number of phases after the expansion of loops and levels.
 pub(super) const MAX_PHASES: usize = 10_000;
 
 /// The rate at the end of the previous phase, from which a ramp can start.
@@ -18,9 +18,9 @@ pub(super) enum PreviousRate {
     Rate(Rate),
     /// No previous phase exists.
     First,
-    /// The previous phase has no rate at its end. The value is the kind of this phase.
+    /// The previous phase has no rate at its end. The text is the kind of the previous phase.
     Undefined(&'static str),
-    /// The rate is not known, because the previous phase has a mistake.
+    /// The previous phase has a mistake.
     Unknown,
 }
 
@@ -30,23 +30,19 @@ impl PreviousRate {
     }
 }
 
-/// The facts outside a phase on which the load of the phase depends.
+/// The facts outside of a phase on which its load depends.
 #[derive(Clone, Copy)]
 pub(super) struct ShapeContext {
     pub(super) previous_rate: PreviousRate,
     pub(super) max_concurrency: Option<NonZeroU32>,
 }
 
-/// A kind of phase in the file.
 pub(super) struct PhaseKind {
-    /// The key of a phase of this kind.
     pub(super) key: &'static str,
-    /// An example for the message about a phase without a load. If the value of the key is a long
-    /// map, the example is only the key.
+    /// An example for a message. For a long map, it is only the key.
     pub(super) example: &'static str,
-    /// Returns the node of the value of the key, if the phase has the key.
     pub(super) node: fn(&Phase) -> Option<NodeId>,
-    /// Reads the value of the key. Most kinds return one level.
+    /// Reads the value of the key. Most kinds have one level.
     pub(super) read: fn(&Validator<'_>, &Located<Phase>, &ShapeContext) -> Option<Vec<Level>>,
 }
 
@@ -106,10 +102,9 @@ pub(super) const PHASE_KINDS: &[PhaseKind] = &[
     },
 ];
 
-/// The load of one phase of a schedule entry. An entry with `steps` has several phases, and so
-/// several levels.
+/// The load of one phase. An entry with `steps` has several phases, one for each level.
 pub(super) struct Level {
-    /// The part of the phase name that distinguishes this level from the other levels of the entry.
+    /// The part of the phase name that differs between the levels of an entry.
     pub(super) label: String,
     pub(super) load: Load,
 }
@@ -260,8 +255,8 @@ impl Validator<'_> {
                     let entry = entry.present()?;
                     level(entry.node, entry.value.0)
                 });
-                // The first `collect` visits all levels. A direct `collect` into an `Option` would
-                // stop at the first mistake and hide the mistakes of later levels.
+                // Without the first `collect`, the first mistake would hide the mistakes of later
+                // levels.
                 loads.collect::<Vec<_>>().into_iter().collect()
             }
         }

@@ -90,8 +90,7 @@ impl Validator<'_> {
             + faults.stall
             + faults.stream_error
             + faults.truncation;
-        // Because of rounding errors, the sum of the fractions can be slightly above 1 even if the
-        // percentages add up to 100%.
+        // A sum of percentages of exactly 100% can be slightly above 1, because of rounding.
         if sum > 1.0 + 1e-9 {
             self.problem(
                 node,

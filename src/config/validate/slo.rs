@@ -10,9 +10,8 @@ use crate::config::tree::{NodeId, excerpt};
 use crate::slo::{Criterion, LatencyMetric, Objective, Share, Slo};
 
 impl Validator<'_> {
-    /// Reads the objectives. `streams` is true if the scenario requests streamed responses. The
-    /// outer `None` means that the objectives have a mistake. The inner `None` means that the
-    /// scenario has no objectives.
+    /// Returns `None` for a mistake, and `Some(None)` without objectives. `streams` is true if the
+    /// scenario requests streamed responses.
     #[allow(clippy::option_option)]
     pub(super) fn slo(&self, field: &Field<document::Slo>, streams: bool) -> Option<Option<Slo>> {
         let Located { node, value: keys } = match field {
@@ -58,7 +57,7 @@ impl Validator<'_> {
         Some(Some(Slo { objectives }))
     }
 
-    /// Adds an objective for each threshold of one measure, in the order of the percentiles.
+    /// Adds one objective for each threshold, in the order of the percentiles.
     fn thresholds(
         &self,
         measure: LatencyMetric,

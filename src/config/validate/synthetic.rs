@@ -1,5 +1,5 @@
-//! Validates the lengths of synthetic prompts. The shared prefix and the chat template are a part
-//! of each prompt, so they must be shorter than the prompt.
+//! Validates the lengths of synthetic prompts. A prompt contains the shared prefix and the chat
+//! template, so it must be longer than both.
 
 use std::num::NonZeroU32;
 

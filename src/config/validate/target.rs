@@ -21,7 +21,7 @@ use crate::config::user_info::take_user_info;
 use crate::plan::{self, Auth, BasicCredentials, Location, SecretText, Timeouts};
 use crate::protocol;
 
-/// Headers that only llmload is allowed to set, because they describe the body and the connection.
+/// Headers that only llmload sets, because they describe the body and the connection.
 const RESERVED_HEADERS: [&str; 8] = [
     "accept",
     "accept-encoding",
@@ -73,7 +73,6 @@ impl Validator<'_> {
         })
     }
 
-    /// Reads the address of a target, and the credentials in its URL.
     fn location(
         &self,
         target: &Target,
@@ -114,7 +113,7 @@ impl Validator<'_> {
         let (url, credentials) = parse_base_url(located.value.trim())
             .map_err(|mistake| self.report(located.node, mistake))
             .ok()?;
-        // `Url` has the path `/` if the text has no path.
+        // `Url` replaces an empty path with `/`.
         if url.path() == "/" {
             self.warn(located.node, "the URL has no path", "add `/v1`, which most servers expect");
         }
@@ -128,8 +127,7 @@ impl Validator<'_> {
         Some((url, credentials))
     }
 
-    /// Reads the model. The outer `None` means that the model has a mistake. The inner `None` means
-    /// that the user names no model, so llmload uses the only model that `/models` lists.
+    /// Returns `None` for a mistake, and `Some(None)` for the only model that `/models` lists.
     #[allow(clippy::option_option)]
     fn model(&self, field: &Field<String>) -> Option<Option<String>> {
         match field {
@@ -139,7 +137,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Reads the name of a model. The name becomes the value of a label.
+    /// Reads the name of a model, which becomes the value of a label.
     pub(super) fn model_name(&self, located: &Located<String>) -> Option<String> {
         if let Some(fault) = plan::model_name_problem(&located.value) {
             self.problem(
@@ -201,9 +199,8 @@ impl Validator<'_> {
         self.value_sources(field, is_secret, |name| Some(name.value.clone()))
     }
 
-    /// Reads a map of headers or query parameters. Each value is a text in the configuration, or is
-    /// in a variable or a file. `is_secret` returns true for a name whose value is a secret.
-    /// `read_name` checks a name.
+    /// Reads a map of headers or query parameters. `is_secret` returns true if values with this
+    /// name are secret. `read_name` checks a name.
     fn value_sources<K>(
         &self,
         field: &Field<FieldMap<ValueSource>>,
@@ -236,8 +233,7 @@ impl Validator<'_> {
     ) -> Option<SecretText> {
         match &located.value {
             ValueSource::Text(text) => {
-                // A secret is allowed if it comes from a variable, because it is then not in the
-                // file.
+                // A secret from a variable is allowed, because the file does not contain it.
                 let text_of_file = self.tree.text(located.node);
                 let substituted = text_of_file.and_then(|text| text.substituted.as_ref());
                 if is_secret && !substituted.is_some_and(|new| new.from_variable) {
@@ -289,8 +285,8 @@ impl Validator<'_> {
         let range = Duration::from_millis(1)..=Duration::from_hours(24);
         let total = self.span(&keys.total, default.total, range.clone());
         let part = |field, default: Duration| {
-            // If `total` is shorter than the default, the default becomes `total`. A timeout
-            // that the user writes must not exceed `total`.
+            // A shorter `total` also shortens the default. But a configured timeout must not exceed
+            // `total`.
             let default = total.map_or(default, |total| default.min(total));
             let value = self.span(field, default, range.clone())?;
             if let (Some(node), Some(total)) = (field.node(), total)
@@ -349,8 +345,8 @@ impl Validator<'_> {
     }
 }
 
-/// Parses the root URL of an API. Returns the URL without its user and password, and these two. The
-/// path of the URL has no slash at its end, unless the path is only a slash.
+/// Parses the root URL of an API, and separates its user and password. The path of the result ends
+/// without a slash, unless it is only a slash.
 ///
 /// No message quotes a URL that can contain a password.
 fn parse_base_url(text: &str) -> Result<(Url, Option<BasicCredentials>), Mistake> {
@@ -366,7 +362,7 @@ fn parse_base_url(text: &str) -> Result<(Url, Option<BasicCredentials>), Mistake
         return Err(Mistake::new("the URL is neither http nor https", REMEDY));
     }
     let credentials = take_user_info(&mut url)?;
-    // A slash ends the host, so a password with a slash would be a part of the path.
+    // A slash ends the host, so the second half of a password with a slash would be in the path.
     if url.path().contains('@') {
         return Err(Mistake::new(
             "the path of the URL contains `@`",
@@ -387,8 +383,7 @@ fn parse_base_url(text: &str) -> Result<(Url, Option<BasicCredentials>), Mistake
     for api in protocol::Api::ALL {
         let end = format!("/{}", api.path());
         if let Some(before) = path.strip_suffix(&end) {
-            // The URL has no query and no user now. The rest of a URL usually contains no secret,
-            // so the remedy quotes it.
+            // Without query and user, a URL usually contains no secret, so the remedy quotes it.
             url.set_path(before);
             let remedy = match &credentials {
                 None => format!("write `{}`", url.as_str().trim_end_matches('/')),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A reading of all inputs, without a distortion.
+/// A reading without a distortion.
 fn rest(at: Instant) -> Reading {
     Reading {
         at,
@@ -19,18 +19,17 @@ fn rest(at: Instant) -> Reading {
     }
 }
 
-/// Counts with this many more arrivals than a reading without a distortion.
+/// Counts that are higher by this than in [`rest`].
 fn arrivals(total: u64, late: u64, late_for_streams: u64) -> ArrivalCounts {
     ArrivalCounts { total: 1_000_000 + total, late: 500 + late, late_for_streams }
 }
 
-/// Counts with this many more finished requests than a reading without a distortion.
+/// Counts that are higher by this than in [`rest`].
 fn finished(total: u64, failed_by: [u64; 7]) -> FinishedCounts {
     FinishedCounts { total: 1_000_000 + total, failed_by }
 }
 
-/// Returns the distortions that are active after `after` has changed the last reading of a
-/// window without distortions.
+/// Returns the active distortions after a quiet window whose last reading is changed by `after`.
 fn detected(after: impl Fn(&mut Reading)) -> Vec<Distortion> {
     let begin = Instant::now();
     let mut detector = DistortionDetector::default();
@@ -107,7 +106,7 @@ fn a_stop_causes_one_report_and_a_distortion_of_about_a_minute() {
     for second in 0..100 {
         assert_eq!(detector.add(reading(second, 0)), Change::default(), "{second}");
     }
-    // llmload was stopped from second 99 to 102, at 200 arrivals a second.
+    // llmload was stopped from second 99 to second 102, with 200 arrivals a second.
     let change = detector.add(reading(102, 580));
     assert!(!change.recovered);
     let [detected] = &change.began[..] else { panic!("{change:?}") };
@@ -118,7 +117,7 @@ fn a_stop_causes_one_report_and_a_distortion_of_about_a_minute() {
          find out what stopped llmload, which used only 0 % of its CPU time: a suspended machine, a \
          stopped process, or other load on this machine"
     );
-    // The stop is in the window for half a minute. Half a minute later, the distortion ends.
+    // The window contains the stop for 30 s. The distortion ends 30 s later.
     for second in 103..161 {
         assert_eq!(detector.add(reading(second, 580)), Change::default(), "{second}");
         assert_eq!(detector.active_distortions().count(), 1);
@@ -211,7 +210,7 @@ fn the_message_of_a_dispatch_lag_names_http_2_streams_if_most_late_arrivals_wait
     }
 }
 
-/// llmload must not advise to buy CPU if it did not use the CPU that it has.
+/// If llmload did not use its CPU, more CPU does not help.
 #[test]
 fn more_cpu_is_a_remedy_for_delays_only_if_llmload_used_its_cpu() {
     let first = rest(Instant::now());
