@@ -144,8 +144,8 @@ pub struct Cycle {
     /// The number of the cycle, which is the same on every machine. Numbers increase, sometimes by
     /// more than 1.
     pub number: u64,
-    /// The start, which is at or before the `now` that [`Anchor::cycle_at`] got. Exception: `now`
-    /// is before 1970.
+    /// The start. [`Anchor::cycle_at`] returns a cycle that starts at or before `now`, except
+    /// before 1970.
     pub start: SystemTime,
     /// The end: `start` plus the length of the schedule, or the next midnight if that is earlier.
     pub end: SystemTime,

@@ -195,8 +195,9 @@ impl Daemon {
     ) -> Result<EndReason, Error> {
         let stop = self.stop.clone();
         let mut file_check = file_check_interval();
-        // `Some` after the last scenario of a run has ended. A run has no grace period for the last
-        // requests. If llmload aborted slow responses, the measured latencies would be too low.
+        // `Some` after the last scenario of a run has ended. A run waits for its last requests
+        // without a grace period, because measured latencies would be too low if llmload aborted
+        // slow responses.
         let mut last_requests = pin!(OptionFuture::from(None));
         loop {
             tokio::select! {

@@ -34,8 +34,8 @@ impl Guard {
         Guard { draining, paused, max_lag, max_concurrency }
     }
 
-    /// Returns true if a request that has ended can keep its connection to read the unread
-    /// response. `connections` is the current number of connections of the route.
+    /// Returns true if a request that has ended can keep its connection, to read the remaining
+    /// body. `connections` is the number of open connections of the route.
     pub fn can_drain(&self, connections: usize) -> bool {
         connections as u64 <= connection_limit(self.max_concurrency)
     }

@@ -298,7 +298,7 @@ impl Measurement {
         self.first_token.map(|first| first.saturating_duration_since(self.sent))
     }
 
-    /// Returns `end − due`, which is the dispatch lag plus the duration.
+    /// Returns `end − due`, which is the duration plus the dispatch lag (`sent − due`).
     pub fn duration_from_schedule(&self) -> Duration {
         self.end.saturating_duration_since(self.due)
     }

@@ -237,7 +237,7 @@ impl Pacer {
         }
     }
 
-    /// Λ(now) as a position of marks. After the barrier, Λ at the barrier.
+    /// Λ(now) as a position on the axis of the marks, at most the position of the barrier.
     fn reading(&self, now: Instant, barrier: &Barrier) -> u64 {
         let reached = if now < self.segment.cycle_start {
             Area::ZERO
@@ -296,7 +296,7 @@ impl Pacer {
         }
     }
 
-    /// The instant at which Λ reaches a mark; `None` if this is not in this cycle.
+    /// The instant at which Λ reaches a mark; `None` if Λ does not reach it in this cycle.
     fn instant_of(&self, mark: u64) -> Option<Instant> {
         let due = self.schedule.due(Area::from_micro(mark) - self.carry)?;
         Some(self.segment.cycle_start + due)

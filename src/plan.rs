@@ -37,8 +37,9 @@ pub struct Plan {
     /// The text of the file with masked secrets, for the page `/config`.
     pub masked_source: String,
     /// A hash of the configuration, with the value of each `${NAME}`. Two runs with the same hash
-    /// have the same configuration. If a secret is the value of a `${NAME}`, a reader of the hash
-    /// can confirm a guess of the secret. Secrets in other files are not part of the hash.
+    /// have the same configuration. The hash covers a secret that is the value of a `${NAME}`, so
+    /// somebody with the hash can test a guess of the secret. It does not cover secrets in other
+    /// files.
     pub source_hash: u64,
     /// All files that llmload read, including prompt files and secret files.
     pub files: Vec<PathBuf>,
@@ -205,7 +206,8 @@ pub struct Target {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Connection {
-    /// True if llmload uses HTTP/2. With https, ALPN negotiates it. With http, llmload assumes it.
+    /// True if llmload uses HTTP/2. With https, ALPN negotiates HTTP/2. With http, there is no
+    /// negotiation.
     pub http2: bool,
     /// Trusted certificate authorities in PEM; `None` means those of the system.
     pub ca: Option<String>,
@@ -219,8 +221,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The default of `keep_alive`. uvicorn closes a connection that is idle for five seconds. If
-    /// llmload used such a connection at that moment, it would have to send the request again.
+    /// The default of `keep_alive`. uvicorn closes a connection after five idle seconds. If llmload
+    /// sent a request at that moment, it would have to send the request again.
     pub const KEEP_ALIVE: Duration = Duration::from_secs(4);
 }
 

@@ -200,9 +200,9 @@ impl Prompts {
         }
     }
 
-    /// The mean number of prompt tokens and the mean output limit. `limit` is the output limit of
-    /// prompts that have none. Values are exact for generated prompts and for a trace, which sets
-    /// `lengths`. Otherwise, they are estimates.
+    /// The mean number of prompt tokens and the mean output limit. `limit` applies to prompts
+    /// without an output limit. The means are exact for generated prompts and for a trace, whose
+    /// token counts are in `lengths`. Otherwise, they are estimates.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
     pub fn mean_tokens(&self, lengths: Lengths, limit: f64) -> (f64, f64) {
@@ -231,8 +231,8 @@ impl Prompts {
     /// Returns the prompt of arrival `k`, counted from 0. Scenarios with different names draw
     /// different prompts.
     ///
-    /// The token counts of a trace row are in `lengths`. A generated prompt then has exactly this
-    /// number of input tokens. Every prompt gets this number of output tokens as its output limit.
+    /// If the arrival is from a trace, `lengths` contains the token counts of its row. They
+    /// determine the length of a generated prompt, and the output limit of every prompt.
     ///
     /// Reads a row from the disk if the source is a large file.
     ///

@@ -47,8 +47,8 @@ pub struct ScenarioContext {
 pub struct RunOptions {
     /// The longest time for a schedule, from its start.
     pub time_limit: Option<Duration>,
-    /// The longest time for the preparation: targets become ready, and warm-up requests end. It
-    /// begins after the scenario in `after` has ended.
+    /// The longest time for the preparation, in which the targets become ready and the warm-up
+    /// requests end. It does not include the wait for the scenario in `after`.
     pub ready_timeout: Duration,
 }
 
@@ -154,15 +154,15 @@ impl ScenarioHandle {
     pub fn set_rate(&self, rate: RateOverride) -> Option<bool> {
         let mailbox = &self.controls.get()?.mailbox;
         let position = self.monitors.first()?.schedule_state.position(Instant::now());
-        // `position` does not yet show a command that the driver has not applied.
+        // `position` does not show the effect of a command that the driver has not applied yet.
         Some(match mailbox.set_rate(rate) {
             Some(pending) => pending != RateOverride::Clear,
             None => position.override_until.is_some(),
         })
     }
 
-    /// Applies a new specification. Replaces the schedule only if the timing differs. Before the
-    /// schedule has started, does nothing. The model of each monitor must be known.
+    /// Applies a new specification. Replaces the schedule only if the timing differs. Does nothing
+    /// before the schedule has started. The model of each monitor must be known.
     pub fn change(
         &mut self,
         before: &ScenarioSpec,
@@ -254,8 +254,8 @@ impl ScenarioTask {
             let ready = ready.map_err(|reason| refused(monitor, reason))?;
             // The monitor already has the name of a configured model.
             let _already_set = monitor.model.set(ready.model);
-            // Some keys can use the model but not list the models. One request shows whether this
-            // key can.
+            // Some keys can use the model, but not list the models. A request shows whether this is
+            // such a key.
             warmups.push(spec.scenario.warmup.max(u32::from(ready.is_key_in_doubt)));
         }
         let routes = spec.build_routes(monitors, gate, context);
@@ -305,8 +305,8 @@ impl ScenarioTask {
         let mut driving = tokio::spawn(driving.run(is_run));
         let joined = tokio::select! {
             joined = &mut driving => joined,
-            // The driver is possibly sending an arrival now. After this function returns, no
-            // arrival is allowed to start.
+            // The driver can be sending an arrival at this instant. No arrival is allowed to start
+            // after the end of this function, so wait for the driver.
             () = stop.cancelled() => driving.await,
             never = release_cycles(&gate, &routes, &mailbox, &context.metrics) => match never {},
             never = version::watch(&routes, &routes_replaced, &context.metrics) => match never {},
@@ -372,8 +372,8 @@ impl Driving {
     }
 }
 
-/// Whenever a target that is away holds the next cycle, waits for its return and then releases the
-/// cycle.
+/// Waits until the target of a held cycle returns, and then releases the cycle. Repeats this
+/// forever.
 async fn release_cycles(
     gate: &ReadinessGate,
     routes: &HttpRouteTable,

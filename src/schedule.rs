@@ -4,8 +4,8 @@
 //! A schedule is a pure function of time. Its arithmetic uses integers, except for the sine. So no
 //! error accumulates, and due times are as exact after a year as in the first second.
 //!
-//! [`Area`] counts expected arrivals, the area under the rate, in units of 1/(7.2·10¹⁸) of an
-//! arrival. In this unit, the area of a complete phase is an integer, except for a sine. The number
+//! [`Area`] counts expected arrivals, in units of 1/(7.2·10¹⁸) of an arrival. With this unit, the
+//! expected arrivals of each complete phase are an integer, except for a sine. The number 7.2·10¹⁸
 //! is the product of three factors:
 //!
 //! * 10⁶, because a rate is in millionths of an arrival per hour.
@@ -73,8 +73,8 @@ pub struct PhaseSpan<'a> {
     pub start: Duration,
     /// An offset from the start of the cycle.
     pub end: Duration,
-    /// The expected arrivals of the phase. A trace row exactly at `start` belongs to this phase.
-    /// But Λ(start) already counts this row, so `total` can be more than Λ(end) − Λ(start).
+    /// The expected arrivals of the phase. A trace row exactly at `start` belongs to this phase,
+    /// although Λ(start) already counts it. So `total` can be more than Λ(end) − Λ(start).
     pub total: Area,
 }
 
@@ -82,8 +82,8 @@ pub struct PhaseSpan<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Schedule {
     phases: Vec<Phase>,
-    /// For each phase: its end in nanoseconds, and Λ at its end without trace rows of the next
-    /// phase.
+    /// For each phase: its end in nanoseconds, and Λ at its end. This Λ excludes trace rows of the
+    /// next phase.
     phase_ends: Vec<(u64, Area)>,
 }
 
@@ -115,12 +115,12 @@ impl Schedule {
         self.end().1
     }
 
-    /// Returns the number of even arrivals before this cycle, and the distance from the last of
-    /// them to the start of this cycle. For cycle 0, these are 0 and ½. For cycle 1 after a cycle
-    /// of 2.7 arrivals, they are 3 and 0.2.
+    /// Returns the number of even arrivals before this cycle, and the distance on the axis of Λ
+    /// from the last of them to the start of this cycle. In cycle 0, these are 0 and ½. If cycle 0
+    /// has 2.7 arrivals, they are 3 and 0.2 in cycle 1.
     ///
-    /// So the first mark of cycle 0 is ½. If a phase has an integer number of arrivals, none of
-    /// them is exactly at an edge of the phase.
+    /// The distance ½ keeps arrivals away from the edges of phases: at a constant 2/s, they are due
+    /// at 0.25 s, 0.75 s and so on.
     pub fn arrivals_before(&self, cycle: u64) -> (u64, Area) {
         let cycle = u128::from(cycle);
         let (arrivals, rest) = (self.total().0 / Area::ARRIVAL.0, self.total().0 % Area::ARRIVAL.0);

@@ -142,8 +142,8 @@ impl ScheduleState {
     /// `start` and `wall` are the same instant on two clocks.
     pub fn start_cycle(&self, cycle: u64, start: Instant, wall: SystemTime) {
         if let Inner { latest: Some((latest, began)), previous_start, .. } = &mut *self.lock()
-            // After each cron firing, the numbers begin at 0 again. So a later start with the same
-            // number is a new cycle.
+            // After each cron firing, cycles begin with number 0 again. So a later start with the
+            // same number is another cycle.
             && (*latest != cycle || wall > *began + Duration::from_secs(1))
         {
             *previous_start = Some(*began);
@@ -179,8 +179,7 @@ impl ScheduleState {
         self.lock().rate_override = rate;
     }
 
-    /// Corrects all recorded times after a step of the wall clock. `moved` returns the corrected
-    /// time.
+    /// Corrects all recorded times after a step of the wall clock. `moved` corrects one time.
     pub fn move_wall_times(&self, moved: impl Fn(SystemTime) -> SystemTime) {
         let mut inner = self.lock();
         inner.previous_start = inner.previous_start.map(&moved);
@@ -237,8 +236,9 @@ impl ScheduleState {
         }
     }
 
-    /// The rate of the schedule for this shard, without a manual override. `None` if a cycle has
-    /// ended during an override. The driver looks up the next cycle only after the override.
+    /// The rate of the schedule for this shard, even during a manual override. `None` if a cycle
+    /// has ended during an override, because the driver looks up the next cycle only after the
+    /// override.
     pub fn scheduled_rate(&self, now: Instant) -> Option<f64> {
         let inner = self.lock();
         let Activity::Running { start, .. } = inner.activity else {

@@ -108,7 +108,8 @@ impl Simulator {
         let (stop, stopped) = oneshot::channel::<()>();
         let (result, started) = mpsc::sync_channel(1);
         let thread = thread::Builder::new().name("simulator".into()).spawn(move || {
-            // A runtime must not be dropped inside another runtime, in which the caller can be.
+            // The caller can be in a runtime, and a runtime must not be dropped inside another
+            // runtime.
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => return send_result(&result, Err(error)),

@@ -5,8 +5,8 @@
 //! begins where the previous one ended, even if the driver calls late. So no arrival is lost
 //! between two entries.
 //!
-//! A schedule can follow the wall clock. Then each segment begins at the position for the current
-//! time of this clock. After a step of the wall clock, the driver calls
+//! A schedule can follow the wall clock. Then the time of this clock determines the position in the
+//! cycle at the start of each segment. After a step of the wall clock, the driver calls
 //! [`Timetable::follow_clock_step`], and the schedule continues at the new time.
 
 mod clock;
@@ -121,8 +121,9 @@ impl Timetable {
         self.active.is_some() || matches!(self.cycles, Cycles::WallClock(_))
     }
 
-    /// Continues at the new time after a step of the wall clock. The driver must first leave a
-    /// segment that the wall clock places. `is_running` is true if the driver stays in its segment.
+    /// Continues at the new time after a step of the wall clock. If the wall clock places segments,
+    /// the driver must leave its segment first. Otherwise, `is_running` is true if the driver stays
+    /// in its segment.
     pub fn follow_clock_step(
         &mut self,
         step: ClockStep,
@@ -130,7 +131,8 @@ impl Timetable {
     ) -> Option<FiringsAfterStep> {
         match self.cycles.clone() {
             Cycles::BackToBack { .. } => None,
-            // After a step back, the same times come again, and so do their arrivals.
+            // After a step back, the clock shows the same times again, and their arrivals are due
+            // again.
             Cycles::WallClock(_) => {
                 self.last_cycle = None;
                 None
@@ -139,8 +141,8 @@ impl Timetable {
         }
     }
 
-    /// Returns true if the next entry starts a cycle that can wait for the target. The cycles of an
-    /// endless phase exist only in the code, so they never wait.
+    /// Returns true if the next entry starts a cycle that can wait for the target. An endless phase
+    /// has cycles only for the computation, so they never wait.
     pub fn can_be_postponed(&self) -> bool {
         let is_at_start = self.last_cycle.is_none_or(|last| last.completed);
         is_at_start
@@ -213,8 +215,8 @@ impl Timetable {
         let cycle = anchor.cycle_at(self.schedule.length(), at.wall);
         let (start, end) = (at.instant_at(cycle.start), at.instant_at(cycle.end));
         let after_offset = match self.last_cycle {
-            // The wall clock went back into an ended cycle, but by less than a step. Wait for the
-            // end of that cycle, because its arrivals have been sent.
+            // The wall clock went back into a cycle that has ended, but by too little for a step.
+            // The arrivals of this cycle have been sent, so wait for its end.
             Some(last)
                 if cycle.number < last.number
                     || (cycle.number == last.number && last.completed) =>

@@ -22,11 +22,11 @@ const CALENDAR_CYCLE: i64 = 400;
 /// skips a fixed time, the expression fires once, at the end of the gap. If the clock shows a fixed
 /// time twice, the expression fires only the first time.
 ///
-/// Every other expression fires each time the clock shows a matching time. It does not fire for a
-/// time that the clock skips. It fires twice for a time that the clock shows twice.
+/// Every other expression fires each time the clock shows a matching time: never for a time that
+/// the clock skips, and twice for a time that the clock shows twice.
 ///
-/// Vixie cron combines the day of the month and the weekday. If one of the two fields begins with
-/// `*`, a day must match both fields. Otherwise, it is enough that a day matches one of them.
+/// A day is described by two fields, the day of the month and the weekday. As in Vixie cron, it
+/// must match both fields if one of them begins with `*`. Otherwise, it must match one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cron {
     text: String,
@@ -179,9 +179,9 @@ impl Cron {
             .any(|firing| last.replace(firing).is_some_and(|last| last + length > firing))
     }
 
-    /// The next instant at which the clock shows a matching time, for the first or the second time.
-    /// The offset of the zone is constant between two changes of its clock. So the search examines
-    /// one interval between two changes after the other.
+    /// The next instant at which the clock shows a matching time, even if it has shown this time
+    /// before. Between two changes of the clock, the offset of the zone is constant, so each of
+    /// these intervals has a separate search.
     fn next_shown(&self, after: Timestamp) -> Option<Timestamp> {
         let zone = &self.zone.0;
         let (mut at, mut time) = (after, self.zone.local_time(after));
@@ -203,8 +203,8 @@ impl Cron {
         loop {
             time = self.local_time_after(time)?;
             let next = self.zone.first_instant_of(time)?;
-            // An earlier instant means that the clock now shows the same hour again. The expression
-            // fired when the clock showed this hour the first time.
+            // If `next` is in the past, the clock shows this hour for the second time, and the
+            // expression fired the first time.
             if next > after {
                 return Some(next);
             }

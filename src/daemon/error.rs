@@ -6,7 +6,6 @@ use crate::metrics;
 use crate::plan::OTHER_FILES;
 use crate::scenario::ScenarioError;
 
-/// A reason why a daemon could not start, or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]

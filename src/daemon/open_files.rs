@@ -24,8 +24,8 @@ pub(super) fn check(needed: u64, draining: u64) -> Result<(), Error> {
     }
 }
 
-/// Counts the files of requests that the new plan has no room for. These are all requests on routes
-/// that drain already. On a running route, they are the requests above its new limit.
+/// Counts the files of requests that go beyond the new plan. On a route that drains already, these
+/// are all requests. On a running route, these are the requests above its new limit.
 pub(super) fn draining(
     running: &[Arc<RouteMonitor>],
     draining: &[Arc<RouteMonitor>],

@@ -35,7 +35,6 @@ pub(super) struct PreparedChange {
 }
 
 impl Preparation {
-    ///
     /// # Errors
     /// Fails if a part of the plan cannot be set up. Then nothing has changed.
     pub(super) fn prepare(self, plan: Plan) -> Result<PreparedChange, Error> {

@@ -128,7 +128,7 @@ impl Reloader {
                 self.known = known;
                 Some(change)
             }
-            // A check failed, so no configuration was rejected. The next check tries again.
+            // Only a check failed, so llmload rejects no configuration. The next check tries again.
             Finished::Failed if work == Some(Work::Check) => {
                 tracing::warn!(
                     "llmload could not check the files of the configuration for changes"
@@ -155,8 +155,8 @@ impl Reloader {
     }
 }
 
-/// Reads the configuration, and its fingerprint from just before that. If a file changes in
-/// between, the next check finds a different fingerprint and reloads.
+/// Returns the configuration, and the fingerprint that its files had before the read. If a file
+/// changes during the read, the next check finds a different fingerprint and reloads.
 fn read(source: &ConfigSource, known_files: Vec<PathBuf>) -> (Result<Plan, Invalid>, KnownFiles) {
     let mut files = known_files;
     loop {
@@ -167,7 +167,8 @@ fn read(source: &ConfigSource, known_files: Vec<PathBuf>) -> (Result<Plan, Inval
             Ok(plan) => &plan.files,
             Err(invalid) => &invalid.files,
         };
-        // The configuration names other files than the fingerprint covers, so read both again.
+        // The configuration names other files than `files`, so read it again with a fingerprint of
+        // these.
         if *read_files == files {
             return (plan, KnownFiles { files, fingerprint });
         }

@@ -1,7 +1,7 @@
 //! The formats of the rows in a prompt file.
 //!
-//! The same code validates a row at the load of the file and parses it before the sending. So
-//! llmload can send every row that it has accepted.
+//! llmload parses a row with the same code when it loads the file and when it sends the row. So it
+//! can send every row that it has accepted.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;

@@ -13,8 +13,8 @@ use minijinja::{Environment, Template, UndefinedBehavior};
 
 pub use rows::{PromptUnavailable, Rows, load_rows};
 
-/// The largest file that stays in memory, in bytes. Also the largest total of the prompts of a file
-/// of pairs.
+/// The size limit of a file that llmload keeps in memory, in bytes. The prompts of a file of pairs
+/// have the same limit together.
 pub const MAX_BYTES: usize = 64 << 20;
 
 /// The template for pairs if the configuration has none.
@@ -149,7 +149,6 @@ fn parse_entries(name: &str, text: &str) -> Result<Vec<Entry>, LoadError> {
     if entries.is_empty() { Err(LoadError::Empty(name.to_owned())) } else { Ok(entries) }
 }
 
-///
 /// # Errors
 /// The problem and the remedy. The problem is a predicate, such as `is blank`.
 fn render(template: &Template<'_, '_>, entry: &Entry) -> Result<String, (String, String)> {

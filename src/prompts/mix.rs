@@ -1,4 +1,4 @@
-//! A mix: several sources of prompts, its members, with weights.
+//! A mix: several sources of prompts with weights. These sources are its members.
 //!
 //! In sequential order, the members take turns in a pattern that repeats. For example, the weights
 //! 2 and 1 give the pattern A, B, A. At each turn, a member sends its next prompt.
@@ -75,8 +75,8 @@ impl WeightedRoundRobin {
                     .saturating_mul(u64::from(weight))
                     .saturating_add(u64::from(before))
             }
-            // The earlier turns of a random member are unknown without all earlier draws. The
-            // number `k` also reaches all prompts of the member over time.
+            // In random order, the number of earlier turns would need all earlier draws. So the
+            // number of the prompt is `k`, which over time reaches all prompts of the member.
             PromptOrder::Random => k,
         };
         (member, member_k)

@@ -1,7 +1,7 @@
 //! Splits a file into rows, which are lines or the objects of a JSON list.
 //!
 //! A file can be larger than the memory, so the splitter holds only the current row. It does not
-//! parse JSON; it only finds the end of each object.
+//! parse JSON, but only looks for the end of each object.
 
 use std::mem;
 

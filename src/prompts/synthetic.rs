@@ -18,7 +18,7 @@ use crate::schedule::Lengths;
 
 pub const MAX_TOKENS: u32 = 2_000_000;
 
-/// If this number of draws are all out of bounds, the length is the mean.
+/// After this number of draws out of bounds, llmload uses the mean.
 const MAX_DRAWS: usize = 100;
 
 /// A normal distribution of lengths in tokens. llmload draws again if a length is out of bounds.

@@ -1,8 +1,8 @@
 //! The chat completions API. Requests contain `messages`. Events of a stream contain the text in
 //! `choices[].delta`.
 //!
-//! The decoder accepts every known format of real servers and gateways. It also reads the text
-//! field of the completions API, the only difference between the responses of the two APIs.
+//! The decoder accepts every known format of real servers and gateways. It also reads responses of
+//! the completions API, which differ only in the field of the text.
 
 use serde_json::{Value, json};
 

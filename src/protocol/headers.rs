@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::measurement::printable;
 
-/// A higher limit or duration is a defect of the server, or a Unix time instead of a duration.
+/// A higher value is a defect of the server, or a Unix time instead of a duration.
 const MAX_AMOUNT: f64 = 1e12;
 /// In seconds. A longer wait is a Unix time instead of a duration.
 const MAX_WAIT: f64 = 366.0 * 24.0 * 3600.0;
@@ -28,13 +28,13 @@ pub struct RateLimits {
 pub struct Allowance {
     pub limit: Option<f64>,
     pub remaining: Option<f64>,
-    /// The time until `remaining` is `limit` again.
+    /// The time until the full `limit` is available again.
     pub reset: Option<Duration>,
 }
 
 impl RateLimits {
-    /// Reads the limits from a response head. `header` returns the value of a header. `now` is for
-    /// a date in `retry-after`. Returns `None` if there are no limits.
+    /// Reads the limits from a response head. `header` returns the value of a header by name. A
+    /// `retry-after` with a date needs `now`. Returns `None` if the head has no limits.
     pub fn read<'a>(
         header: impl Fn(&str) -> Option<&'a str>,
         now: SystemTime,

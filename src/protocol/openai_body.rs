@@ -12,8 +12,9 @@ pub(super) const LIMIT_FIELDS: [&str; 2] =
 /// Encodes a request. `text` is the field with the conversation and its value. `None` means a
 /// recorded body, which already contains its text.
 ///
-/// A later setting of a field wins, in this order: the scenario's parameters, the target's
-/// `extra_body`, the scenario's `extra`, a recorded body, the settings of this prompt.
+/// If a field is set several times, the last setting applies. The order is: the scenario's
+/// parameters, the target's `extra_body`, the scenario's `extra`, a recorded body, the settings of
+/// this prompt.
 ///
 /// The body contains exactly one output limit, because servers that expect `max_completion_tokens`
 /// refuse `max_tokens`. If the target expects `max_completion_tokens`, the limit gets this name.
@@ -48,7 +49,8 @@ pub(super) fn encode(
     Value::Object(body).to_string().into_bytes()
 }
 
-/// Requests usage, or removes `stream_options`, which endpoints refuse without streaming.
+/// Requests usage if `include_usage` is true. Otherwise, removes `stream_options`, which endpoints
+/// refuse in a request without streaming.
 fn set_stream_options(body: &mut Map<String, Value>, include_usage: bool) {
     match body.get_mut("stream_options") {
         _ if !include_usage => _ = body.remove("stream_options"),
@@ -67,7 +69,8 @@ fn set_prompt_fields(body: &mut Map<String, Value>, prompt: &Prompt<'_>) {
         body.insert("ignore_eos".into(), true.into());
     }
     if let Some(nonce) = &prompt.nonce {
-        // A prompt without text gets no nonce. The configuration rejects such a combination.
+        // Only a prompt without text gets no nonce, and the configuration rejects nonces for such
+        // prompts.
         if let Some(text) = first_text(body) {
             text.insert_str(0, nonce);
         }
@@ -77,8 +80,8 @@ fn set_prompt_fields(body: &mut Map<String, Value>, prompt: &Prompt<'_>) {
     }
 }
 
-/// Sets fields in the body. Merges an old and a new value that are both objects. A new output limit
-/// also replaces one with the other name.
+/// Sets fields in the body. If the old and the new value are both objects, merges them. A new
+/// output limit replaces the old one, even if their names differ.
 fn merge_fields<'a>(
     body: &mut Map<String, Value>,
     fields: impl Iterator<Item = (&'a String, &'a Value)> + Clone,
@@ -99,8 +102,8 @@ fn merge_fields<'a>(
     }
 }
 
-/// Returns the name and the value of the output limit. If both names exist, prefers the first of
-/// [`LIMIT_FIELDS`] that is not `null`.
+/// Returns the name and the value of the output limit. If the fields contain both names, returns
+/// the first in [`LIMIT_FIELDS`] that is not `null`.
 pub(super) fn output_limit<'a>(
     fields: &(impl Iterator<Item = (&'a String, &'a Value)> + Clone),
 ) -> Option<(&'static str, &'a Value)> {

@@ -27,8 +27,9 @@ pub struct Prompt<'a> {
 pub enum Content<'a> {
     /// A system message at the start replaces the system message of the scenario.
     Conversation(Vec<Message<'a>>),
-    /// A recorded request body, whose fields override the scenario. Exceptions are `model`, which
-    /// is a label of the metrics, and `stream`, which decides how llmload reads the response.
+    /// A recorded request body. Its fields override the parameters of the scenario, except two:
+    /// `model`, which is a label of the metrics, and `stream`, which decides how llmload reads the
+    /// response.
     Payload(Map<String, Value>),
 }
 
@@ -96,8 +97,8 @@ impl Content<'_> {
         }
     }
 
-    /// Returns the messages, with a system message of the scenario if they have none. `None` for a
-    /// recorded body.
+    /// Returns the messages of a conversation. Adds the system message of the scenario at the start
+    /// if they have none. `None` for a recorded body.
     pub(super) fn messages<'a>(
         &'a self,
         parameters: &'a RequestParameters,

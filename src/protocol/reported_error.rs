@@ -1,7 +1,7 @@
 //! Reads errors from an error event, or from the body of a response with an error status.
 //!
-//! Nearly every server has a different format. Each becomes a message, a code and a kind from a
-//! closed set. Only failed requests run this code, so it can be slow.
+//! Nearly every server has a different format. This module reduces an error to a message, a code
+//! and a kind from a closed set. It runs only for failed requests, so it can be slow.
 
 use std::borrow::Cow;
 
@@ -36,8 +36,8 @@ pub struct ReportedError {
 }
 
 impl ReportedError {
-    /// Reads a body or the data of an error event: JSON with an `error` in any form, plain text or
-    /// HTML.
+    /// Reads a body, or the data of an error event. The text is JSON with an `error` in any form,
+    /// plain text or HTML.
     pub fn from_body(body: &[u8]) -> ReportedError {
         let head = &body[..body.len().min(MAX_PARSED)];
         let text = String::from_utf8_lossy(head);
@@ -90,7 +90,7 @@ impl ReportedError {
         ReportedError { message: cut(message, MAX_MESSAGE).to_owned(), code, kind }
     }
 
-    /// Returns true if the quota is used up. Status 429 is then not a rate limit.
+    /// Returns true if the quota is used up. Then a status 429 is not a rate limit.
     pub fn is_quota(&self) -> bool {
         self.kind == ErrorKind::Quota
     }

@@ -119,9 +119,9 @@ impl ResponseState {
         }
     }
 
-    /// Returns true if the response is complete before its body has ended. A finish reason before
-    /// more text is no proof, because some servers send one with every event. Always false for
-    /// [`Terminal::Eof`].
+    /// Returns true if the response is complete although its body has not ended. A finish reason
+    /// counts only if no text follows it, because some servers send one with every event. Always
+    /// false for [`Terminal::Eof`].
     pub(super) fn is_complete(&self, terminal: Terminal) -> bool {
         match terminal {
             Terminal::FinishReason => self.finish.is_some() && !self.has_text_after_finish,
@@ -170,10 +170,10 @@ impl ResponseState {
         if !is_complete {
             return Err(self.incomplete());
         }
-        // A 0 means an unknown count if text arrived. A prompt is never empty.
+        // A count of 0 is wrong if text arrived. For the prompt, it is always wrong.
         let counted = |tokens: Option<u64>| tokens.filter(|tokens| *tokens > 0);
         let (input, output) = (counted(self.usage.input), counted(self.usage.output));
-        // A count without text is hidden reasoning, so the response is not empty.
+        // A server can count hidden reasoning without sending it, so this response is not empty.
         if self.token_events == 0 && output.is_none() {
             return fail(Failure::EmptyOutput, "the response is complete but contains no text");
         }

@@ -22,7 +22,7 @@ const MAX_STRAY: usize = 1024;
 /// The limits of one response. They protect the memory of llmload from faulty servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseLimits {
-    /// The bytes of the joined `data` lines of one event. A single line can fill an event.
+    /// The bytes of the joined `data` lines of one event.
     pub event: usize,
     /// The bytes of a streamed body, which llmload does not keep.
     pub stream_body: usize,
@@ -101,10 +101,11 @@ pub fn begins_like_event_stream(start: &[u8]) -> Option<bool> {
 /// reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SseEvent<'a> {
-    /// The value of the `event` field, `error` after a field named `error`, or empty.
+    /// The value of the `event` field; `error` if the event has a field with the name `error`;
+    /// otherwise empty.
     pub name: &'a [u8],
-    /// The `data` lines, joined with LF. An error event without `data` has its comment here,
-    /// because servers put the reason there.
+    /// The `data` lines, joined with LF. For an error event without `data`, this is its comment, in
+    /// which servers write the reason.
     pub data: &'a [u8],
 }
 
@@ -130,8 +131,7 @@ pub struct Decoder {
     /// True if the previous read ended in CR. Then an LF at the start of the next read belongs to
     /// the same line end.
     skip_lf: bool,
-    /// The number of bytes of a byte order mark so far. `None` after the check for a byte order
-    /// mark.
+    /// The number of bytes of a byte order mark so far. `None` after the start of the body.
     bom_bytes: Option<usize>,
     events: u32,
     body_bytes: usize,
@@ -167,11 +167,11 @@ impl Decoder {
         &self.stray
     }
 
-    /// Decodes the bytes of one read. Calls `on_event` with each complete event, until it returns
-    /// `Break`.
+    /// Decodes the bytes of one read. Calls `on_event` with each complete event, until `on_event`
+    /// returns `Break`.
     ///
     /// # Errors
-    /// The response exceeds a limit. `on_event` got every event before this point, for every
+    /// The response exceeds a limit. Before that, `on_event` gets the same events for every
     /// division into reads.
     pub fn feed<F>(&mut self, bytes: &[u8], on_event: &mut F) -> Result<ControlFlow<()>, TooLarge>
     where

@@ -4,8 +4,8 @@
 //! cleanly, [`StreamReader::end`] returns success or failure. A broken connection is a failure
 //! without the reader.
 //!
-//! [`StreamReader::read`] returns no error, because the same bytes can also contain the first
-//! token, whose time counts. Instead, an error sets [`Progress::finished`], and
+//! [`StreamReader::read`] returns no error, because the bytes with an error can also contain the
+//! first token, and the caller must record both. Instead, an error sets [`Progress::finished`], and
 //! [`StreamReader::end`] returns it.
 
 use std::ops::ControlFlow;
@@ -63,16 +63,16 @@ impl StreamReader {
         self
     }
 
-    /// True by default. Then a response without usage has an anomaly.
+    /// With true, which is the default, a response without usage has an anomaly.
     #[must_use]
     pub fn with_expected_usage(mut self, expects_usage: bool) -> StreamReader {
         self.response.set_expects_usage(expects_usage);
         self
     }
 
-    /// Decodes the bytes of one read. Passes each text to `sink`, with the index of its choice.
-    /// [`discard_text`](super::discard_text) is a sink that ignores text. Ignores all bytes after
-    /// [`Progress::finished`].
+    /// Decodes the bytes of one read. Passes each text to `sink`, with the index of its choice;
+    /// [`discard_text`](super::discard_text) ignores the text. After [`Progress::finished`], this
+    /// method ignores all bytes.
     pub fn read<S>(&mut self, bytes: &[u8], sink: &mut S) -> Progress
     where
         S: FnMut(u32, Channel, &str),
@@ -94,8 +94,8 @@ impl StreamReader {
         StreamEnd { progress, verdict }
     }
 
-    /// Returns true if the proof of [`Terminal`] has arrived, while the body is possibly still
-    /// open. The response then stays a success even if the connection breaks. Always false for
+    /// Returns true if the proof of [`Terminal`] has arrived, even if the body is still open. Such
+    /// a response stays a success if the connection then breaks. Always false for
     /// [`Terminal::Eof`].
     pub fn is_complete(&self) -> bool {
         self.response.is_complete(self.terminal)

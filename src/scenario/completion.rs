@@ -36,7 +36,7 @@ impl Completion {
 
 pub(super) async fn wait_until_idle(routes: &HttpRouteTable) {
     for route in &routes.current().routes {
-        // Requests can still start: a closed tracker only permits the wait to end.
+        // The tracker must be closed for the wait to end. Requests can still start.
         route.state.tasks.close();
         route.state.tasks.wait().await;
     }

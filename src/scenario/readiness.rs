@@ -11,8 +11,8 @@ use crate::plan::Start;
 use crate::remedy::{DiagnosedTarget, Diagnosis};
 use crate::status::RouteMonitor;
 
-/// The timeout of one request. It is longer than the default time for a connection, so the reason
-/// of a failed connection is known.
+/// The timeout of one request. It is longer than the default connect timeout, so that a failed
+/// connection is reported as such.
 const TIMEOUT: Duration = Duration::from_secs(6);
 /// From the start of one request to the start of the next.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -115,8 +115,8 @@ async fn check(
     }
 }
 
-/// Decides how to log a wait. A new obstacle is information, or a warning if it is lasting. Every
-/// five minutes of a wait cause a warning.
+/// Decides how to log a wait. A new obstacle is logged as information, or as a warning if it is
+/// lasting. Every five minutes, a wait is logged as a warning.
 struct WaitLog {
     obstacle: String,
     /// The last warning, or the start of the wait.
@@ -150,8 +150,8 @@ impl WaitLog {
     }
 }
 
-/// Waits until any target responds without a server error. A target that stays away must not hold
-/// the other targets of the scenario.
+/// Waits until any target responds without a server error. So a target that stays away does not
+/// stop the other targets of the scenario.
 pub(super) async fn wait_for_return(routes: &HttpRouteTable, metrics: &Metrics) {
     loop {
         let started = Instant::now();

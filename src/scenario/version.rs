@@ -12,8 +12,8 @@ use crate::metrics::Metrics;
 const TIMEOUT: Duration = Duration::from_secs(5);
 const INTERVAL: Duration = Duration::from_mins(10);
 
-/// Keeps `llmload_target_info` up to date. After a reload has notified `routes_replaced`, requests
-/// all versions at once. If a server reports no version, keeps the last version.
+/// Keeps `llmload_target_info` up to date. Requests all versions at once when `routes_replaced` is
+/// notified. Keeps the last version if a server reports none.
 pub(super) async fn watch(
     routes: &HttpRouteTable,
     routes_replaced: &Notify,

@@ -57,7 +57,7 @@ enum Source {
 
 impl ArrivalMarks {
     /// Returns the marks of a cycle, from the first mark of this shard after `after`. `earlier` is
-    /// the number of arrivals of all shards before this cycle. The time for this does not depend on
+    /// the number of arrivals of all shards before this cycle. This takes the same time for every
     /// `after`.
     pub fn new(spec: &ArrivalSpec, cycle: u64, earlier: u64, after: u64) -> ArrivalMarks {
         let random = |shape| {

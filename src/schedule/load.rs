@@ -1,8 +1,8 @@
 //! The shape of the load in a phase.
 //!
 //! To add a shape, add a variant to [`Load`] and an arm to each method here. The compiler lists the
-//! missing arms. Other modules call these methods, and must not match on [`Load`] with a wildcard
-//! arm, because the compiler could not report the missing arm.
+//! missing arms. Other modules call these methods and must not have a wildcard arm for [`Load`],
+//! because the compiler reports no missing arm in such a `match`.
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -175,8 +175,9 @@ impl Load {
         }
     }
 
-    /// The rate at the end of the phase, at which a following ramp without a start rate begins.
-    /// `None` for a sine, a replay and a closed loop. A ramp after one of these needs a start rate.
+    /// The rate at the end of the phase. A ramp without a start rate begins at the final rate of
+    /// the previous phase. `None` for a sine, a replay and a closed loop: a ramp after one of these
+    /// needs a start rate.
     pub fn final_rate(&self) -> Option<Rate> {
         match *self {
             Load::Constant(rate) | Load::Ramp { to: rate, .. } => Some(rate),
@@ -215,8 +216,8 @@ impl fmt::Display for Load {
     }
 }
 
-/// The first maximum or minimum of a sine at or after `from`, and the next one. From `from` to any
-/// later time, the lowest and the highest rate are at one of these two points or at an end.
+/// The first maximum or minimum of a sine at or after `from`, and the next one. In a time that
+/// begins at `from`, the lowest and the highest rate are at these two points or at the edges.
 fn turning_points(period: Duration, from: Duration) -> [Duration; 2] {
     let half = (period / 2).max(Duration::from_nanos(1));
     let first = period / 4;

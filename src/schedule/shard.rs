@@ -42,9 +42,9 @@ impl Shard {
         total / count + u64::from(u64::from(self.index) < total % count)
     }
 
-    /// Returns the number of arrivals before the next arrival of this shard, after `earlier`
-    /// arrivals of all shards. The count continues across cycles, so the shards also divide short
-    /// cycles evenly.
+    /// Returns the number of arrivals of other shards before the next arrival of this shard, after
+    /// `earlier` arrivals of all shards. The numbers continue from cycle to cycle, so that short
+    /// cycles are also divided evenly.
     pub fn arrivals_to_skip(self, earlier: u64) -> u64 {
         let count = u64::from(self.count.get());
         (u64::from(self.index) + count - earlier % count) % count

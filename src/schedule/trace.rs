@@ -1,7 +1,7 @@
 //! The load of a recorded trace.
 //!
-//! Each row of a trace is a recorded request, at which Λ rises by one arrival. So with even
-//! arrivals, each arrival is due at the time of its row.
+//! Each row of a trace is a recorded request. At its time, Λ rises by one arrival. So with even
+//! arrivals, one arrival is due at the time of each row.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -62,7 +62,7 @@ impl Trace {
         &self.name
     }
 
-    /// By due time.
+    /// Sorted by due time.
     pub fn rows(&self) -> &[TraceRow] {
         &self.rows
     }
@@ -77,7 +77,7 @@ impl Trace {
         Area(self.rows_until(time) as u128 * Area::ARRIVAL.0)
     }
 
-    /// Returns Λ⁻¹(area), which is the due time of a row.
+    /// Returns Λ⁻¹(area), the due time of the row at which Λ reaches `area`.
     pub(super) fn due(&self, area: Area) -> u64 {
         self.row(area).map_or(0, |row| row.at)
     }

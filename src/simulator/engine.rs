@@ -17,7 +17,7 @@ use super::faults::Fault;
 use super::pace::Pace;
 use super::ttft_histogram::TtftHistogram;
 
-/// The time to load the model is limited to a year, because a longer one could overflow an instant.
+/// A longer loading time could overflow an instant.
 const MAX_LOADING: Duration = Duration::from_hours(365 * 24);
 
 #[derive(Debug)]

@@ -60,8 +60,9 @@ impl Fault {
         }
     }
 
-    /// Chooses the fault for `point`, a random number from 0 to 1. Faults with the fractions 0.2
-    /// and 0.1 get the points below 0.2 and from 0.2 to 0.3. Higher points get no fault.
+    /// Chooses a fault by `point`, a random number from 0 to 1. For example, with the fractions 0.2
+    /// and 0.1, the first fault gets points below 0.2, the second gets points from 0.2 to 0.3, and
+    /// higher points have no fault.
     pub(super) fn choose(faults: &Faults, point: f64) -> Option<Fault> {
         let mut end = 0.0;
         Fault::ALL.into_iter().find(|fault| {

@@ -70,7 +70,7 @@ impl Error for BrokenBody {}
 
 pub(super) async fn connection(stream: TcpStream, engine: Arc<Engine>) {
     // Otherwise, the kernel could delay a token until the client has acknowledged the previous one.
-    // An error means that the connection is already broken.
+    // On a broken connection, this fails without harm.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| respond(request, Arc::clone(&engine)));
     let mut connection = http1::Builder::new()
@@ -255,8 +255,8 @@ struct PendingResponse {
     generation: Generation,
 }
 
-/// Returns a body that generates each event when the connection polls it. The end of the connection
-/// drops the body, and so the request leaves the engine.
+/// Returns a body that generates each event when the connection polls it. If the connection ends,
+/// it drops the body, and the request leaves the engine.
 fn streamed_body(pending: PendingResponse, include_usage: bool) -> Body {
     let events = stream::unfold(pending, move |mut pending| async move {
         let envelope = &pending.envelope;

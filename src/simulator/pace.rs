@@ -1,4 +1,4 @@
-//! The delays of tokens.
+//! The delays of tokens, with random jitter.
 
 use std::f64::consts::TAU;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use super::variation::Variation;
 /// The highest number of tokens of a prompt and its output together.
 pub(super) const CONTEXT_LENGTH: u32 = 131_072;
 
-/// The `max_tokens` of a completion without it, as in `OpenAI` and vLLM.
+/// The token limit of a completion without `max_tokens`, as in `OpenAI` and vLLM.
 const DEFAULT_COMPLETION_TOKENS: u64 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl TextRequest {
                 None => return invalid("`prompt` is missing"),
             },
         };
-        // Both settings change the content of a response, so to ignore them would be wrong.
+        // These settings change the content of a response, so the simulator must not ignore them.
         if api == Api::Completions && (document.echo == Some(true) || document.logprobs.is_some()) {
             return invalid("`echo` and `logprobs` are not supported");
         }

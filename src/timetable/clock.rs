@@ -86,29 +86,30 @@ impl ClockStep {
     }
 }
 
-/// Finds steps. It compares the difference between the clocks with the difference at the last step,
-/// so several small changes add up to a step.
+/// Finds steps. It compares the difference between the clocks with the difference after the last
+/// step, so several small changes add up to a step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StepDetector {
-    /// The latest moment, with the difference of the last step.
+    /// The latest moment. Its two times have the difference of the last step.
     latest: Option<Moment>,
 }
 
 impl StepDetector {
-    /// Returns the step before `now`, again at each call until [`StepDetector::accept`].
+    /// Returns the step that has happened before `now`. Returns it again until
+    /// [`StepDetector::accept`].
     pub fn step_at(&mut self, now: Moment) -> Option<ClockStep> {
         let latest = self.latest.get_or_insert(now);
         let step = ClockStep { before: *latest, after: now };
         if step.extent().1 > ClockStep::SMALLEST {
             return Some(step);
         }
-        // Keep the difference of the last step. With the wall time of `now`, small changes would
-        // never add up.
+        // The new wall time keeps the old difference. With the wall time of `now`, small changes
+        // would never add up.
         *latest = Moment { instant: now.instant, wall: latest.wall_at(now.instant) };
         None
     }
 
-    /// Makes the difference after this step the normal one.
+    /// From now on, the difference after this step is the normal one.
     pub fn accept(&mut self, step: ClockStep) {
         self.latest = Some(step.after);
     }

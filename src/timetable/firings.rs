@@ -25,7 +25,7 @@ pub(super) struct Firings {
     searched_until: Option<SystemTime>,
     /// The latest firing that started cycles, or that was skipped because cycles ran.
     latest: Option<SystemTime>,
-    /// A firing that a clock step passed over, and the step, at which its cycles begin.
+    /// A firing that a clock step passed over. Its cycles begin at the instant of the step.
     passed_over: Option<(SystemTime, Instant)>,
     pub(super) skipped: u64,
 }
@@ -109,8 +109,8 @@ impl Timetable {
                     return running;
                 }
                 self.last_cycle = None;
-                // The cycles possibly ended before `at`, during an override or a closed window. A
-                // firing after their end met no running cycle, so it is not skipped.
+                // During an override or a closed window, the cycles can end before `at`. A firing
+                // after their end met no running cycle, so it is not skipped.
                 let ended = at.wall_at(self.end_of_cycles(last, repeat)).min(at.wall);
                 self.firings.skip_before(cron, ended);
             }
@@ -149,8 +149,8 @@ impl Timetable {
         is_running: bool,
     ) -> Option<FiringsAfterStep> {
         self.firings.searched_until?;
-        // Firings before the step keep the old time, even if the driver has not looked for them
-        // yet.
+        // Firings before the step belong to the old time, even if the driver has not looked for
+        // them yet.
         let is_running = is_running
             || matches!(self.cron_entry(cron, repeat, step.before), TimetableEntry::Active(_));
         if is_running {

@@ -34,7 +34,8 @@ fn moved(time: SystemTime, by: i64) -> SystemTime {
 /// The second of a step, and its size in seconds.
 type Step = (u64, i64);
 
-struct Stepped {
+/// A scenario whose wall clock the test sets.
+struct SteppedScenario {
     bench: Bench,
     driver: Driver,
     schedule_state: Arc<ScheduleState>,
@@ -42,9 +43,14 @@ struct Stepped {
     start: SystemTime,
 }
 
-impl Stepped {
-    fn new(phases: Vec<Phase>, cycles: Cycles, active: Option<Windows>, from: &str) -> Stepped {
-        Stepped::with_arrivals(phases, cycles, active, from, ArrivalSpec::default())
+impl SteppedScenario {
+    fn new(
+        phases: Vec<Phase>,
+        cycles: Cycles,
+        active: Option<Windows>,
+        from: &str,
+    ) -> SteppedScenario {
+        SteppedScenario::with_arrivals(phases, cycles, active, from, ArrivalSpec::default())
     }
 
     fn with_arrivals(
@@ -53,13 +59,13 @@ impl Stepped {
         active: Option<Windows>,
         from: &str,
         arrivals: ArrivalSpec,
-    ) -> Stepped {
+    ) -> SteppedScenario {
         let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 1000);
         let start = from.parse::<jiff::Timestamp>().unwrap().into();
         bench.clock_start.wall = start;
         let wall_clock = TestWallClock::new(bench.clock_start);
         let (driver, schedule_state) = bench.driver_with_state(phases, cycles, arrivals, active);
-        Stepped { bench, driver, schedule_state, wall_clock, start }
+        SteppedScenario { bench, driver, schedule_state, wall_clock, start }
     }
 
     async fn run(&mut self, steps: &[Step], length: u64) -> LedgerCounts {
@@ -84,7 +90,7 @@ impl Stepped {
         self.bench.sent().iter().map(Duration::as_secs_f64).collect()
     }
 
-    /// The same, rounded down.
+    /// The same instants, rounded down.
     fn sent_seconds(&self) -> Vec<u64> {
         self.bench.sent().iter().map(Duration::as_secs).collect()
     }
@@ -102,15 +108,15 @@ impl Stepped {
             let offset = passed.map(|step| step.1).sum();
             moved(self.start + Duration::from_secs_f64(second), offset)
         };
-        let is_certain = |second: &f64| {
+        let is_checked = |second: &f64| {
             !steps.iter().any(|step| (0.0..NOTICED + 0.01).contains(&(second - step.0 as f64)))
         };
         let expected: Vec<f64> = (0..length)
             .map(|second| second as f64 + 0.5)
             .filter(|second| is_active(wall_at(*second)))
-            .filter(is_certain)
+            .filter(is_checked)
             .collect();
-        let sent: Vec<f64> = self.sent().into_iter().filter(is_certain).collect();
+        let sent: Vec<f64> = self.sent().into_iter().filter(is_checked).collect();
         assert!(expected.len() > 60, "the test is not empty");
         assert_eq!(sent.len(), expected.len(), "{sent:?} {expected:?}");
         for (sent, expected) in sent.iter().zip(&expected) {
@@ -130,12 +136,16 @@ fn seconds_of_day(time: SystemTime) -> u64 {
 
 /// 1/s in even minutes, and 0 in odd minutes.
 #[tokio::test(start_paused = true)]
-async fn a_wall_clock_schedule_is_on_its_curve_at_once_after_every_step() {
+async fn a_wall_clock_schedule_follows_the_new_time_after_every_step() {
     let phases = vec![constant("1/s", 60), phase(Load::Pause, seconds(60))];
     let steps =
         [(30, HOUR + MINUTE), (200, -MINUTE), (300, -3 * HOUR), (400, -400 * DAY), (500, 7)];
-    let mut stepped =
-        Stepped::new(phases, Cycles::WallClock(Anchor::Epoch), None, "2026-06-01T12:00:00Z");
+    let mut stepped = SteppedScenario::new(
+        phases,
+        Cycles::WallClock(Anchor::Epoch),
+        None,
+        "2026-06-01T12:00:00Z",
+    );
     let counts = stepped.run(&steps, 700).await;
     assert_eq!(counts.succeeded, counts.arrivals, "no arrival is late");
     stepped.assert_sent_while(&steps, 700, |time| (seconds_of_day(time) / 60).is_multiple_of(2));
@@ -154,7 +164,7 @@ async fn an_active_window_ends_and_begins_at_the_new_time() {
         (1300, DAY / 2),
     ];
     let phases = vec![constant("1/s", 86_400)];
-    let mut stepped = Stepped::new(phases, cycles, windows, "2026-06-01T19:00:00Z");
+    let mut stepped = SteppedScenario::new(phases, cycles, windows, "2026-06-01T19:00:00Z");
     let counts = stepped.run(&steps, 1400).await;
     assert_eq!(counts.succeeded, counts.arrivals, "no arrival is late");
     stepped.assert_sent_while(&steps, 1400, |time| {
@@ -166,7 +176,7 @@ async fn an_active_window_ends_and_begins_at_the_new_time() {
 async fn a_step_moves_no_due_time_of_a_schedule_that_does_not_follow_the_wall_clock() {
     let cycles = Cycles::BackToBack { repeat: ONCE, when_ready: false };
     let mut stepped =
-        Stepped::new(vec![constant("1/s", 300)], cycles, None, "2026-06-01T12:00:00Z");
+        SteppedScenario::new(vec![constant("1/s", 300)], cycles, None, "2026-06-01T12:00:00Z");
     let steps = [(50, HOUR), (100, -DAY), (101, 5), (200, 300 * DAY)];
     assert_eq!(stepped.run(&steps, 400).await.succeeded, 300);
     for (k, sent) in stepped.sent().iter().enumerate() {
@@ -181,7 +191,8 @@ fn one_request() -> Vec<Phase> {
 /// A `*` also matches a minute that the clock shows a second time.
 #[tokio::test(start_paused = true)]
 async fn a_cron_with_a_wildcard_follows_a_clock_that_was_set_back() {
-    let mut stepped = Stepped::new(one_request(), cron("* * * * *"), None, "2026-06-01T12:00:00Z");
+    let mut stepped =
+        SteppedScenario::new(one_request(), cron("* * * * *"), None, "2026-06-01T12:00:00Z");
     stepped.run(&[(90, -HOUR), (150, -30 * DAY)], 400).await;
     assert_eq!(stepped.sent_seconds(), [60, 120, 180, 240, 300, 360]);
     assert_eq!(stepped.schedule_state.skipped_firings(), 0);
@@ -191,7 +202,7 @@ async fn a_cron_with_a_wildcard_follows_a_clock_that_was_set_back() {
 async fn a_fixed_firing_takes_place_once_if_the_clock_is_set_back_by_less_than_three_hours() {
     let day = 86_400;
     let sent = async |from: &str, steps: &[Step], length| {
-        let mut stepped = Stepped::new(one_request(), cron("30 2 * * *"), None, from);
+        let mut stepped = SteppedScenario::new(one_request(), cron("30 2 * * *"), None, from);
         stepped.run(steps, length).await;
         stepped.sent_seconds()
     };
@@ -209,7 +220,8 @@ async fn a_fixed_firing_takes_place_once_if_the_clock_is_set_back_by_less_than_t
 
 #[tokio::test(start_paused = true)]
 async fn a_firing_that_a_step_passed_over_is_skipped_and_counted() {
-    let mut stepped = Stepped::new(one_request(), cron("30 2 * * *"), None, "2026-06-02T02:29:00Z");
+    let mut stepped =
+        SteppedScenario::new(one_request(), cron("30 2 * * *"), None, "2026-06-02T02:29:00Z");
     let counts = stepped.run(&[(30, HOUR)], 86_400).await;
     assert_eq!((counts.arrivals, stepped.schedule_state.skipped_firings()), (1, 1));
     assert_eq!(stepped.sent_seconds(), [86_400 - 3600 + 60]);
@@ -219,7 +231,8 @@ async fn a_firing_that_a_step_passed_over_is_skipped_and_counted() {
 #[tokio::test(start_paused = true)]
 async fn a_firing_that_a_step_passed_over_by_less_than_a_minute_starts_complete_cycles() {
     let phases = vec![constant("10/s", 10)];
-    let mut stepped = Stepped::new(phases, cron("30 2 * * *"), None, "2026-06-02T02:29:00Z");
+    let mut stepped =
+        SteppedScenario::new(phases, cron("30 2 * * *"), None, "2026-06-02T02:29:00Z");
     let counts = stepped.run(&[(30, 45)], 3600).await;
     assert_eq!((counts.succeeded, counts.arrivals), (100, 100), "no arrival is late");
     assert_eq!(stepped.schedule_state.skipped_firings(), 0);
@@ -231,7 +244,7 @@ async fn a_firing_that_a_step_passed_over_by_less_than_a_minute_starts_complete_
 #[tokio::test(start_paused = true)]
 async fn millions_of_passed_over_firings_are_counted_only_up_to_a_limit() {
     let mut stepped =
-        Stepped::new(one_request(), cron("*/5 * * * *"), None, "1970-01-01T00:00:00Z");
+        SteppedScenario::new(one_request(), cron("*/5 * * * *"), None, "1970-01-01T00:00:00Z");
     stepped.run(&[(390, 20_000 * DAY)], 700).await;
     assert_eq!(stepped.sent_seconds(), [300, 600]);
     assert_eq!(stepped.schedule_state.skipped_firings(), 1000);
@@ -240,7 +253,7 @@ async fn millions_of_passed_over_firings_are_counted_only_up_to_a_limit() {
 #[tokio::test(start_paused = true)]
 async fn cycles_of_a_cron_firing_continue_through_a_step() {
     for step in [20 * MINUTE, -20 * MINUTE, -DAY, DAY] {
-        let mut stepped = Stepped::new(
+        let mut stepped = SteppedScenario::new(
             vec![constant("1/s", 600)],
             cron("30 2 * * *"),
             None,
@@ -254,8 +267,12 @@ async fn cycles_of_a_cron_firing_continue_through_a_step() {
 #[tokio::test(start_paused = true)]
 async fn a_step_during_a_manual_override_changes_its_end_on_the_wall_clock_but_not_its_length() {
     let phases = vec![constant("1/s", 60), phase(Load::Pause, seconds(60))];
-    let mut stepped =
-        Stepped::new(phases, Cycles::WallClock(Anchor::Epoch), None, "2026-06-01T12:00:00Z");
+    let mut stepped = SteppedScenario::new(
+        phases,
+        Cycles::WallClock(Anchor::Epoch),
+        None,
+        "2026-06-01T12:00:00Z",
+    );
     let override_rate = RateOverride::Set { rate: "1/s".parse().unwrap(), length: seconds(100) };
     stepped.driver.mailbox().set_rate(override_rate);
     let begin = stepped.bench.schedule_start;
@@ -277,7 +294,7 @@ async fn a_step_during_a_manual_override_changes_its_end_on_the_wall_clock_but_n
 #[tokio::test(start_paused = true)]
 async fn the_load_keeps_its_rate_through_many_small_steps() {
     let arrivals = ArrivalSpec { arrivals: Arrivals::Poisson, ..ArrivalSpec::default() };
-    let mut stepped = Stepped::with_arrivals(
+    let mut stepped = SteppedScenario::with_arrivals(
         vec![constant("20/s", 30 * 86_400)],
         Cycles::WallClock(Anchor::Epoch),
         None,
@@ -295,7 +312,8 @@ async fn the_load_keeps_its_rate_through_many_small_steps() {
 
 #[tokio::test(start_paused = true)]
 async fn the_state_shows_the_idle_time_at_the_new_time() {
-    let mut stepped = Stepped::new(one_request(), cron("30 2 * * *"), None, "2026-06-02T12:00:00Z");
+    let mut stepped =
+        SteppedScenario::new(one_request(), cron("30 2 * * *"), None, "2026-06-02T12:00:00Z");
     stepped.run(&[(60, -DAY)], 70).await;
     let until = "2026-06-02T02:30:00Z".parse::<jiff::Timestamp>().unwrap();
     let ended = stepped.schedule_state.activity();

@@ -234,7 +234,7 @@ async fn a_response_without_a_finish_reason_ends_with_its_body_or_its_end_marker
     assert_eq!(recorder.succeeded.lock().unwrap()[0].duration(), millis(700));
 }
 
-/// The first attempts to connect fail.
+/// An endpoint whose first attempts to connect fail.
 struct SlowToConnect {
     /// The duration of each failed attempt.
     attempts: Mutex<Vec<Duration>>,
@@ -257,7 +257,8 @@ impl Endpoint for SlowToConnect {
     }
 }
 
-/// The target and the resolver cannot use the time in which llmload is stopped.
+/// While llmload is stopped, neither the target nor the resolver can respond. So this time does not
+/// count.
 #[tokio::test(start_paused = true)]
 async fn a_connect_timeout_that_expired_while_llmload_was_stopped_is_repeated() {
     let connect = Duration::from_secs(5);
@@ -294,7 +295,7 @@ async fn a_connect_timeout_that_expired_while_llmload_was_stopped_is_repeated() 
     }
 }
 
-/// An HTTP/2 stream becomes free after this time, or never.
+/// An endpoint with an HTTP/2 stream that becomes free after `stream_after`, or never for `None`.
 struct Queueing {
     stream_after: Option<Duration>,
     endpoint: InMemoryEndpoint,
@@ -316,7 +317,8 @@ impl Endpoint for Queueing {
     }
 }
 
-/// The server has its full time, and is not at fault if no request reaches it.
+/// The wait for a stream does not shorten the time of the server. If no request reaches the server,
+/// llmload is at fault.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_of_the_server_begins_when_the_request_has_a_stream() {
     let timeouts = Timeouts { first_token: millis(1000), ..Timeouts::default() };
@@ -334,7 +336,7 @@ async fn a_timeout_of_the_server_begins_when_the_request_has_a_stream() {
     }
 }
 
-/// Another task passes the bytes on, as for a real response, for which a task reads the socket.
+/// A response whose bytes another task sends. For a real response, such a task reads the socket.
 struct Relayed(tokio::sync::mpsc::Receiver<Bytes>);
 
 impl Response for Relayed {

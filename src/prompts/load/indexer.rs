@@ -21,7 +21,6 @@ pub(super) struct Counts {
     pub(super) skipped: u64,
 }
 
-/// Validates the rows of a file and builds the index of their places.
 pub(super) struct RowIndexer<'a> {
     format: &'a RowFormat,
     path: &'a str,

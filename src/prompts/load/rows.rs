@@ -22,7 +22,7 @@ use crate::protocol::Prompt;
 const MAX_ROWS: usize = 1 << 25;
 /// 1 TiB, because an index entry has 40 bits for an offset.
 const MAX_FILE_BYTES: u64 = 1 << 40;
-/// The number of bytes that the load reads at once.
+/// While llmload loads a file, it reads this number of bytes at once.
 const READ_SIZE: usize = 1 << 18;
 
 /// A reason why llmload cannot send a row.
@@ -79,7 +79,6 @@ impl FileVersion {
     }
 }
 
-///
 /// # Errors
 /// The file cannot be read, contains no prompts or has wrong rows. The first five wrong rows have
 /// separate errors.
@@ -186,7 +185,7 @@ impl Rows {
             }
             Bytes::OnDisk(disk) => Cow::Owned(self.read_from_disk(disk, start, length)?),
         };
-        // The row was valid at the load, so an invalid row means that the file has changed.
+        // The row was valid when llmload loaded the file, so an invalid row means a changed file.
         let text = match bytes {
             Cow::Borrowed(bytes) => str::from_utf8(bytes).ok().map(Cow::Borrowed),
             Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
@@ -212,7 +211,7 @@ impl Rows {
             }
             read => read.map_err(unreadable)?,
         }
-        // The file can change during the read, so compare after it.
+        // Compare after the read, because the file can change during the read.
         let now = FileVersion::new(&disk.file.metadata().map_err(unreadable)?);
         if now == disk.version { Ok(bytes) } else { Err(self.changed()) }
     }
