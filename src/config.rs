@@ -38,6 +38,7 @@ pub use hints::url_with_scheme;
 pub use masking::secret_texts;
 pub use problem::{Invalid, Mistake, Problem, ProblemKind};
 pub use shard::divide;
+pub use user_info::without_user_info;
 pub use variables::{Environment, Secrets};
 
 use crate::plan::Plan;

@@ -121,6 +121,8 @@ pub enum Event<'a> {
     Chunks {
         /// The number of these stream events.
         count: u32,
+        /// The instant of the read.
+        at: Instant,
         /// The time since the previous read from the connection that returned text. `None` for the
         /// first such read.
         gap: Option<Duration>,

@@ -40,6 +40,7 @@ struct Drops {
 #[derive(Clone, Debug)]
 struct Entry {
     detail: FailureDetail,
+    first_at: SystemTime,
     at: SystemTime,
     logged_at: Instant,
     /// The failures since the last log line.
@@ -49,6 +50,8 @@ struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastFailure {
     pub detail: FailureDetail,
+    /// The time of the first failure of the class.
+    pub first_at: SystemTime,
     pub at: SystemTime,
 }
 
@@ -66,7 +69,11 @@ impl Incidents {
     /// Returns the last failure of each class that had one.
     pub fn last_failures(&self) -> Vec<LastFailure> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = |entry: &Entry| LastFailure { detail: entry.detail.clone(), at: entry.at };
+        let last = |entry: &Entry| LastFailure {
+            detail: entry.detail.clone(),
+            first_at: entry.first_at,
+            at: entry.at,
+        };
         failures.iter().flatten().map(last).collect()
     }
 
@@ -85,10 +92,13 @@ impl Incidents {
             .as_ref()
             .is_none_or(|entry| now.saturating_duration_since(entry.logged_at) >= LOG_INTERVAL);
         let not_logged = before.as_ref().map_or(0, |entry| entry.not_logged);
+        let at = SystemTime::now();
+        let first_at = before.as_ref().map_or(at, |entry| entry.first_at);
         let logged_at = before.filter(|_| !due).map_or(now, |entry| entry.logged_at);
         *slot = Some(Entry {
             detail: detail.clone(),
-            at: SystemTime::now(),
+            first_at,
+            at,
             logged_at,
             not_logged: if due { 0 } else { not_logged + 1 },
         });

@@ -47,6 +47,16 @@ pub enum PromptOrder {
     Random,
 }
 
+impl PromptOrder {
+    /// The value in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PromptOrder::Sequential => "sequential",
+            PromptOrder::Random => "random",
+        }
+    }
+}
+
 /// The part of a prompt that an engine can find in its prefix cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PrefixCache {
@@ -57,6 +67,17 @@ pub enum PrefixCache {
     Cold,
     /// Nothing: each request has a different `cache_salt`, a parameter of vLLM.
     Salted,
+}
+
+impl PrefixCache {
+    /// The value in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PrefixCache::Warm => "warm",
+            PrefixCache::Cold => "cold",
+            PrefixCache::Salted => "salted",
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -147,6 +168,24 @@ impl Prompts {
             prefix_cache: PrefixCache::Warm,
             nonces: Arc::default(),
         }
+    }
+
+    /// The kind of the source: `texts`, `rows`, `synthetic` or `mix`.
+    pub fn source_kind(&self) -> &'static str {
+        match self.source {
+            Source::Texts(_) => "texts",
+            Source::Rows(_) => "rows",
+            Source::Synthetic(..) => "synthetic",
+            Source::Mix(..) => "mix",
+        }
+    }
+
+    pub fn order(&self) -> PromptOrder {
+        self.order
+    }
+
+    pub fn prefix_cache(&self) -> PrefixCache {
+        self.prefix_cache
     }
 
     #[must_use]

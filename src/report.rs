@@ -8,10 +8,15 @@
 
 mod chart;
 pub mod comparison;
-mod figures;
 mod findings;
 mod layout;
+mod objectives;
 mod render;
+mod routes;
+mod statistics;
+mod tables;
+mod tested;
+mod totals;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -20,23 +25,21 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::rfc3339;
-use crate::event::{AbortReason, DropReason};
 use crate::generator::GeneratorMonitor;
-use crate::ledger::LedgerCounts;
-use crate::measurement::Failure;
-use crate::pairing::DifferenceSums;
-use crate::remedy::DiagnosedTarget;
+use crate::plan::Scenario;
+use crate::schedule::Load;
 use crate::status::RouteMonitor;
-use crate::tally::{Tally, TimelineInterval};
-pub use figures::{Statistics, Summary};
-pub use findings::Severity;
+pub use findings::{Finding, Severity};
 pub use layout::{Block, blocks};
+pub use objectives::ObjectiveResult;
 pub use render::{RenderError, html, markdown, text};
-pub use verdict::{ObjectiveResult, Verdict};
+pub use statistics::{Cost, Statistics, Summary, WindowReport};
+pub use tested::{PromptProfile, Tested};
+pub use verdict::{Outcome, Reason, ReasonCode, Verdict};
 
 /// The version of the JSON format. It rises if programs for the previous version would misread a
 /// report.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// A finished run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,13 +56,13 @@ pub struct Report {
     pub interrupted: bool,
     /// The seed of all random choices.
     pub seed: u64,
+    /// The title, the command and the machine of the run.
+    pub tested: Tested,
     pub verdict: Verdict,
     /// All distortions of the measurement during the run.
     pub distortions: Vec<Distortion>,
     /// Facts that the reader of the report should know.
-    pub findings: Vec<findings::Finding>,
-    /// The JSON key is `streams`, because a rename would break the format.
-    #[serde(rename = "streams")]
+    pub findings: Vec<Finding>,
     pub routes: Vec<RouteReport>,
     /// The configuration with masked secrets.
     pub config: String,
@@ -83,24 +86,36 @@ pub struct RouteReport {
     pub address: String,
     /// True if the target is the built-in simulator.
     pub simulated: bool,
+    /// The version of the server, if the server reported it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_version: Option<String>,
+    pub prompts: PromptProfile,
+    /// The distribution of the gaps between open-loop arrivals.
+    pub gaps: String,
     pub ledger: LedgerReport,
-    /// The statistics of the complete run.
+    /// The statistics of the complete run. The rates are over the time in which any phase was on.
     pub total: Statistics,
-    /// One entry per phase, in the order of the schedule. Phases with the same name share an entry.
+    /// The highest number of output tokens that arrived in one second, estimated as in
+    /// [`WindowReport::output_tokens`]. `None` without streaming.
+    pub peak_output_tokens_per_second: Option<f64>,
+    /// The events after the last phase. They are in no rate.
+    pub tail: TailReport,
+    /// Every phase of the schedule, in its order. Phases with the same name share an entry.
     pub phases: Vec<PhaseReport>,
-    /// One entry per objective.
-    pub slo: Vec<ObjectiveResult>,
-    /// One entry per class of failure that occurred.
+    /// One entry per class of failure that occurred, in descending order of the count.
     pub failures: Vec<FailureClass>,
+    pub connections: Connections,
     pub timeline: TimelineReport,
     /// The difference between this target and the first target of the scenario, over paired
     /// requests. `None` for the first target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub difference: Option<PairedDifference>,
-    /// The distributions behind the quantiles: pairs of a value and its count. The values have
-    /// three significant digits.
-    pub distributions: BTreeMap<String, Vec<(f64, u64)>>,
+    /// The distributions behind the quantiles of `total`.
+    pub distributions: Distributions,
 }
+
+/// Distributions by name: pairs of a value and its count. The values have three significant digits.
+pub type Distributions = BTreeMap<String, Vec<(f64, u64)>>;
 
 /// The outcome of every arrival.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,25 +134,88 @@ pub struct LedgerReport {
     pub aborted: BTreeMap<String, u64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The events after the last phase.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TailReport {
+    /// The time from the end of the last phase to the end of the last request.
+    pub seconds: f64,
+    pub window: WindowReport,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PhaseReport {
     pub name: String,
-    /// The JSON key is `figures`, because a rename would break the format.
-    #[serde(rename = "figures")]
+    /// The load as text: `constant 5/s`, `concurrency 35`.
+    pub load: String,
+    /// The level of the load. `None` for a load that has no single level, such as a ramp.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<Level>,
+    /// The length in the schedule. `None` for a phase that ends after a number of requests, and for
+    /// a load without an end.
+    pub planned_seconds: Option<f64>,
+    /// The number of arrivals in the schedule. `None` if the schedule does not determine it.
+    pub planned_arrivals: Option<u64>,
+    /// True if the phase began.
+    pub sent: bool,
+    /// True if the phase began and ended early.
+    pub cut: bool,
+    /// True if the phase decides nothing.
+    pub explore: bool,
+    /// The start and the end of each occurrence, in seconds from the start of the schedule. At most
+    /// 100 occurrences.
+    pub spans: Vec<(f64, f64)>,
     pub statistics: Statistics,
+    /// One entry per objective.
+    pub slo: Vec<ObjectiveResult>,
+    /// The distributions behind the quantiles of `statistics`.
+    pub distributions: Distributions,
+}
+
+/// The level of a load.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Level {
+    pub kind: LevelKind,
+    /// Arrivals per second, or the number of requests in flight.
+    pub value: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LevelKind {
+    Rate,
+    Concurrency,
 }
 
 /// A class of failure that occurred.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FailureClass {
     /// The name of the class.
     pub reason: String,
     /// The party to blame: `target`, `network`, `client` or `policy`.
     pub blame: String,
     pub count: u64,
+    /// `count` / the number of finished requests.
+    pub share: f64,
+    /// The time of the first failure, in the format of RFC 3339.
+    pub first: String,
+    /// The time of the most recent failure.
+    pub last: String,
     /// The message of the most recent failure.
     pub last_message: String,
     pub remedy: String,
+}
+
+/// The connections of a route.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Connections {
+    /// The number of responses on a connection that was opened for the request.
+    pub opened: u64,
+    /// The number of other responses.
+    pub reused: u64,
+    /// The number of requests that llmload sent once more on a new connection.
+    pub retries: u64,
+    /// The time to open a connection, with the DNS lookup and TLS.
+    pub connect_seconds: Summary,
 }
 
 /// Counts and TTFT over time. The lists have one value per interval. All intervals have the same
@@ -146,6 +224,8 @@ pub struct FailureClass {
 pub struct TimelineReport {
     /// The length of one interval.
     pub interval_seconds: f64,
+    /// The start of the first interval, in seconds from the start of the schedule.
+    pub start_seconds: f64,
     pub arrivals: Vec<u64>,
     pub dropped: Vec<u64>,
     pub succeeded: Vec<u64>,
@@ -181,12 +261,17 @@ pub struct RunInfo<'a> {
     /// The length of the run, including the wait for the target and the warm-up.
     pub duration: Duration,
     /// The error that ended the run, if any.
-    pub error: Option<String>,
+    pub error: Option<Reason>,
     /// True if the run was stopped before its schedules ended.
     pub interrupted: bool,
+    /// The value of `--for`.
+    pub time_limit: Option<Duration>,
     /// The seed of all random choices.
     pub seed: u64,
     pub generator: &'a GeneratorMonitor,
+    /// The scenarios as planned.
+    pub scenarios: &'a [Scenario],
+    pub tested: Tested,
     /// The configuration with masked secrets.
     pub config: String,
 }
@@ -195,7 +280,7 @@ impl Report {
     /// Creates the report after the run has ended.
     pub fn new(run: RunInfo<'_>, monitors: &[std::sync::Arc<RouteMonitor>]) -> Report {
         let routes: Vec<RouteReport> =
-            monitors.iter().filter_map(|monitor| route_report(monitor)).collect();
+            monitors.iter().filter_map(|monitor| routes::report(monitor, run.scenarios)).collect();
         let claims = run.generator.first_distortions().into_iter();
         let distortions: Vec<_> = claims
             .map(|claim| Distortion {
@@ -203,6 +288,11 @@ impl Report {
                 message: claim.message,
             })
             .collect();
+        let end = verdict::End {
+            error: run.error,
+            interrupted: run.interrupted,
+            time_limit: run.time_limit,
+        };
         Report {
             llmload_report: FORMAT_VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -210,8 +300,9 @@ impl Report {
             seconds: run.duration.as_secs_f64(),
             interrupted: run.interrupted,
             seed: run.seed,
-            verdict: verdict::judge(&routes, &distortions, run.interrupted, run.error),
-            findings: findings::find(&routes),
+            tested: run.tested,
+            findings: findings::find(&routes, run.time_limit),
+            verdict: verdict::judge(&routes, &distortions, end),
             distortions,
             routes,
             config: run.config,
@@ -224,118 +315,29 @@ impl RouteReport {
     pub fn route(&self) -> String {
         format!("{} → {}", self.scenario, self.target)
     }
+
+    /// The phases that send load. A pause is not one of them.
+    pub fn levels(&self) -> impl Iterator<Item = &PhaseReport> {
+        self.phases.iter().filter(|phase| !phase.is_pause())
+    }
+
+    /// True if a phase has objectives.
+    pub fn has_objectives(&self) -> bool {
+        self.phases.iter().any(|phase| !phase.slo.is_empty())
+    }
+}
+
+impl PhaseReport {
+    /// True if the phase sends nothing.
+    pub fn is_pause(&self) -> bool {
+        self.load == Load::Pause.kind()
+    }
 }
 
 /// Removes the fraction of a second.
 fn without_fraction(time: SystemTime) -> SystemTime {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
-}
-
-fn route_report(monitor: &RouteMonitor) -> Option<RouteReport> {
-    let tally: &Tally = monitor.tally.as_deref()?;
-    let (total, phases, timeline) = tally.read();
-    let (counts, info) = (monitor.state.ledger.counts(), monitor.info());
-    let diagnosed = DiagnosedTarget { target: &info.configured, address: &info.address };
-    let failures = monitor.incidents.last_failures().into_iter().map(|incident| FailureClass {
-        reason: incident.detail.failure.as_str().to_owned(),
-        blame: incident.detail.failure.blame().as_str().to_owned(),
-        count: counts
-            .failures()
-            .find(|(failure, _)| *failure == incident.detail.failure)
-            .map_or(0, |f| f.1),
-        remedy: diagnosed.remedy(&incident.detail),
-        last_message: incident.detail.message,
-    });
-    let failures = failures.collect();
-    let distributions = [
-        ("time_to_first_token_seconds", &total.time_to_first_token),
-        ("time_per_output_token_seconds", &total.time_per_output_token),
-        ("request_duration_seconds", &total.request_duration),
-        ("output_tokens_per_second", &total.output_tokens_per_second),
-    ];
-    let slo = tally.slo().map(|slo| verdict::objective_results(slo, &total)).unwrap_or_default();
-    Some(RouteReport {
-        scenario: monitor.scenario.clone(),
-        target: monitor.target.clone(),
-        model: monitor.model.get().cloned().unwrap_or_default(),
-        address: info.address.clone(),
-        simulated: info.simulated,
-        ledger: ledger_report(&counts),
-        total: Statistics::new(&total),
-        phases: phases
-            .into_iter()
-            .map(|phase| PhaseReport {
-                name: phase.name,
-                statistics: Statistics::new(&phase.statistics),
-            })
-            .collect(),
-        slo,
-        failures,
-        timeline: TimelineReport::new(timeline.width().as_secs_f64(), timeline.intervals()),
-        difference: paired_difference(monitor),
-        distributions: distributions
-            .into_iter()
-            .map(|(name, values)| (name.to_owned(), values.values().collect()))
-            .collect(),
-    })
-}
-
-fn ledger_report(counts: &LedgerCounts) -> LedgerReport {
-    fn by_reason<R>(
-        all: impl Iterator<Item = (R, u64)>,
-        name: impl Fn(R) -> &'static str,
-    ) -> BTreeMap<String, u64> {
-        let some = all.filter(|(_, count)| *count > 0);
-        some.map(|(reason, count)| (name(reason).to_owned(), count)).collect()
-    }
-    LedgerReport {
-        arrivals: counts.arrivals,
-        dropped: by_reason(counts.dropped(), DropReason::as_str),
-        started: counts.started,
-        finished: counts.finished,
-        succeeded: counts.succeeded,
-        failed: by_reason(counts.failures(), Failure::as_str),
-        aborted: by_reason(counts.aborted(), AbortReason::as_str),
-    }
-}
-
-fn paired_difference(monitor: &RouteMonitor) -> Option<PairedDifference> {
-    let all = monitor.difference.snapshot();
-    let mean = |sums: DifferenceSums| {
-        Some(MeanDifference { mean_seconds: sums.mean()?, margin_seconds: sums.margin() })
-    };
-    (all.duration.count > 0).then(|| PairedDifference {
-        pairs: all.duration.count,
-        time_to_first_token: mean(all.first_token),
-        request_duration: mean(all.duration),
-    })
-}
-
-impl TimelineReport {
-    fn new(interval_seconds: f64, intervals: &[TimelineInterval]) -> TimelineReport {
-        fn each<T>(
-            intervals: &[TimelineInterval],
-            value: impl Fn(&TimelineInterval) -> T,
-        ) -> Vec<T> {
-            intervals.iter().map(value).collect()
-        }
-        let times = |interval: &TimelineInterval| interval.time_to_first_token.clone();
-        TimelineReport {
-            interval_seconds,
-            arrivals: each(intervals, |interval| interval.arrivals),
-            dropped: each(intervals, |interval| interval.dropped),
-            succeeded: each(intervals, |interval| interval.succeeded),
-            failed: each(intervals, |interval| interval.failed),
-            time_to_first_token_p50_seconds: each(intervals, |interval| {
-                let times = times(interval)?;
-                times.quantile(0.5).or(times.mean())
-            }),
-            time_to_first_token_max_seconds: each(intervals, |interval| {
-                Some(times(interval)?.extremes()?.1)
-            }),
-        }
-    }
 }
 
 impl LedgerReport {

@@ -280,7 +280,7 @@ impl ScenarioTask {
         gate: Arc<ReadinessGate>,
         schedule_state: &Arc<ScheduleState>,
     ) -> Result<(), ScenarioError> {
-        let ScenarioTask { spec, context, controls, stop, completion, .. } = self;
+        let ScenarioTask { spec, monitors, context, controls, stop, completion, .. } = self;
         let scenario = spec.scenario.name.clone();
         let driver = build_driver(&spec, &context, &gate, schedule_state);
         // A reload can replace the clients in the specification, and this task must not keep them
@@ -295,6 +295,9 @@ impl ScenarioTask {
             routes_replaced: Arc::clone(&routes_replaced),
         });
         let is_run = context.run_options.is_some();
+        // A reload can replace the monitors, and this task must not keep the old ones alive. A run
+        // has no reload.
+        let monitors = if is_run { monitors } else { Vec::new() };
         let driving = Driving {
             driver,
             routes: Arc::clone(&routes),
@@ -309,7 +312,8 @@ impl ScenarioTask {
             // after the end of this function, so wait for the driver.
             () = stop.cancelled() => driving.await,
             never = release_cycles(&gate, &routes, &mailbox, &context.metrics) => match never {},
-            never = version::watch(&routes, &routes_replaced, &context.metrics) => match never {},
+            never = version::watch(&routes, &routes_replaced, &context.metrics, &monitors) =>
+                match never {},
         };
         joined.map_err(|_panic| ScenarioError::ScheduleCrashed { scenario })
     }
@@ -349,6 +353,9 @@ impl Driving {
         while !stop.is_cancelled() {
             completion.reset();
             driver.run(&*routes, &mut alarm, &stop).await;
+            if stop.is_cancelled() {
+                driver.cut_windows(Instant::now());
+            }
             if !stop.is_cancelled() && !is_run {
                 tracing::info!(scenario, "schedule ended; the daemon keeps serving /metrics");
             }

@@ -2,6 +2,8 @@
 //!
 //! The driver records each change. All other values follow from the schedule and the current time.
 
+mod windows;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -9,11 +11,14 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::schedule::{Rate, Schedule, Shard};
+pub use windows::{PhaseWindows, Place};
 
 /// The driver changes this state. The metrics and the status page read it.
 #[derive(Debug)]
 pub struct ScheduleState {
     shard: Shard,
+    /// The windows of the phases, which only a run needs.
+    windows: Option<Arc<PhaseWindows>>,
     inner: Mutex<Inner>,
 }
 
@@ -104,7 +109,7 @@ impl ScheduleState {
             latest: None,
             skipped_firings: 0,
         };
-        ScheduleState { shard, inner: Mutex::new(inner) }
+        ScheduleState { shard, windows: None, inner: Mutex::new(inner) }
     }
 
     pub fn schedule(&self) -> Arc<Schedule> {
@@ -141,6 +146,9 @@ impl ScheduleState {
 
     /// `start` and `wall` are the same instant on two clocks.
     pub fn start_cycle(&self, cycle: u64, start: Instant, wall: SystemTime) {
+        if let Some(windows) = &self.windows {
+            windows.begin(start);
+        }
         if let Inner { latest: Some((latest, began)), previous_start, .. } = &mut *self.lock()
             // After each cron firing, cycles begin with number 0 again. So a later start with the
             // same number is another cycle.
@@ -151,19 +159,26 @@ impl ScheduleState {
         self.shift_cycle(cycle, start, wall);
     }
 
-    /// Moves the start of the cycle after a `requests` phase, in which the time of the cycle did
-    /// not advance. `wall` is `start` on the wall clock.
-    pub fn shift_cycle(&self, cycle: u64, start: Instant, wall: SystemTime) {
+    fn shift_cycle(&self, cycle: u64, start: Instant, wall: SystemTime) {
         let mut inner = self.lock();
         inner.latest = Some((cycle, wall));
         inner.activity = Activity::Running { cycle, start, counted_phase: None };
     }
 
-    /// Records the index of the active `requests` phase, or `None` after its end.
-    pub fn set_counted_phase(&self, phase: Option<usize>) {
+    /// Records the index of the active `requests` phase.
+    pub fn start_counted_phase(&self, phase: usize) {
         if let Activity::Running { counted_phase, .. } = &mut self.lock().activity {
-            *counted_phase = phase;
+            *counted_phase = Some(phase);
         }
+    }
+
+    /// Records that the `requests` phase has ended. The start of the cycle moves to `start` (`wall`
+    /// on the wall clock), because the schedule did not advance during the phase.
+    pub fn end_counted_phase(&self, at: Instant, cycle: u64, start: Instant, wall: SystemTime) {
+        if let Some(windows) = &self.windows {
+            windows.end_counted_phase(at);
+        }
+        self.shift_cycle(cycle, start, wall);
     }
 
     pub fn set_idle_until(&self, until: SystemTime) {

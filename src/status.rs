@@ -64,6 +64,8 @@ pub struct RouteMonitor {
     pub target: String,
     /// Empty until the model is known.
     pub model: OnceLock<String>,
+    /// The version that the server reported first. Only a run records it.
+    pub server_version: OnceLock<String>,
     /// The ledger and the requests in flight.
     pub state: Arc<RouteState>,
     pub schedule_state: Arc<ScheduleState>,
@@ -105,6 +107,7 @@ impl RouteMonitor {
             scenario: scenario.to_owned(),
             target: target.to_owned(),
             model: OnceLock::new(),
+            server_version: OnceLock::new(),
             state: Arc::default(),
             schedule_state,
             incidents: Arc::new(Incidents::new(scenario, target)),

@@ -1,6 +1,6 @@
 //! `llmload run`: runs the schedule once, writes a report and returns an exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,9 +13,10 @@ use crate::config;
 use crate::control::AdminHandle;
 use crate::daemon::{self, EndReason};
 use crate::generator::GeneratorMonitor;
+use crate::measurement::printable;
 use crate::plan::Plan;
-use crate::report::{self, Report, RunInfo};
-use crate::scenario::RunOptions;
+use crate::report::{self, Outcome, Reason, ReasonCode, Report, RunInfo, Tested};
+use crate::scenario::{RunOptions, ScenarioError};
 use crate::schedule::Shard;
 use crate::status::StatusBoard;
 use crate::stderr;
@@ -33,6 +34,12 @@ pub(super) struct RunArgs {
     /// Length of each scenario, such as 10m [default: one pass through the schedule]
     #[arg(long = "for", value_name = "DURATION", value_parser = config::read_duration)]
     length: Option<Duration>,
+    /// Title of the report, such as the name and the version of the server
+    #[arg(long, value_name = "TEXT", value_parser = title)]
+    title: Option<String>,
+    /// Label of the report, such as gpu=H100. Repeat this option for several labels
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
     /// Write report.json, report.md and report.html to this folder
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -49,14 +56,27 @@ pub(super) struct RunArgs {
 
 /// The exit code of a run that failed.
 const FAILED: u8 = 1;
-/// The exit code of a run that did not pass.
-const NOT_PASSED: u8 = 3;
+/// The exit code of a run whose target did not meet the requirements.
+const MISSED: u8 = 3;
+/// The exit code of a run that proves nothing.
+const INVALID: u8 = 4;
+
+/// The most labels of a report.
+const MAX_LABELS: usize = 32;
+/// The most characters of a title, and of the name and the value of a label.
+const LONGEST_TEXT: usize = 200;
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     if args.load.url.is_some() && args.length.is_none() {
         return Err(Failed::Usage(
             "error: a run needs an end; set the length of the run, such as --for 1m".to_owned(),
         ));
+    }
+    if args.labels.len() > MAX_LABELS {
+        return Err(Failed::Usage(format!(
+            "error: a report has at most {MAX_LABELS} labels; remove some of the {}",
+            args.labels.len()
+        )));
     }
     // With a file, `--for` shortens the schedule to this length. With a URL, it is the length of
     // the only phase.
@@ -74,27 +94,38 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
         tracing::warn!("{warning}");
     }
     args.report.as_deref().map_or(Ok(()), report_files::prepare)?;
-    let signals = StopSignals::watch(Hangup::Stops, NOT_PASSED)?;
+    let signals = StopSignals::watch(Hangup::Stops, INVALID)?;
     let Ended { report, has_sent, error } = execute(args, plan, &signals)?;
     signals.set_ended();
     // If an error explains why no request was sent, a table of zeros would hide it.
-    let has_table = has_sent || error.is_none();
+    let has_ended_early = error.is_some();
+    let has_table = has_sent || !has_ended_early;
     let mut errors = Vec::from_iter(error.map(anyhow::Error::new));
     // The files are written first, because printing to stdout can fail or wait for a reader.
     let written = args.report.as_deref().map(|folder| report_files::write(&report, folder));
     errors.extend(written.and_then(Result::err));
-    let result = if report.verdict.passed || args.no_gate { 0 } else { NOT_PASSED };
-    signals.set_exit_code(if errors.is_empty() { result } else { FAILED });
+    let is_error = report.verdict.has(ReasonCode::Error);
+    let result = match report.verdict.result {
+        _ if is_error => FAILED,
+        _ if args.no_gate => 0,
+        Outcome::Passed => 0,
+        Outcome::Failed => MISSED,
+        Outcome::Invalid => INVALID,
+    };
+    // The verdict contains the error that ended the run. Only other errors, such as a full disk,
+    // change the exit code.
+    let of_run = usize::from(has_ended_early);
+    signals.set_exit_code(if errors.len() > of_run { FAILED } else { result });
     if has_table {
         errors.extend(print(report::text(&report).trim_end()).err());
     }
     for error in &errors {
         stderr::write_line(format!("llmload: {error:#}\n"));
     }
-    match (errors.is_empty(), result) {
-        (true, 0) => Ok(()),
-        (true, _) => Err(Failed::Reported(result)),
-        (false, _) => Err(Failed::Reported(FAILED)),
+    match (errors.len() > of_run, result) {
+        (false, 0) => Ok(()),
+        (false, _) => Err(Failed::Reported(result)),
+        (true, _) => Err(Failed::Reported(FAILED)),
     }
 }
 
@@ -111,6 +142,7 @@ struct Ended {
 fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, Failed> {
     let listener = args.listen_address.map(super::listen).transpose()?;
     let (seed, config) = (plan.seed, plan.masked_source.clone());
+    let (scenarios, config_hash) = (plan.scenarios.clone(), format!("{:016x}", plan.source_hash));
     let run_options = RunOptions { time_limit: args.length, ready_timeout: args.wait };
     let (board, generator): (Arc<StatusBoard>, _) = (Arc::default(), GeneratorMonitor::new());
     let (started, began) = (SystemTime::now(), Instant::now());
@@ -145,11 +177,67 @@ fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, F
         started,
         duration: began.elapsed(),
         interrupted,
-        error: error.as_ref().map(ToString::to_string),
+        error: error.as_ref().map(reason),
+        time_limit: args.length,
         seed,
         generator: &generator,
+        scenarios: &scenarios,
+        tested: tested(args, config_hash),
         config,
     };
     let has_sent = monitors.iter().any(|monitor| monitor.state.ledger.counts().started > 0);
     Ok(Ended { report: Report::new(run, &monitors), has_sent, error })
+}
+
+/// Returns the reason that the verdict gives for an error.
+fn reason(error: &daemon::Error) -> Reason {
+    let code = match error {
+        daemon::Error::Scenario(ScenarioError::NotReady { .. }) => ReasonCode::NotReady,
+        daemon::Error::Scenario(ScenarioError::Refused { .. }) => ReasonCode::Refused,
+        _ => ReasonCode::Error,
+    };
+    Reason::new(code, error.to_string())
+}
+
+fn tested(args: &RunArgs, config_hash: String) -> Tested {
+    let arguments = std::env::args_os().skip(1).map(|argument| {
+        let text = argument.to_string_lossy();
+        quoted(&config::without_user_info(&text))
+    });
+    let command: Vec<String> = std::iter::once("llmload".to_owned()).chain(arguments).collect();
+    let tested = Tested {
+        title: args.title.clone(),
+        labels: args.labels.iter().cloned().collect(),
+        command: Some(printable(&command.join(" "), 4096)),
+        config_hash,
+        ..Tested::default()
+    };
+    tested.on_this_machine(Path::new("/proc"))
+}
+
+/// Quotes an argument for a shell, if it needs quotes.
+fn quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+*".contains(c);
+    if !argument.is_empty() && argument.chars().all(is_plain) {
+        return argument.to_owned();
+    }
+    format!("'{}'", argument.replace('\'', r"'\''"))
+}
+
+fn title(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("the text is blank".to_owned()),
+        long if long.chars().count() > LONGEST_TEXT => {
+            Err(format!("the text has more than {LONGEST_TEXT} characters; shorten it"))
+        }
+        text if text.chars().any(char::is_control) => {
+            Err("the text contains control characters; remove them".to_owned())
+        }
+        text => Ok(text.to_owned()),
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE, such as gpu=H100")?;
+    Ok((title(name)?, title(value)?))
 }

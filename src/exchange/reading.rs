@@ -47,7 +47,7 @@ impl<O: Observe + ?Sized> TokenTimes<'_, O> {
             self.observer.observe(self.arrival, Event::FirstToken { since_sent, since_due });
         }
         let gap = self.last.map(|last| now.saturating_duration_since(last));
-        self.observer.observe(self.arrival, Event::Chunks { count, gap });
+        self.observer.observe(self.arrival, Event::Chunks { count, at: now, gap });
         self.last = Some(now);
     }
 }

@@ -145,7 +145,15 @@ impl Driver {
     #[must_use]
     pub fn with_time_limit(mut self, limit: Instant) -> Driver {
         self.time_limit = Some(limit);
+        self.cut_windows(limit);
         self
+    }
+
+    /// Ends the windows of the phases at this instant.
+    pub fn cut_windows(&self, at: Instant) {
+        if let Some(windows) = self.schedule_state.windows() {
+            windows.limit(at);
+        }
     }
 
     /// Returns the mailbox that receives commands while the driver runs.

@@ -140,7 +140,7 @@ impl Observe for RouteMetrics {
                 observe(&common.time_to_first_token, since_sent);
                 observe(&common.time_to_first_token_from_schedule, since_due);
             }
-            Event::Chunks { count, gap } => self.chunks(count, gap),
+            Event::Chunks { count, gap, .. } => self.chunks(count, gap),
             Event::Succeeded(measurement) => self.succeeded(measurement),
             Event::Failed { detail, duration, .. } => {
                 self.generator.record_finished(Some(detail));

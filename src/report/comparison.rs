@@ -47,7 +47,10 @@ pub fn read(text: &str) -> Result<Report, ReadError> {
     }
     let report: Report = serde_json::from_str(text).map_err(not_a_report)?;
     // A user can pass any file, so llmload checks the values.
-    let values = report.routes.iter().flat_map(|route| route.distributions.values());
+    let values = report.routes.iter().flat_map(|route| {
+        let phases = route.phases.iter().map(|phase| &phase.distributions);
+        phases.chain([&route.distributions]).flat_map(|all| all.values())
+    });
     for values in values {
         let is_sorted = values.is_sorted_by(|one, next| one.0 <= next.0);
         let is_in_range =
@@ -85,9 +88,7 @@ pub enum Change {
 /// The values of one metric in both runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ComparedMetric {
-    /// The scenario and the target. The JSON key is `stream`, because a rename would break the
-    /// format.
-    #[serde(rename = "stream")]
+    /// The scenario and the target.
     pub route: String,
     pub name: String,
     pub base: Option<IntervalEstimate>,
@@ -112,8 +113,6 @@ pub struct Comparison {
     pub reasons: Vec<String>,
     /// Differences between the two runs that can explain a change.
     pub notes: Vec<String>,
-    /// The JSON key is `figures`, because a rename would break the format.
-    #[serde(rename = "figures")]
     pub metrics: Vec<ComparedMetric>,
 }
 
@@ -187,8 +186,9 @@ fn invalid_reasons(run: &str, report: &Report) -> Vec<String> {
         reasons.push(format!("{run} was interrupted, so its measurement is not valid"));
     }
     for route in &report.routes {
-        let invalid = super::verdict::invalid_reasons(route);
-        reasons.extend(invalid.map(|reason| format!("{run}, {}: {reason}", route_name(route))));
+        let invalid = super::verdict::invalid_reasons(route).into_iter();
+        let name = route_name(route);
+        reasons.extend(invalid.map(|reason| format!("{run}, {name}: {}", reason.text)));
     }
     let distortions = report.distortions.iter().map(|distortion| &distortion.message);
     reasons.extend(distortions.map(|text| format!("llmload distorted {run}: {text}")));

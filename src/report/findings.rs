@@ -1,9 +1,12 @@
 //! Facts that the reader of a report should know before reading the numbers, such as dropped
 //! arrivals or a prefix cache.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::RouteReport;
+use super::verdict::cut_phases;
 use crate::check::numbers::{count, duration};
 use crate::event::DropReason;
 use crate::measurement::Anomaly;
@@ -17,12 +20,10 @@ pub enum Severity {
     Note,
 }
 
-/// One sentence about the run. The JSON key of the text is `words`, because a rename would break
-/// the format.
+/// One sentence about the run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     pub severity: Severity,
-    #[serde(rename = "words")]
     pub text: String,
 }
 
@@ -38,7 +39,8 @@ const MANY_SENT_PER_RETRY: u64 = 100;
 /// If more than this percentage of the successes has an anomaly, there is a finding.
 const COMMON: Share = Share::percent(5);
 
-pub(super) fn find(routes: &[RouteReport]) -> Vec<Finding> {
+/// `time_limit` is the value of `--for`.
+pub(super) fn find(routes: &[RouteReport], time_limit: Option<Duration>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for route in routes {
         let prefix = route.prefix(routes);
@@ -60,7 +62,8 @@ pub(super) fn find(routes: &[RouteReport]) -> Vec<Finding> {
         add(Severity::Note, Vec::from_iter(retried_connections(route)));
         add(Severity::Note, Vec::from_iter(prefix_cache(route)));
         add(Severity::Note, Vec::from_iter(too_few_requests(route)));
-        add(Severity::Warning, failures(route));
+        let cut = time_limit.and_then(|limit| cut_phases(route, limit));
+        add(Severity::Warning, Vec::from_iter(cut));
     }
     findings
 }
@@ -170,14 +173,6 @@ fn too_few_requests(route: &RouteReport) -> Option<String> {
     let first_token = &route.total.time_to_first_token_seconds;
     (first_token.count > 0 && first_token.p99.is_none())
         .then(|| format!("{} requests are too few for a p99, which needs 100", first_token.count))
-}
-
-fn failures(route: &RouteReport) -> Vec<String> {
-    let text = |class: &super::FailureClass| {
-        let (count, reason, blame) = (integer(class.count), &class.reason, &class.blame);
-        format!("{count} × {reason} ({blame}): {}; {}", class.last_message, class.remedy)
-    };
-    route.failures.iter().map(text).collect()
 }
 
 #[allow(clippy::cast_precision_loss)]

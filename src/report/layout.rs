@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::chart::{self, Line};
 use super::findings::Severity;
-use super::{MeanDifference, Report, RouteReport, Statistics, Summary};
-use crate::check::numbers::{count, duration, percent, three_digits};
+use super::tables::integer;
+use super::{FailureClass, MeanDifference, Outcome, Report, RouteReport, tables, totals};
+use crate::check::numbers::{duration, three_digits};
 
 /// One block of a report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -37,6 +38,11 @@ pub enum Block {
         /// The CSS class and the name of each line.
         legend: Vec<(String, String)>,
     },
+    /// Names and values.
+    Facts {
+        title: String,
+        rows: Vec<(String, String)>,
+    },
     Findings {
         /// A pair for each finding: whether it is a warning, and its text.
         all: Vec<(bool, String)>,
@@ -45,25 +51,28 @@ pub enum Block {
 
 /// Returns all blocks of a report, in order.
 pub fn blocks(report: &Report) -> Vec<Block> {
-    let mut blocks = vec![verdict(report)];
     let line = |text: String| Block::Line { text };
-    blocks.push(line(format!(
-        "llmload {} · started {} · took {} · seed {}",
-        report.version,
-        report.started,
-        duration(report.seconds),
-        report.seed
-    )));
+    let mut blocks = vec![verdict(report)];
     for route in &report.routes {
-        let simulated = if route.simulated { " (the built-in simulator)" } else { "" };
-        blocks.push(Block::Heading { text: route.route() });
-        blocks.push(line(format!("{} at {}{simulated}", route.model, route.address)));
+        blocks.push(Block::Heading { text: heading(route) });
+        if route.ledger.arrivals > 0 || !route.has_objectives() {
+            blocks.push(tables::levels(route));
+        }
+        blocks.extend(tables::level_notes(route).into_iter().map(line));
+        blocks.extend(tables::objectives(route));
+        if route.levels().count() > 1 && route.total.sent > 0 {
+            blocks.push(Block::Heading { text: "All phases together".to_owned() });
+        }
+        blocks.extend(tables::per_request(&route.total));
+        blocks.push(totals::totals(route));
         blocks.push(line(ledger(route)));
-        blocks.extend(latencies(&route.total));
-        blocks.push(throughput(&route.total));
-        blocks.extend(objectives(route));
-        blocks.extend(phases(route));
+        blocks.extend(totals::connections(&route.connections).map(line));
         blocks.extend(difference(route, report).map(line));
+        blocks.extend(tables::failures(route));
+        let remedy = |class: &FailureClass| {
+            line(format!("{}: {}; {}", class.reason, class.last_message, class.remedy))
+        };
+        blocks.extend(route.failures.iter().map(remedy));
         blocks.extend(charts(route));
     }
     if !report.findings.is_empty() {
@@ -73,20 +82,36 @@ pub fn blocks(report: &Report) -> Vec<Block> {
             .collect();
         blocks.push(Block::Findings { all });
     }
+    blocks.push(totals::tested(report));
     blocks
 }
 
+/// The name of a route, and its model. The names of a run without a file say nothing.
+fn heading(route: &RouteReport) -> String {
+    let model = if route.model.is_empty() { "unknown model" } else { &route.model };
+    match (route.scenario.as_str(), route.target.as_str()) {
+        ("default", "default") => model.to_owned(),
+        _ => format!("{} · {model}", route.route()),
+    }
+}
+
 fn verdict(report: &Report) -> Block {
-    let has_objectives = report.routes.iter().any(|route| !route.slo.is_empty());
-    let text = match (report.verdict.passed, has_objectives) {
-        (true, true) => "passed: all objectives met",
-        (true, false) => "passed: no objectives set; measurement valid",
-        (false, _) => "failed",
+    let has_objectives = report.routes.iter().any(RouteReport::has_objectives);
+    let verdict = &report.verdict;
+    let text = match (verdict.result, has_objectives, verdict.sure) {
+        (Outcome::Passed, true, true) => "passed: all objectives met",
+        (Outcome::Passed, true, false) => {
+            "passed: all objectives met, some by too few requests to be sure"
+        }
+        (Outcome::Passed, false, _) => "passed: no objectives set; measurement valid",
+        (Outcome::Failed, ..) => "failed",
+        (Outcome::Invalid, ..) => "invalid: the run proves nothing",
     };
+    let title = report.tested.title.as_ref();
     Block::Verdict {
-        passed: report.verdict.passed,
-        text: text.to_owned(),
-        reasons: report.verdict.reasons.clone(),
+        passed: verdict.has_passed(),
+        text: title.map_or_else(|| text.to_owned(), |title| format!("{text} · {title}")),
+        reasons: verdict.reasons.iter().map(|reason| reason.text.clone()).collect(),
     }
 }
 
@@ -109,128 +134,11 @@ fn ledger(route: &RouteReport) -> String {
         integer(ledger.total_failed()),
         parts(&ledger.failed),
     );
-    let retries = route.total.connection_retries;
-    if retries > 0 {
-        text = format!("{text} · {} connection retries", integer(retries));
-    }
     let aborted: u64 = ledger.aborted.values().sum();
     if aborted > 0 {
         text = format!("{text} · {} aborted{}", integer(aborted), parts(&ledger.aborted));
     }
     text
-}
-
-fn latencies(statistics: &Statistics) -> Option<Block> {
-    let rows = [
-        ("TTFT", &statistics.time_to_first_token_seconds, true),
-        ("TTFT from schedule", &statistics.time_to_first_token_from_schedule_seconds, true),
-        ("TPOT", &statistics.time_per_output_token_seconds, true),
-        ("inter-chunk latency", &statistics.inter_chunk_latency_seconds, true),
-        ("request duration", &statistics.request_duration_seconds, true),
-        ("tokens/s per request, decode only", &statistics.output_tokens_per_second, false),
-    ];
-    let cells = |(name, summary, time): (&str, &Summary, bool)| {
-        let Summary { mean, p50, p90, p95, p99, max, count, .. } = *summary;
-        let mut row = vec![name.to_owned()];
-        let show = |value: Option<f64>| shown(value, if time { duration } else { three_digits });
-        row.extend([mean, p50, p90, p95, p99, max].map(show));
-        row.push(integer(count));
-        row
-    };
-    let columns = ["", "mean", "p50", "p90", "p95", "p99", "max", "values"];
-    let rows: Vec<_> = rows.into_iter().filter(|row| row.1.count > 0).map(cells).collect();
-    (!rows.is_empty()).then(|| Block::Table {
-        title: "Per request".to_owned(),
-        columns: columns.map(str::to_owned).to_vec(),
-        rows,
-    })
-}
-
-fn throughput(statistics: &Statistics) -> Block {
-    let three = |value| shown(value, three_digits);
-    let rows = [
-        ("queries/s (QPS)", three(statistics.queries_per_second)),
-        ("success rate", shown(statistics.success_rate, percent)),
-        ("timeout rate", shown(statistics.timeout_rate, percent)),
-        ("mean requests in flight", three(statistics.requests_in_flight)),
-        ("output tokens/s, all requests", three(statistics.output_tokens_per_second_total)),
-        ("tokens/s per request, incl. TTFT", three(statistics.output_tokens_per_request_second)),
-        ("input tokens", counted(statistics.input_tokens)),
-        ("output tokens", counted(statistics.output_tokens)),
-    ];
-    Block::Table {
-        title: "Complete run, from the first arrival to the last response".to_owned(),
-        columns: vec![String::new(), format!("in {}", duration(statistics.seconds))],
-        rows: rows.map(|(name, value)| vec![name.to_owned(), value]).to_vec(),
-    }
-}
-
-fn objectives(route: &RouteReport) -> Option<Block> {
-    let rows = route.slo.iter().map(|objective| {
-        #[allow(clippy::cast_precision_loss)]
-        let is_uncertain =
-            (objective.judged as f64) * (1.0 - objective.share) < 1.0 && objective.share < 1.0;
-        #[allow(clippy::cast_precision_loss)]
-        let met = (objective.judged > 0).then(|| objective.met as f64 / objective.judged as f64);
-        let verdict = match (objective.passed, is_uncertain) {
-            _ if objective.judged == 0 => "not judged",
-            (false, _) => "missed",
-            (true, true) => "met, but too few requests to be sure",
-            (true, false) => "met",
-        };
-        vec![
-            objective.criterion(),
-            verdict.to_owned(),
-            shown(met, percent),
-            percent(objective.share),
-            format!("{} of {}", integer(objective.met), integer(objective.judged)),
-        ]
-    });
-    let rows: Vec<_> = rows.collect();
-    (!rows.is_empty()).then(|| Block::Table {
-        title: "Objectives".to_owned(),
-        columns: ["", "result", "met by", "required", "requests"].map(str::to_owned).to_vec(),
-        rows,
-    })
-}
-
-fn phases(route: &RouteReport) -> Option<Block> {
-    let columns = [
-        "",
-        "sent",
-        "dropped",
-        "success rate",
-        "QPS",
-        "in flight",
-        "TTFT p50",
-        "TTFT p99",
-        "TPOT p50",
-        "TPOT p99",
-        "output tokens/s",
-    ];
-    let row = |phase: &super::PhaseReport| {
-        let statistics = &phase.statistics;
-        let (ttft, tpot) =
-            (&statistics.time_to_first_token_seconds, &statistics.time_per_output_token_seconds);
-        vec![
-            phase.name.clone(),
-            integer(statistics.sent),
-            integer(statistics.dropped),
-            shown(statistics.success_rate, percent),
-            shown(statistics.queries_per_second, three_digits),
-            shown(statistics.requests_in_flight, three_digits),
-            shown(ttft.p50, duration),
-            shown(ttft.p99, duration),
-            shown(tpot.p50, duration),
-            shown(tpot.p99, duration),
-            shown(statistics.output_tokens_per_second_total, three_digits),
-        ]
-    };
-    (route.phases.len() > 1).then(|| Block::Table {
-        title: "By phase".to_owned(),
-        columns: columns.map(str::to_owned).to_vec(),
-        rows: route.phases.iter().map(row).collect(),
-    })
 }
 
 /// A sentence about the difference from the first target of the scenario.
@@ -296,17 +204,4 @@ fn charts(route: &RouteReport) -> Vec<Block> {
         charts.push(chart("Time to first token", duration, times));
     }
     charts
-}
-
-fn shown(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
-    value.map_or_else(|| "–".to_owned(), show)
-}
-
-fn counted(tokens: Option<u64>) -> String {
-    tokens.map_or_else(|| "not counted".to_owned(), integer)
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn integer(number: u64) -> String {
-    count(number as f64)
 }

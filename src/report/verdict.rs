@@ -1,14 +1,18 @@
-//! The verdict of a run: passed or not, with reasons. A run without a valid measurement does not
-//! pass.
+//! The verdict of a run: passed, failed or invalid, with reasons. A run without a valid measurement
+//! does not pass.
+//!
+//! Each phase is judged separately, because an objective that is met at a low level and missed at a
+//! high level says nothing about the mean of both levels.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Distortion, RouteReport};
-use crate::check::numbers::duration;
+use super::{Distortion, PhaseReport, RouteReport};
+use crate::check::numbers::{count, duration};
 use crate::generator;
 use crate::measurement::Failure;
-use crate::slo::{Criterion, Share, Slo};
-use crate::tally;
+use crate::slo::Share;
 
 /// The highest percentage of dropped arrivals with which a run can pass. If a route (one scenario
 /// on one target) has no objectives, this is also the highest percentage of failed requests.
@@ -16,56 +20,131 @@ const TOLERATED_SHARE: Share = Share::PERCENT;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    pub passed: bool,
+    pub result: Outcome,
+    /// True if the run passed and every objective was met by enough requests.
+    pub sure: bool,
     /// The reasons why the run did not pass.
-    pub reasons: Vec<String>,
+    pub reasons: Vec<Reason>,
 }
 
-/// An objective, and the number of requests that met the objective.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ObjectiveResult {
-    /// `ttft`, `tpot`, `e2e_latency` or `success_rate`.
-    pub measure: String,
-    /// The fraction of the judged requests that must meet the objective, from 0 to 1.
-    pub share: f64,
-    /// The highest latency that meets the objective. `None` for the success rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Passed,
+    /// The target did not meet the requirements.
+    Failed,
+    /// The run proves nothing, so it should be repeated.
+    Invalid,
+}
+
+/// A reason why a run did not pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    pub code: ReasonCode,
+    /// The scenario and the target: `scenario → target`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub threshold_seconds: Option<f64>,
-    /// The number of judged requests. A finished request is judged if it has this measure, or if it
-    /// failed. The JSON key is `of`, because a rename would break the format.
-    #[serde(rename = "of")]
-    pub judged: u64,
-    /// The number of requests that met the objective. A failed request never meets an objective.
-    pub met: u64,
-    pub passed: bool,
+    pub route: Option<String>,
+    /// The name of the phase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// The objective: `ttft p99`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<String>,
+    pub text: String,
 }
 
-pub(super) fn objective_results(slo: &Slo, total: &tally::RawStatistics) -> Vec<ObjectiveResult> {
-    let results =
-        slo.objectives.iter().zip(&total.objectives).map(|(objective, counts)| ObjectiveResult {
-            measure: match objective.criterion {
-                Criterion::Latency(metric, _) => metric.as_str(),
-                Criterion::Success => "success_rate",
-            }
-            .to_owned(),
-            share: objective.share.as_f64(),
-            threshold_seconds: objective.threshold().map(|threshold| threshold.as_secs_f64()),
-            judged: counts.judged,
-            met: counts.met,
-            passed: counts.judged > 0 && objective.share.is_reached(counts.met, counts.judged),
-        });
-    results.collect()
+/// The kind of a reason. The first two fail a run, and all others make it invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReasonCode {
+    ObjectiveMissed,
+    /// All requests failed, or too many without objectives.
+    Failures,
+    /// llmload itself distorted the measurement.
+    Distorted,
+    /// Too many requests failed in llmload or its machine.
+    ClientFailures,
+    /// The run was stopped before its schedules ended.
+    Interrupted,
+    /// Too many arrivals were dropped.
+    Dropped,
+    /// No request can be judged by an objective.
+    TooFewRequests,
+    /// No request was sent, or none finished.
+    NothingSent,
+    /// A target was not ready in time.
+    NotReady,
+    /// A target refused the key, or had no quota left.
+    Refused,
+    /// `--for` ended the run before or in a phase with objectives.
+    CutShort,
+    /// The run failed in llmload.
+    Error,
 }
 
-pub(super) fn judge(
-    routes: &[RouteReport],
-    distortions: &[Distortion],
-    interrupted: bool,
-    error: Option<String>,
-) -> Verdict {
+impl ReasonCode {
+    /// The value in the JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ReasonCode::ObjectiveMissed => "objective_missed",
+            ReasonCode::Failures => "failures",
+            ReasonCode::Distorted => "distorted",
+            ReasonCode::ClientFailures => "client_failures",
+            ReasonCode::Interrupted => "interrupted",
+            ReasonCode::Dropped => "dropped",
+            ReasonCode::TooFewRequests => "too_few_requests",
+            ReasonCode::NothingSent => "nothing_sent",
+            ReasonCode::NotReady => "not_ready",
+            ReasonCode::Refused => "refused",
+            ReasonCode::CutShort => "cut_short",
+            ReasonCode::Error => "error",
+        }
+    }
+}
+
+impl Reason {
+    /// Creates a reason that belongs to the run.
+    pub fn new(code: ReasonCode, text: impl Into<String>) -> Reason {
+        Reason { code, route: None, phase: None, objective: None, text: text.into() }
+    }
+
+    fn of_route(code: ReasonCode, route: &RouteReport, text: impl Into<String>) -> Reason {
+        Reason { route: Some(route.route()), ..Reason::new(code, text) }
+    }
+
+    fn of_phase(self, phase: &PhaseReport) -> Reason {
+        Reason { phase: Some(phase.name.clone()), ..self }
+    }
+}
+
+impl Verdict {
+    pub fn has_passed(&self) -> bool {
+        self.result == Outcome::Passed
+    }
+
+    /// True if a reason has this code.
+    pub fn has(&self, code: ReasonCode) -> bool {
+        self.reasons.iter().any(|reason| reason.code == code)
+    }
+}
+
+/// How a run ended.
+pub(super) struct End {
+    /// The error that ended the run, if any.
+    pub error: Option<Reason>,
+    /// True if the run was stopped before its schedules ended.
+    pub interrupted: bool,
+    /// The value of `--for`.
+    pub time_limit: Option<Duration>,
+}
+
+pub(super) fn judge(routes: &[RouteReport], distortions: &[Distortion], end: End) -> Verdict {
+    let End { error, interrupted, time_limit } = end;
+    let has_ended_early = error.is_some() || interrupted;
     let mut reasons = Vec::from_iter(error);
     if interrupted {
-        reasons.push("the run was interrupted before its schedule ended".to_owned());
+        let text = "the run was interrupted before its schedule ended";
+        reasons.push(Reason::new(ReasonCode::Interrupted, text));
     }
     // The routes give the same reason with their total counts.
     let is_of_route = routes.iter().any(|route| failed_in_client(route).is_some());
@@ -73,57 +152,163 @@ pub(super) fn judge(
         if is_of_route && distortion.kind == generator::Distortion::ClientResource.as_str() {
             continue;
         }
-        reasons.push(format!("llmload distorted the measurement: {}", distortion.message));
+        let text = format!("llmload distorted the measurement: {}", distortion.message);
+        reasons.push(Reason::new(ReasonCode::Distorted, text));
     }
+    // An objective that is missed in any case decides, although the run is not complete.
+    let mut is_missed_for_certain = false;
     for route in routes {
         let prefix = route.prefix(routes);
-        let invalid = invalid_reasons(route).chain(too_many_failures(route));
-        reasons.extend(invalid.map(|reason| format!("{prefix}{reason}")));
-        for objective in route.slo.iter().filter(|objective| !objective.passed) {
-            reasons.push(format!("{prefix}{}", objective.miss(route.ledger.total_failed())));
+        let of_route = invalid_reasons(route).into_iter().chain(too_many_failures(route));
+        let mut of_route: Vec<Reason> = of_route.collect();
+        for phase in route.judged_phases() {
+            for missed in misses(route, phase) {
+                let is_complete = phase.sent && !phase.cut && !has_ended_early;
+                is_missed_for_certain |= missed.0.is_missed_for_certain(phase, is_complete);
+                of_route.push(missed.1);
+            }
         }
+        if !has_ended_early {
+            of_route.extend(cut_short(route, time_limit));
+        }
+        reasons.extend(
+            of_route
+                .into_iter()
+                .map(|reason| Reason { text: format!("{prefix}{}", reason.text), ..reason }),
+        );
     }
-    Verdict { passed: reasons.is_empty(), reasons }
+    let has = |codes: &[ReasonCode]| reasons.iter().any(|reason| codes.contains(&reason.code));
+    let failed = [ReasonCode::ObjectiveMissed, ReasonCode::Failures];
+    let result = if reasons.is_empty() {
+        Outcome::Passed
+    } else if has(&[ReasonCode::Distorted, ReasonCode::ClientFailures, ReasonCode::Error]) {
+        Outcome::Invalid
+    } else if is_missed_for_certain || reasons.iter().all(|reason| failed.contains(&reason.code)) {
+        Outcome::Failed
+    } else {
+        Outcome::Invalid
+    };
+    let results =
+        routes.iter().flat_map(|route| route.judged_phases().flat_map(|phase| &phase.slo));
+    let sure = result == Outcome::Passed && results.into_iter().all(|result| result.sure);
+    Verdict { result, sure, reasons }
 }
 
-/// Returns the reasons why the measurement of a route is not valid.
-pub(super) fn invalid_reasons(route: &RouteReport) -> impl Iterator<Item = String> + use<> {
+/// Returns the missed objectives of a phase, and the reason for each of them.
+fn misses<'a>(
+    route: &'a RouteReport,
+    phase: &'a PhaseReport,
+) -> impl Iterator<Item = (&'a super::ObjectiveResult, Reason)> {
+    let missed = phase.slo.iter().filter(|objective| !objective.passed && objective.judged > 0);
+    missed.map(|objective| {
+        let text = objective.miss(phase.statistics.failed);
+        let text =
+            if route.levels().count() > 1 { format!("{}: {text}", phase.name) } else { text };
+        let reason = Reason::of_route(ReasonCode::ObjectiveMissed, route, text).of_phase(phase);
+        (objective, Reason { objective: Some(objective.label()), ..reason })
+    })
+}
+
+/// Returns a reason if `--for` ended the run before or in a phase with objectives.
+fn cut_short(route: &RouteReport, time_limit: Option<Duration>) -> Option<Reason> {
+    let is_judged =
+        route.phases.iter().any(|phase| phase.is_judged() && (phase.cut || !phase.sent));
+    let text = cut_phases(route, time_limit?)?;
+    is_judged.then(|| Reason::of_route(ReasonCode::CutShort, route, text))
+}
+
+/// Names the phases that `--for` cut off; `None` if there are none.
+pub(super) fn cut_phases(route: &RouteReport, time_limit: Duration) -> Option<String> {
+    const MOST_NAMES: usize = 5;
+    let cut = route.levels().filter(|phase| phase.cut).map(|phase| {
+        let seconds = duration(phase.statistics.seconds);
+        match phase.planned_seconds {
+            Some(planned) => {
+                format!("{} was cut after {seconds} of {}", phase.name, duration(planned))
+            }
+            None => format!("{} was cut after {seconds}", phase.name),
+        }
+    });
+    let mut parts: Vec<String> = cut.collect();
+    let names: Vec<&str> =
+        route.levels().filter(|phase| !phase.sent).map(|phase| phase.name.as_str()).collect();
+    if let Some(more) = names.len().checked_sub(MOST_NAMES).filter(|more| *more > 0) {
+        let first = names[..MOST_NAMES].join(", ");
+        parts.push(format!("{first} and {more} more phases were not sent"));
+    } else if let [one] = names[..] {
+        parts.push(format!("{one} was not sent"));
+    } else if let [first @ .., last] = &names[..] {
+        parts.push(format!("{} and {last} were not sent", first.join(", ")));
+    }
+    let limit = duration(time_limit.as_secs_f64());
+    (!parts.is_empty()).then(|| format!("--for {limit} ended the schedule: {}", parts.join("; ")))
+}
+
+/// Returns the reasons why the measurement of a route is not valid. If all requests failed, this is
+/// a reason too.
+pub(super) fn invalid_reasons(route: &RouteReport) -> Vec<Reason> {
     let (dropped, arrivals) = (route.ledger.total_dropped(), route.ledger.arrivals);
     let sent = arrivals - dropped.min(arrivals);
     let failed_in_client = failed_in_client(route);
     let no_success = (route.ledger.succeeded == 0).then(|| no_success(route));
     let too_many_dropped = TOLERATED_SHARE.is_exceeded(dropped, arrivals).then(|| {
-        format!(
-            "{dropped} of {arrivals} arrivals were dropped, more than 1 %: the offered rate was not \
-             reached, only {sent} requests were sent"
-        )
+        let text = format!(
+            "{} of {} arrivals were dropped, more than 1 %: the offered rate was not reached, only \
+             {} requests were sent",
+            integer(dropped),
+            integer(arrivals),
+            integer(sent)
+        );
+        Reason::of_route(ReasonCode::Dropped, route, text)
     });
-    no_success.into_iter().chain(too_many_dropped).chain(failed_in_client)
+    let too_few = route.judged_phases().flat_map(|phase| {
+        let results = phase.slo.iter().filter(|objective| {
+            objective.judged == 0 && phase.statistics.succeeded + phase.statistics.failed > 0
+        });
+        results.map(move |objective| {
+            let text =
+                format!("{}: no request of {} can be judged", objective.criterion(), phase.name);
+            let reason = Reason::of_route(ReasonCode::TooFewRequests, route, text).of_phase(phase);
+            Reason { objective: Some(objective.label()), ..reason }
+        })
+    });
+    let mut reasons: Vec<Reason> = no_success.into_iter().chain(too_many_dropped).collect();
+    reasons.extend(failed_in_client);
+    reasons.extend(too_few);
+    reasons
 }
 
 /// Returns the reason why no request of a route succeeded: the classes of all failures.
-fn no_success(route: &RouteReport) -> String {
+fn no_success(route: &RouteReport) -> Reason {
     let mut classes: Vec<_> = route.ledger.failed.iter().collect();
     classes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-    let classes: Vec<_> = classes.iter().map(|(class, count)| format!("{count} {class}")).collect();
-    match route.ledger.total_failed() {
-        0 => "no request succeeded, so nothing can be judged".to_owned(),
-        failed => format!("all {failed} requests failed: {}", classes.join(", ")),
-    }
+    let classes: Vec<_> =
+        classes.iter().map(|(class, count)| format!("{} {class}", integer(**count))).collect();
+    let (code, text) = match (route.ledger.total_failed(), route.ledger.arrivals) {
+        (0, 0) => (ReasonCode::NothingSent, "no request was sent".to_owned()),
+        (0, _) => (ReasonCode::NothingSent, "no request has ended".to_owned()),
+        (failed, _) => {
+            let text = format!("all {} requests failed: {}", integer(failed), classes.join(", "));
+            (ReasonCode::Failures, text)
+        }
+    };
+    Reason::of_route(code, route, text)
 }
 
 /// Returns a reason if too many requests failed in llmload or its machine. No objective allows such
 /// failures, because they say nothing about the target.
-fn failed_in_client(route: &RouteReport) -> Option<String> {
+fn failed_in_client(route: &RouteReport) -> Option<Reason> {
     let (failed, finished) = (route.ledger.total_failed_in_client(), route.ledger.finished);
     let most_frequent = route.failures.iter().filter(|class| is_of_client(&class.reason));
     let remedy = most_frequent.max_by_key(|class| class.count).map(|class| &class.remedy);
     TOLERATED_SHARE.is_exceeded(failed, finished).then(|| {
-        format!(
-            "{failed} of {finished} requests failed because of llmload or its machine, more than 1 \
-             %; {}",
+        let text = format!(
+            "{} of {} requests failed because of llmload or its machine, more than 1 %; {}",
+            integer(failed),
+            integer(finished),
             remedy.map_or("check the log of llmload", String::as_str)
-        )
+        );
+        Reason::of_route(ReasonCode::ClientFailures, route, text)
     })
 }
 
@@ -135,52 +320,23 @@ pub(super) fn is_of_client(reason: &str) -> bool {
 /// Returns a reason if a route has no objectives and too many of its requests failed, not counting
 /// the requests that failed in llmload or its machine. Without this rule, a run without objectives
 /// would pass although the server fails.
-fn too_many_failures(route: &RouteReport) -> Option<String> {
+fn too_many_failures(route: &RouteReport) -> Option<Reason> {
     let (failed, finished) = (
         route.ledger.total_failed() - route.ledger.total_failed_in_client(),
         route.ledger.finished,
     );
-    (route.slo.is_empty()
+    (!route.has_objectives()
         && route.ledger.succeeded > 0
         && TOLERATED_SHARE.is_exceeded(failed, finished))
     .then(|| {
-        format!(
-            "{failed} of {finished} requests failed, more than 1 %; to allow more failures, set \
-             `slo.success_rate`"
-        )
+        let text = format!(
+            "{} of {} requests failed, more than 1 %; to allow more failures, set \
+             slo.success_rate in the configuration",
+            integer(failed),
+            integer(finished)
+        );
+        Reason::of_route(ReasonCode::Failures, route, text)
     })
-}
-
-impl ObjectiveResult {
-    /// Returns the objective as text: `ttft p99 ≤ 1 s`.
-    pub fn criterion(&self) -> String {
-        let percent = format!("{}", (self.share * 1e6).round() / 1e4);
-        match self.threshold_seconds {
-            Some(seconds) => format!("{} p{percent} ≤ {}", self.measure, duration(seconds)),
-            None => format!("{} ≥ {percent} %", self.measure),
-        }
-    }
-
-    /// Returns the reason why the objective was missed. For a latency, the text also
-    /// contains the number of failed requests, because a failed request counts as a miss.
-    fn miss(&self, failed: u64) -> String {
-        let criterion = self.criterion();
-        if self.judged == 0 {
-            return format!("{criterion}: no request to judge");
-        }
-        let failed = match (failed, self.threshold_seconds) {
-            (0, _) | (_, None) => String::new(),
-            (1, _) => "; 1 failed request counts as a miss".to_owned(),
-            _ => format!("; {failed} failed requests count as misses"),
-        };
-        let (met, judged) = (self.met, self.judged);
-        let verb = match self.threshold_seconds {
-            Some(seconds) => format!("were within {}", duration(seconds)),
-            None => "succeeded".to_owned(),
-        };
-        let needed = Share::new(self.share).map_or(judged, |share| share.needed(judged));
-        format!("{criterion} missed: {met} of {judged} requests {verb}, {needed} needed{failed}")
-    }
 }
 
 impl RouteReport {
@@ -188,4 +344,20 @@ impl RouteReport {
     pub(super) fn prefix(&self, all: &[RouteReport]) -> String {
         if all.len() > 1 { format!("{}: ", self.route()) } else { String::new() }
     }
+
+    /// The phases whose objectives decide.
+    pub(super) fn judged_phases(&self) -> impl Iterator<Item = &PhaseReport> {
+        self.phases.iter().filter(|phase| phase.is_judged())
+    }
+}
+
+impl PhaseReport {
+    fn is_judged(&self) -> bool {
+        !self.explore && !self.slo.is_empty()
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn integer(number: u64) -> String {
+    count(number as f64)
 }

@@ -11,7 +11,7 @@ use crate::metrics::{Baseline, Labels, RouteMetrics, RouteSettings};
 use crate::pairing::PairedComparison;
 use crate::plan::{self, Target};
 use crate::schedule::{ArrivalSpec, Shard};
-use crate::schedule_state::ScheduleState;
+use crate::schedule_state::{PhaseWindows, ScheduleState};
 use crate::status::{RouteInfo, RouteMonitor};
 use crate::tally::Tally;
 use crate::timetable::Timetable;
@@ -45,8 +45,10 @@ impl ScenarioSpec {
         schedule_state: &Arc<ScheduleState>,
     ) -> Arc<RouteMonitor> {
         let (scenario, target) = (&self.scenario.name, &route.target.name);
-        let tally = || Arc::new(Tally::new(&self.scenario.schedule, self.scenario.slo.clone()));
-        let tally = self.has_tally.then(tally);
+        let schedule = &self.scenario.schedule;
+        let tally = schedule_state.windows().map(|windows| {
+            Arc::new(Tally::new(schedule, Arc::clone(windows), self.scenario.slo.clone()))
+        });
         let monitor = RouteMonitor::new(
             scenario,
             target,
@@ -65,7 +67,13 @@ impl ScenarioSpec {
     pub fn new_schedule_state(&self, shard: Shard) -> Arc<ScheduleState> {
         let timetable = self.timetable();
         let schedule = Arc::clone(timetable.schedule());
-        Arc::new(ScheduleState::new(schedule, timetable.is_endless(), shard, "the target"))
+        let endless = timetable.is_endless();
+        let state = ScheduleState::new(Arc::clone(&schedule), endless, shard, "the target");
+        if !self.has_tally {
+            return Arc::new(state);
+        }
+        let windows = PhaseWindows::new(schedule, self.scenario.repeat);
+        Arc::new(state.with_windows(Arc::new(windows)))
     }
 
     /// The models of all monitors must be known.

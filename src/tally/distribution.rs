@@ -31,6 +31,11 @@ impl Distribution {
         Distribution::new(3, 1e-3)
     }
 
+    /// Creates a distribution of whole numbers.
+    pub fn for_counts() -> Distribution {
+        Distribution::new(3, 1.0)
+    }
+
     /// Creates a distribution of times in seconds with one significant digit. Such a
     /// distribution takes a tenth of the memory.
     pub fn for_coarse_times() -> Distribution {
@@ -95,6 +100,17 @@ impl Distribution {
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let is_known = self.count as f64 * q.min(1.0 - q) >= 1.0 - 1e-9;
         let steps = self.counts.as_ref().filter(|_| is_known)?.value_at_quantile(q);
+        Some((steps as f64 * self.unit).clamp(self.min, self.max))
+    }
+
+    /// Returns the value of a rank, from 1 for the lowest value. `None` without values, or if there
+    /// are fewer values.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn at_rank(&self, rank: u64) -> Option<f64> {
+        if rank == 0 || rank > self.count {
+            return None;
+        }
+        let steps = self.counts.as_ref()?.value_at_quantile(rank as f64 / self.count as f64);
         Some((steps as f64 * self.unit).clamp(self.min, self.max))
     }
 

@@ -54,6 +54,11 @@ impl Default for Timeline {
 }
 
 impl Timeline {
+    /// The start of the first interval; `None` without an arrival.
+    pub fn origin(&self) -> Option<Instant> {
+        self.origin
+    }
+
     /// The length of one interval.
     pub fn width(&self) -> Duration {
         self.width

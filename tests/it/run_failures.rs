@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use llmload::measurement::Failure;
+use llmload::report::{Outcome, ReasonCode};
 use tokio_util::sync::CancellationToken;
 
 use crate::binary::Daemon;
@@ -57,15 +58,19 @@ scenarios: {{s: {{target: t, schedule: [{{constant: 10/s, for: 1s}}]}}}}
 
 /// Checks that a run has failed before its schedule for a reason that contains all these texts.
 fn assert_refused(ran: RunOutput, texts: &[&str], model: &str) {
-    assert_eq!(ran.code, 1, "{}", ran.log);
+    assert_eq!(ran.code, 4, "{}", ran.log);
     assert!(ran.table.is_empty(), "{}", ran.table);
     let report = ran.report.unwrap();
-    let reason = &report.verdict.reasons[0];
+    assert_eq!(report.verdict.result, Outcome::Invalid);
+    assert_eq!(report.verdict.reasons[0].code, ReasonCode::Refused);
+    let reason = &report.verdict.reasons[0].text;
     for text in texts {
         assert!(reason.contains(text), "{reason} lacks {text}");
     }
     assert!(ran.log.trim_end().ends_with(reason), "{}", ran.log);
-    assert!(!report.verdict.passed && ran.files.iter().all(|file| file.contains("failed")));
+    assert!(ran.files.iter().all(|file| file.contains("invalid")));
+    let phase = &report.routes[0].phases[0];
+    assert!(!phase.sent && phase.statistics.seconds == 0.0, "{phase:?}");
     assert_eq!((report.routes[0].ledger.arrivals, report.routes[0].model.as_str()), (0, model));
 }
 
@@ -142,9 +147,10 @@ async fn a_run_without_a_success_names_the_classes_of_all_failures() {
     let chat = move || if chats.fetch_add(1, Relaxed) < 3 { refused() } else { spent() };
     let upstream = serving(listed, chat).await;
     let ran = run_against(on(&upstream.url(), "", "constant: 20/s, for: 500ms"), &[]).await;
-    assert_eq!(ran.code, 3, "{}", ran.log);
+    ran.assert_code(3);
     let (auth, quota) = (Failure::Auth.as_str(), Failure::Quota.as_str());
-    let reasons = ran.report.unwrap().verdict.reasons;
+    let verdict = ran.report.unwrap().verdict;
+    let reasons: Vec<_> = verdict.reasons.into_iter().map(|reason| reason.text).collect();
     let expected = format!("all 10 requests failed: 7 {quota}, 3 {auth}");
     assert!(reasons.contains(&expected), "{reasons:?}");
     // The first failure of a class is not one of several, so the log has no count.
@@ -171,7 +177,7 @@ async fn a_hangup_interrupts_a_run_and_the_report_is_written() {
     let output =
         tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
     let ran = ran(folder.path(), &output);
-    assert_eq!(ran.code, 3, "{}", ran.log);
+    assert_eq!(ran.code, 4, "{}", ran.log);
     assert!(ran.table.contains("the run was interrupted"), "{}\n{}", ran.table, ran.log);
     assert!(ran.report.unwrap().interrupted);
 }

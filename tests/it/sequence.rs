@@ -96,7 +96,7 @@ async fn a_sequential_run_runs_the_scenarios_in_the_order_of_the_file() {
     let ran = run_against(yaml.clone(), &["--sequential", "--wait", "2s"]).await;
     let log = ran.log;
     let report = ran.report.unwrap();
-    assert!(report.verdict.passed, "{log}");
+    assert!(report.verdict.has_passed(), "{log}");
     let started: Vec<u64> = report.routes.iter().map(|route| route.ledger.started).collect();
     assert_eq!(started, [12, 4, 4]);
     let mut seen = std::mem::take(&mut *order.lock().unwrap());

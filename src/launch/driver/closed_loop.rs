@@ -65,7 +65,7 @@ impl Driver {
         let launched = match self.counted_phase {
             Some(counted) if counted.phase == phase => counted.launched,
             _ => {
-                self.schedule_state.set_counted_phase(Some(phase));
+                self.schedule_state.start_counted_phase(phase);
                 0
             }
         };
@@ -93,11 +93,11 @@ impl Driver {
     /// the duration of the phase.
     fn end_counted_phase(&mut self, now: Moment) {
         self.counted_phase = None;
-        self.schedule_state.set_counted_phase(None);
         if let Some(Source::Schedule(pacer)) = &mut self.source {
             pacer.end_counted_phase(now.instant);
             let Segment { cycle, cycle_start: start, .. } = pacer.segment();
-            self.schedule_state.shift_cycle(cycle, start, now.wall_at(start));
+            let wall = now.wall_at(start);
+            self.schedule_state.end_counted_phase(now.instant, cycle, start, wall);
         }
     }
 }

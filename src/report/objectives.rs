@@ -1,0 +1,221 @@
+//! The results of objectives: how many requests of a phase met each objective.
+
+use serde::{Deserialize, Serialize};
+
+use super::PhaseReport;
+use crate::check::numbers::{count, duration, percent};
+use crate::slo::{Criterion, LatencyMetric, Objective, ObjectiveCounts, Share, Slo};
+use crate::tally::RawStatistics;
+
+/// An objective, and the number of requests of a phase that met the objective.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ObjectiveResult {
+    /// `ttft`, `tpot`, `e2e_latency` or `success_rate`.
+    pub measure: String,
+    /// The fraction of the judged requests that must meet the objective, from 0 to 1.
+    pub share: f64,
+    /// The highest latency that meets the objective. `None` for the success rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold_seconds: Option<f64>,
+    /// The measured value of the same quantile in seconds, or the measured success rate. `None` if
+    /// so many requests failed that the quantile has no value.
+    pub measured: Option<f64>,
+    /// The number of judged requests. A finished request is judged if it has this measure, or if it
+    /// failed.
+    pub judged: u64,
+    /// The number of requests that met the objective. A failed request never meets an objective.
+    pub met: u64,
+    pub passed: bool,
+    /// False if the objective is met, but by so few requests that one miss was not possible.
+    pub sure: bool,
+}
+
+/// Returns the results of all objectives for the requests that arrived in a phase.
+pub(super) fn results(slo: &Slo, arrived: &RawStatistics) -> Vec<ObjectiveResult> {
+    let results = slo.objectives.iter().zip(&arrived.objectives);
+    results.map(|(objective, counts)| result(objective, *counts, arrived)).collect()
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn result(
+    objective: &Objective,
+    counts: ObjectiveCounts,
+    arrived: &RawStatistics,
+) -> ObjectiveResult {
+    let ObjectiveCounts { judged, met } = counts;
+    let share = objective.share;
+    let passed = judged > 0 && share.is_reached(met, judged);
+    let measured = match objective.criterion {
+        Criterion::Success => (judged > 0).then(|| met as f64 / judged as f64),
+        Criterion::Latency(metric, threshold) => {
+            let values = match metric {
+                LatencyMetric::Ttft => &arrived.time_to_first_token,
+                LatencyMetric::Tpot => &arrived.time_per_output_token,
+                LatencyMetric::E2eLatency => &arrived.request_duration,
+            };
+            // A failed request counts as a latency without an end.
+            let succeeded = judged.saturating_sub(arrived.failed());
+            let rank = share.needed(judged);
+            let rank = (rank <= succeeded).then(|| rank.min(values.count()));
+            // The distribution rounds to a thousandth. The counts are exact, so they decide on
+            // which side of the threshold the value is.
+            let threshold = threshold.as_secs_f64();
+            let on_its_side = |value: f64| {
+                if passed { value.min(threshold) } else { value.max(threshold.next_up()) }
+            };
+            rank.and_then(|rank| values.at_rank(rank)).map(on_its_side)
+        }
+    };
+    ObjectiveResult {
+        measure: match objective.criterion {
+            Criterion::Latency(metric, _) => metric.as_str(),
+            Criterion::Success => "success_rate",
+        }
+        .to_owned(),
+        share: share.as_f64(),
+        threshold_seconds: objective.threshold().map(|threshold| threshold.as_secs_f64()),
+        measured,
+        judged,
+        met,
+        passed,
+        sure: !passed || share.as_f64() >= 1.0 || judged as f64 * (1.0 - share.as_f64()) >= 1.0,
+    }
+}
+
+impl ObjectiveResult {
+    /// Returns the measure and the quantile: `ttft p99`, `success_rate`.
+    pub fn label(&self) -> String {
+        match self.threshold_seconds {
+            Some(_) => format!("{} p{}", self.measure, self.share_percent()),
+            None => self.measure.clone(),
+        }
+    }
+
+    /// Returns the threshold without rounding, as the file has it: `1.002 s`, `99 %`.
+    pub fn threshold(&self) -> String {
+        match self.threshold_seconds {
+            Some(seconds) => exact_duration(seconds),
+            None => format!("{} %", self.share_percent()),
+        }
+    }
+
+    /// Returns the objective as text: `ttft p99 ≤ 1 s`.
+    pub fn criterion(&self) -> String {
+        let sign = if self.threshold_seconds.is_some() { '≤' } else { '≥' };
+        format!("{} {sign} {}", self.label(), self.threshold())
+    }
+
+    /// Returns the measured value. It has more digits if it would otherwise look like the
+    /// threshold.
+    pub fn measured_text(&self) -> String {
+        match (self.measured, self.threshold_seconds) {
+            (None, _) => "–".to_owned(),
+            (Some(rate), None) => percent(rate),
+            (Some(seconds), Some(threshold)) => {
+                let text = duration(seconds);
+                let is_unclear = !self.passed && text == duration(threshold);
+                if is_unclear { exact_duration(seconds) } else { text }
+            }
+        }
+    }
+
+    /// Returns the reason why the objective was missed.
+    pub(super) fn miss(&self, failed: u64) -> String {
+        let (label, threshold) = (self.label(), self.threshold());
+        let (met, judged) = (integer(self.met), integer(self.judged));
+        let Some(threshold_seconds) = self.threshold_seconds else {
+            let measured = self.measured_text();
+            return format!(
+                "{label} was {measured}, objective {threshold}: {met} of {judged} succeeded"
+            );
+        };
+        let failed = match failed {
+            0 => String::new(),
+            1 => "; 1 failed request counts as a miss".to_owned(),
+            _ => format!("; {} failed requests count as misses", integer(failed)),
+        };
+        let objective = format!("objective {threshold}: {met} of {judged} met it{failed}");
+        match self.measured {
+            Some(measured) if measured > threshold_seconds => {
+                format!("{label} was {}, {objective}", self.measured_text())
+            }
+            _ => format!("{label}: too many requests failed, {objective}"),
+        }
+    }
+
+    /// Returns true if the objective is missed even if every request that llmload planned, but did
+    /// not send, had met it.
+    pub(super) fn is_missed_for_certain(&self, phase: &PhaseReport, is_complete: bool) -> bool {
+        let all =
+            if is_complete { Some(phase.statistics.arrivals) } else { phase.planned_arrivals };
+        let (Some(all), Some(share)) = (all, Share::new(self.share)) else { return false };
+        let all = all.max(self.judged);
+        self.judged - self.met > all - share.needed(all)
+    }
+
+    fn share_percent(&self) -> f64 {
+        (self.share * 1e6).round() / 1e4
+    }
+}
+
+/// A duration with all its digits, at most to a microsecond: `1.002 s`, `250 ms`.
+fn exact_duration(seconds: f64) -> String {
+    let (value, unit) = match seconds {
+        long if long >= 1.0 => (long, "s"),
+        milli if milli >= 1e-3 => (milli * 1e3, "ms"),
+        micro => (micro * 1e6, "µs"),
+    };
+    let text = format!("{value:.6}");
+    format!("{} {unit}", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn integer(number: u64) -> String {
+    count(number as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missed(threshold: f64, measured: f64) -> ObjectiveResult {
+        ObjectiveResult {
+            measure: "ttft".to_owned(),
+            share: 0.99,
+            threshold_seconds: Some(threshold),
+            measured: Some(measured),
+            judged: 559,
+            met: 46,
+            passed: false,
+            sure: true,
+        }
+    }
+
+    #[test]
+    fn a_miss_names_the_measured_value_and_the_threshold_of_the_file() {
+        assert_eq!(
+            missed(1.0, 2.0213).miss(0),
+            "ttft p99 was 2.02 s, objective 1 s: 46 of 559 met it"
+        );
+        assert_eq!(
+            missed(1.002, 1.0034).miss(2),
+            "ttft p99 was 1.0034 s, objective 1.002 s: 46 of 559 met it; 2 failed requests count \
+             as misses"
+        );
+        let failed = ObjectiveResult { measured: None, ..missed(0.25, 0.0) };
+        let text = "ttft p99: too many requests failed, objective 250 ms: 46 of 559 met it; \
+                    1 failed request counts as a miss";
+        assert_eq!(failed.miss(1), text);
+    }
+
+    #[test]
+    fn a_miss_is_certain_if_no_further_request_can_repair_it() {
+        let phase = |planned_arrivals| PhaseReport { planned_arrivals, ..PhaseReport::default() };
+        let objective = ObjectiveResult { judged: 20, met: 10, ..missed(1.0, 2.0) };
+        // 10 misses are 1 % of 1,000 requests.
+        for (planned, is_certain) in [(Some(999), true), (Some(1000), false), (None, false)] {
+            assert_eq!(objective.is_missed_for_certain(&phase(planned), false), is_certain);
+        }
+        assert!(objective.is_missed_for_certain(&phase(None), true));
+    }
+}

@@ -1,0 +1,281 @@
+//! The report of one route (one scenario on one target).
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use super::statistics::TokensPerChunk;
+use super::{
+    Connections, Distributions, FailureClass, LedgerReport, Level, LevelKind, MeanDifference,
+    PairedDifference, PhaseReport, PromptProfile, RouteReport, Statistics, Summary, TailReport,
+    TimelineReport, WindowReport, objectives, without_fraction,
+};
+use crate::calendar::rfc3339;
+use crate::event::{AbortReason, DropReason};
+use crate::ledger::LedgerCounts;
+use crate::measurement::Failure;
+use crate::pairing::DifferenceSums;
+use crate::plan::Scenario;
+use crate::remedy::DiagnosedTarget;
+use crate::schedule::{Arrivals, Load, Repeat};
+use crate::slo::Slo;
+use crate::status::RouteMonitor;
+use crate::tally::{PhaseTally, RawStatistics, TallySnapshot, Timeline, TimelineInterval};
+
+/// Returns `None` for a route without a tally, or of an unknown scenario.
+pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<RouteReport> {
+    let tally = monitor.tally.as_deref()?;
+    let scenario = scenarios.iter().find(|scenario| scenario.name == monitor.scenario)?;
+    let (info, counts) = (monitor.info(), monitor.state.ledger.counts());
+    let TallySnapshot { arrived, window, tail, peak_chunks_per_second, phases, origin, timeline } =
+        tally.read(Instant::now());
+    let per_chunk = TokensPerChunk::new(&arrived);
+    let prices = info.configured.prices.as_ref();
+    let has_objectives = tally.slo().is_some();
+    let phases = phases.iter().map(|phase| {
+        phase_report(phase, scenario, tally.slo(), |phase| {
+            Statistics::new(&phase.arrived, &phase.window, per_chunk, prices, has_objectives)
+        })
+    });
+    Some(RouteReport {
+        scenario: monitor.scenario.clone(),
+        target: monitor.target.clone(),
+        model: monitor.model.get().cloned().unwrap_or_default(),
+        address: info.address.clone(),
+        simulated: info.simulated,
+        server_version: monitor.server_version.get().cloned(),
+        prompts: PromptProfile::new(&scenario.prompts),
+        gaps: gaps(scenario.arrivals),
+        total: Statistics::new(&arrived, &window, per_chunk, prices, has_objectives),
+        peak_output_tokens_per_second: peak_chunks_per_second
+            .map(|chunks| per_chunk.tokens(chunks)),
+        tail: TailReport {
+            seconds: tail.length.as_secs_f64(),
+            window: WindowReport::new(&tail, per_chunk),
+        },
+        phases: phases.collect(),
+        failures: failures(monitor, &counts),
+        connections: connections(&arrived),
+        timeline: TimelineReport::new(&timeline, origin),
+        difference: paired_difference(monitor),
+        distributions: distributions(&arrived),
+        ledger: ledger_report(&counts),
+    })
+}
+
+fn phase_report(
+    tally: &PhaseTally,
+    scenario: &Scenario,
+    slo: Option<&Slo>,
+    statistics: impl FnOnce(&PhaseTally) -> Statistics,
+) -> PhaseReport {
+    let Planned { load, level, seconds, arrivals, count } = planned(tally, scenario);
+    let statistics = statistics(tally);
+    let sent = tally.window.length.as_nanos() > 0;
+    // The end of a `requests` phase is not planned, but its number of requests is.
+    let is_incomplete = match (seconds, count) {
+        (_, Some(count)) => statistics.arrivals < count,
+        // A microsecond is more than the error of a sum of seconds.
+        (Some(seconds), None) => statistics.seconds + 1e-6 < seconds,
+        (None, None) => false,
+    };
+    let is_pause = load == Load::Pause.kind();
+    let slo = slo.filter(|_| !is_pause);
+    let results = slo.map(|slo| objectives::results(slo, &tally.arrived)).unwrap_or_default();
+    PhaseReport {
+        name: tally.name.clone(),
+        load,
+        level,
+        planned_seconds: seconds,
+        planned_arrivals: arrivals,
+        sent,
+        cut: sent && is_incomplete,
+        explore: false,
+        spans: tally
+            .window
+            .spans
+            .iter()
+            .map(|(from, to)| (from.as_secs_f64(), to.as_secs_f64()))
+            .collect(),
+        slo: results,
+        distributions: if statistics.sent > 0 {
+            distributions(&tally.arrived)
+        } else {
+            Distributions::new()
+        },
+        statistics,
+    }
+}
+
+/// The facts about a phase that follow from the schedule.
+struct Planned {
+    load: String,
+    level: Option<Level>,
+    seconds: Option<f64>,
+    arrivals: Option<u64>,
+    /// The number of requests of a phase that ends after a number of requests.
+    count: Option<u64>,
+}
+
+/// Adds up the facts of all phases that share an entry.
+fn planned(tally: &PhaseTally, scenario: &Scenario) -> Planned {
+    let schedule = &scenario.schedule;
+    let spans = tally.positions.iter().filter_map(|position| schedule.phase_span(*position));
+    let spans: Vec<_> = spans.collect();
+    // With `--for`, a schedule that repeats forever has run as planned after one pass.
+    let passes = match scenario.repeat {
+        Repeat::Times(times) => u64::from(times.get()),
+        Repeat::Forever => 1,
+    };
+    let mut loads: Vec<String> = spans.iter().map(|span| span.phase.load.to_string()).collect();
+    loads.dedup();
+    let (load, level) = match (loads.as_slice(), spans.first()) {
+        ([only], Some(first)) => (only.clone(), level(&first.phase.load)),
+        _ => ("several loads".to_owned(), None),
+    };
+    let counts: Option<u64> =
+        spans.iter().map(|span| span.phase.load.count().map(|count| count.get() * passes)).sum();
+    let has_length =
+        !scenario.endless && spans.iter().all(|span| span.phase.load.count().is_none());
+    #[allow(clippy::cast_precision_loss)]
+    let seconds = has_length.then(|| {
+        spans.iter().map(|span| span.phase.length.as_secs_f64()).sum::<f64>() * passes as f64
+    });
+    let is_open = spans.iter().all(|span| span.phase.load.slots().is_none());
+    // The number of random arrivals is random too.
+    let is_exact = has_length && is_open && scenario.arrivals.is_even();
+    let arrivals = is_exact.then(|| {
+        let millionths = spans.iter().map(|span| span.total.micro()).sum::<u128>();
+        let all = millionths.saturating_mul(passes.into()) / 1_000_000;
+        u64::try_from(all).unwrap_or(u64::MAX)
+    });
+    Planned { load, level, seconds, arrivals: arrivals.or(counts), count: counts }
+}
+
+fn level(load: &Load) -> Option<Level> {
+    match load {
+        Load::Constant(rate) => Some(Level { kind: LevelKind::Rate, value: rate.per_second() }),
+        Load::Concurrency(slots) | Load::Requests { slots, .. } => {
+            Some(Level { kind: LevelKind::Concurrency, value: slots.get().into() })
+        }
+        Load::Ramp { .. } | Load::Sine { .. } | Load::Replay(_) | Load::Pause => None,
+    }
+}
+
+fn gaps(arrivals: Arrivals) -> String {
+    match arrivals {
+        Arrivals::Constant => "constant".to_owned(),
+        Arrivals::Poisson => "poisson".to_owned(),
+        Arrivals::Burstiness(shape) => format!("burstiness {shape}"),
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn failures(monitor: &RouteMonitor, counts: &LedgerCounts) -> Vec<FailureClass> {
+    let info = monitor.info();
+    let diagnosed = DiagnosedTarget { target: &info.configured, address: &info.address };
+    let count_of = |class: Failure| {
+        counts.failures().find(|(failure, _)| *failure == class).map_or(0, |found| found.1)
+    };
+    let classes = monitor.incidents.last_failures().into_iter().map(|incident| {
+        let count = count_of(incident.detail.failure);
+        FailureClass {
+            reason: incident.detail.failure.as_str().to_owned(),
+            blame: incident.detail.failure.blame().as_str().to_owned(),
+            count,
+            share: count as f64 / counts.finished.max(1) as f64,
+            first: rfc3339(without_fraction(incident.first_at)),
+            last: rfc3339(without_fraction(incident.at)),
+            remedy: diagnosed.remedy(&incident.detail),
+            last_message: incident.detail.message,
+        }
+    });
+    let mut classes: Vec<_> = classes.collect();
+    classes.sort_by_key(|class| std::cmp::Reverse(class.count));
+    classes
+}
+
+fn connections(arrived: &RawStatistics) -> Connections {
+    let opened = arrived.connect.count();
+    Connections {
+        opened,
+        reused: arrived.response_heads.saturating_sub(opened),
+        retries: arrived.connection_retries,
+        connect_seconds: Summary::new(&arrived.connect),
+    }
+}
+
+fn distributions(arrived: &RawStatistics) -> Distributions {
+    let distributions = [
+        ("time_to_first_token_seconds", &arrived.time_to_first_token),
+        ("time_per_output_token_seconds", &arrived.time_per_output_token),
+        ("request_duration_seconds", &arrived.request_duration),
+        ("output_tokens_per_second", &arrived.output_tokens_per_second),
+    ];
+    distributions
+        .into_iter()
+        .map(|(name, values)| (name.to_owned(), values.values().collect()))
+        .collect()
+}
+
+fn ledger_report(counts: &LedgerCounts) -> LedgerReport {
+    fn by_reason<R>(
+        all: impl Iterator<Item = (R, u64)>,
+        name: impl Fn(R) -> &'static str,
+    ) -> BTreeMap<String, u64> {
+        let some = all.filter(|(_, count)| *count > 0);
+        some.map(|(reason, count)| (name(reason).to_owned(), count)).collect()
+    }
+    LedgerReport {
+        arrivals: counts.arrivals,
+        dropped: by_reason(counts.dropped(), DropReason::as_str),
+        started: counts.started,
+        finished: counts.finished,
+        succeeded: counts.succeeded,
+        failed: by_reason(counts.failures(), Failure::as_str),
+        aborted: by_reason(counts.aborted(), AbortReason::as_str),
+    }
+}
+
+fn paired_difference(monitor: &RouteMonitor) -> Option<PairedDifference> {
+    let all = monitor.difference.snapshot();
+    let mean = |sums: DifferenceSums| {
+        Some(MeanDifference { mean_seconds: sums.mean()?, margin_seconds: sums.margin() })
+    };
+    (all.duration.count > 0).then(|| PairedDifference {
+        pairs: all.duration.count,
+        time_to_first_token: mean(all.first_token),
+        request_duration: mean(all.duration),
+    })
+}
+
+impl TimelineReport {
+    fn new(timeline: &Timeline, origin: Option<Instant>) -> TimelineReport {
+        fn each<T>(
+            intervals: &[TimelineInterval],
+            value: impl Fn(&TimelineInterval) -> T,
+        ) -> Vec<T> {
+            intervals.iter().map(value).collect()
+        }
+        let intervals = timeline.intervals();
+        let start = timeline.origin().zip(origin);
+        let times = |interval: &TimelineInterval| interval.time_to_first_token.clone();
+        TimelineReport {
+            interval_seconds: timeline.width().as_secs_f64(),
+            start_seconds: start.map_or(0.0, |(start, origin)| {
+                start.saturating_duration_since(origin).as_secs_f64()
+            }),
+            arrivals: each(intervals, |interval| interval.arrivals),
+            dropped: each(intervals, |interval| interval.dropped),
+            succeeded: each(intervals, |interval| interval.succeeded),
+            failed: each(intervals, |interval| interval.failed),
+            time_to_first_token_p50_seconds: each(intervals, |interval| {
+                let times = times(interval)?;
+                times.quantile(0.5).or(times.mean())
+            }),
+            time_to_first_token_max_seconds: each(intervals, |interval| {
+                Some(times(interval)?.extremes()?.1)
+            }),
+        }
+    }
+}

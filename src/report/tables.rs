@@ -1,0 +1,181 @@
+//! The tables of a route: one row per level, the objectives by phase, and the values per request.
+
+use super::layout::Block;
+use super::{ObjectiveResult, PhaseReport, RouteReport, Statistics, Summary};
+use crate::check::numbers::{count, duration, percent, three_digits};
+
+/// The most objectives beside each other. More would be wider than 80 columns.
+const MOST_COLUMNS: usize = 4;
+
+/// The table of levels: a row for each phase that sends load.
+pub(super) fn levels(route: &RouteReport) -> Block {
+    let columns = ["level", "QPS", "mean latency", "P99", "TPS", "TTFT mean", "success"];
+    let mut columns = columns.map(str::to_owned).to_vec();
+    let has_drops = route.total.dropped > 0;
+    if has_drops {
+        columns.push("dropped".to_owned());
+    }
+    let row = |phase: &PhaseReport| {
+        let statistics = &phase.statistics;
+        let latency = &statistics.request_duration_seconds;
+        let mut cells = vec![
+            level_name(phase),
+            shown(statistics.queries_per_second, three_digits),
+            shown(latency.mean, duration),
+            shown(latency.p99, duration),
+            estimated(statistics, statistics.output_tokens_per_request_second),
+            shown(statistics.time_to_first_token_seconds.mean, duration),
+            shown(statistics.success_rate, percent),
+        ];
+        if has_drops {
+            cells.push(integer(statistics.dropped));
+        }
+        cells
+    };
+    Block::Table { title: "By level".to_owned(), columns, rows: route.levels().map(row).collect() }
+}
+
+/// Sentences that explain the table of levels.
+pub(super) fn level_notes(route: &RouteReport) -> Vec<String> {
+    let mut notes = Vec::new();
+    if route.total.is_token_estimate {
+        notes.push(
+            "≈ estimated from chunks, because the endpoint counted no output tokens".to_owned(),
+        );
+    }
+    let (seconds, ended) = (route.tail.seconds, &route.tail.window);
+    let in_tail = ended.succeeded + ended.failed;
+    if in_tail > 0 {
+        notes.push(format!(
+            "{} requests ended after the last phase, within {}; they count in no rate",
+            integer(in_tail),
+            duration(seconds)
+        ));
+    }
+    notes
+}
+
+fn level_name(phase: &PhaseReport) -> String {
+    let state = match (phase.sent, phase.cut) {
+        (false, _) => " (not sent)",
+        (true, true) => " (cut)",
+        (true, false) => "",
+    };
+    format!("{}{state}", phase.name)
+}
+
+/// The objectives: a row for each phase, and a column for each objective.
+pub(super) fn objectives(route: &RouteReport) -> Vec<Block> {
+    // All phases with the same objectives share a table.
+    let mut groups: Vec<(Vec<String>, Vec<&PhaseReport>)> = Vec::new();
+    for phase in route.levels().filter(|phase| !phase.slo.is_empty()) {
+        let criteria: Vec<String> = phase.slo.iter().map(ObjectiveResult::criterion).collect();
+        match groups.iter_mut().find(|group| group.0 == criteria) {
+            Some(group) => group.1.push(phase),
+            None => groups.push((criteria, vec![phase])),
+        }
+    }
+    let tables = groups.iter().flat_map(|(_, phases)| {
+        let number = phases.first().map_or(0, |phase| phase.slo.len());
+        let starts = (0..number).step_by(MOST_COLUMNS);
+        starts.map(move |start| objective_table(phases, start..number.min(start + MOST_COLUMNS)))
+    });
+    tables.collect()
+}
+
+fn objective_table(phases: &[&PhaseReport], columns: std::ops::Range<usize>) -> Block {
+    let shown = |phase: &PhaseReport| phase.slo[columns.clone()].to_vec();
+    let first = phases.first().map(|phase| shown(phase)).unwrap_or_default();
+    let head = std::iter::once("objective".to_owned());
+    let thresholds = std::iter::once(String::new()).chain(first.iter().map(|objective| {
+        let sign = if objective.threshold_seconds.is_some() { '≤' } else { '≥' };
+        format!("{sign} {}", objective.threshold())
+    }));
+    let rows = phases.iter().map(|phase| {
+        let name =
+            if phase.explore { format!("{} (explores)", phase.name) } else { level_name(phase) };
+        std::iter::once(name).chain(shown(phase).iter().map(objective_cell)).collect()
+    });
+    Block::Table {
+        title: "Objectives".to_owned(),
+        columns: head.chain(first.iter().map(ObjectiveResult::label)).collect(),
+        rows: std::iter::once(thresholds.collect()).chain(rows).collect(),
+    }
+}
+
+fn objective_cell(objective: &ObjectiveResult) -> String {
+    let result = match (objective.judged, objective.passed, objective.sure) {
+        (0, ..) => return "not judged".to_owned(),
+        (_, false, _) => "missed",
+        (_, true, false) => "met?",
+        (_, true, true) => "met",
+    };
+    format!("{result} {}", objective.measured_text())
+}
+
+/// The values per request of all phases together.
+pub(super) fn per_request(statistics: &Statistics) -> Option<Block> {
+    type Show = fn(f64) -> String;
+    let rows: [(&str, &Summary, Show); 8] = [
+        ("TTFT", &statistics.time_to_first_token_seconds, duration),
+        ("TTFT from schedule", &statistics.time_to_first_token_from_schedule_seconds, duration),
+        ("TPOT", &statistics.time_per_output_token_seconds, duration),
+        ("ITL (chunk gap)", &statistics.inter_chunk_latency_seconds, duration),
+        ("duration", &statistics.request_duration_seconds, duration),
+        ("TPS, decode only", &statistics.output_tokens_per_second, three_digits),
+        ("input tokens", &statistics.input_tokens_per_request, three_digits),
+        ("output tokens", &statistics.output_tokens_per_request, three_digits),
+    ];
+    let cells = |(name, summary, show): (&str, &Summary, Show)| {
+        let Summary { mean, p50, p90, p95, p99, max, .. } = *summary;
+        let mut row = vec![name.to_owned()];
+        row.extend([mean, p50, p90, p95, p99, max].map(|value| shown(value, show)));
+        row
+    };
+    let columns = ["", "mean", "P50", "P90", "P95", "P99", "max"];
+    let rows: Vec<_> = rows.into_iter().filter(|row| row.1.count > 0).map(cells).collect();
+    (!rows.is_empty()).then(|| Block::Table {
+        title: "Per request".to_owned(),
+        columns: columns.map(str::to_owned).to_vec(),
+        rows,
+    })
+}
+
+/// The classes of failure.
+pub(super) fn failures(route: &RouteReport) -> Option<Block> {
+    let rows = route.failures.iter().map(|class| {
+        // The date is at the start of the report.
+        let time = |text: &str| text.get(11..19).unwrap_or(text).to_owned();
+        vec![
+            class.reason.clone(),
+            integer(class.count),
+            percent(class.share),
+            class.blame.clone(),
+            time(&class.first),
+            time(&class.last),
+        ]
+    });
+    let rows: Vec<_> = rows.collect();
+    (!rows.is_empty()).then(|| Block::Table {
+        title: "Failures".to_owned(),
+        columns: ["failure", "count", "share", "blame", "first (UTC)", "last (UTC)"]
+            .map(str::to_owned)
+            .to_vec(),
+        rows,
+    })
+}
+
+/// Returns a number of tokens. `≈` marks an estimate.
+pub(super) fn estimated(statistics: &Statistics, value: Option<f64>) -> String {
+    let sign = if statistics.is_token_estimate && value.is_some() { "≈ " } else { "" };
+    format!("{sign}{}", shown(value, three_digits))
+}
+
+pub(super) fn shown(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
+    value.map_or_else(|| "–".to_owned(), show)
+}
+
+#[allow(clippy::cast_precision_loss)]
+pub(super) fn integer(number: u64) -> String {
+    count(number as f64)
+}

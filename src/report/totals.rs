@@ -1,0 +1,115 @@
+//! The totals of a route, its connections, and the circumstances of the run.
+
+use super::layout::Block;
+use super::tables::{estimated, integer, shown};
+use super::{Connections, Report, RouteReport};
+use crate::check::numbers::{duration, money, percent, three_digits};
+
+/// The totals of the complete run.
+pub(super) fn totals(route: &RouteReport) -> Block {
+    let total = &route.total;
+    let three = |value| shown(value, three_digits);
+    let tokens = |value: Option<u64>| value.map(integer);
+    let part = |value: Option<u64>| value.filter(|count| *count > 0).map(integer);
+    let rows = [
+        ("QPS", Some(three(total.queries_per_second))),
+        ("offered/s", Some(three(total.offered_per_second))),
+        ("goodput/s (all objectives met)", total.goodput_per_second.map(three_digits)),
+        ("success rate", Some(shown(total.success_rate, percent))),
+        ("timeout rate", total.timeout_rate.filter(|rate| *rate > 0.0).map(percent)),
+        ("input tokens", tokens(total.input_tokens)),
+        ("of them cached", part(total.cached_input_tokens)),
+        ("output tokens", tokens(total.output_tokens)),
+        ("of them reasoning", part(total.reasoning_tokens)),
+        ("output tokens/s", Some(estimated(total, total.output_tokens_per_second_total))),
+        (
+            "peak output tokens/s",
+            route.peak_output_tokens_per_second.map(|peak| estimated(total, Some(peak))),
+        ),
+        ("input and output tokens/s", Some(estimated(total, total.tokens_per_second_total))),
+        (
+            "TPS per request, incl. TTFT",
+            Some(estimated(total, total.output_tokens_per_request_second)),
+        ),
+        ("mean in flight", Some(three(total.requests_in_flight))),
+        ("peak in flight", Some(integer(total.peak_requests_in_flight))),
+        ("sum of durations", Some(duration(total.request_seconds))),
+        ("test time", Some(duration(total.seconds))),
+        (
+            "cost",
+            total.cost.as_ref().map(|cost| format!("{} {}", money(cost.amount), cost.currency)),
+        ),
+    ];
+    let rows = rows.into_iter().filter_map(|(name, value)| Some(vec![name.to_owned(), value?]));
+    Block::Table {
+        title: "Totals".to_owned(),
+        columns: vec!["totals".to_owned(), String::new()],
+        rows: rows.collect(),
+    }
+}
+
+/// The connections as one sentence. `None` without a response.
+pub(super) fn connections(connections: &Connections) -> Option<String> {
+    let Connections { opened, reused, retries, connect_seconds } = connections;
+    if opened + reused == 0 {
+        return None;
+    }
+    let mut text = format!("connections: {} opened, {} reused", integer(*opened), integer(*reused));
+    if *retries > 0 {
+        text = format!("{text}, {} retries", integer(*retries));
+    }
+    if let Some(median) = connect_seconds.p50 {
+        text = format!("{text}; connect P50 {}", duration(median));
+    }
+    if let Some(p99) = connect_seconds.p99 {
+        text = format!("{text}, P99 {}", duration(p99));
+    }
+    Some(text)
+}
+
+/// The circumstances of the run.
+pub(super) fn tested(report: &Report) -> Block {
+    let tested = &report.tested;
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let mut add = |name: &str, value: Option<String>| {
+        rows.extend(value.filter(|value| !value.is_empty()).map(|value| (name.to_owned(), value)));
+    };
+    for (name, value) in &tested.labels {
+        add(name, Some(value.clone()));
+    }
+    for route in &report.routes {
+        let several = report.routes.len() > 1;
+        let of = |name: &str| {
+            if several { format!("{name} ({})", route.route()) } else { name.to_owned() }
+        };
+        let simulated = if route.simulated { " (the built-in simulator)" } else { "" };
+        add(&of("model"), Some(route.model.clone()));
+        add(&of("target"), Some(format!("{}{simulated}", route.address)));
+        add(&of("server"), route.server_version.clone());
+        let prompts = &route.prompts;
+        let number = prompts.count.map(|count| format!("{} ", integer(count)));
+        add(
+            &of("prompts"),
+            Some(format!(
+                "{}: {}{}, {} order, {} prefix cache",
+                prompts.name,
+                number.unwrap_or_default(),
+                prompts.source,
+                prompts.order,
+                prompts.prefix_cache
+            )),
+        );
+        add(&of("arrivals"), Some(route.gaps.clone()));
+    }
+    let processor = tested.cpu.clone().unwrap_or_else(|| "processors".to_owned());
+    add("host", tested.host.clone());
+    add("system", tested.os.clone());
+    add("processor", tested.cpus.map(|count| format!("{count} × {processor}")));
+    add("command", tested.command.clone());
+    add("configuration hash", Some(tested.config_hash.clone()));
+    add("seed", Some(report.seed.to_string()));
+    add("started", Some(report.started.clone()));
+    add("took", Some(duration(report.seconds)));
+    add("llmload", Some(report.version.clone()));
+    Block::Facts { title: "Test setup".to_owned(), rows }
+}
