@@ -62,7 +62,7 @@ fn seeds() -> Range<u64> {
     first..first.saturating_add(from_environment("FUZZ_RUNS", 3000))
 }
 
-/// Fails if nearly all results were of one kind, because the test then proves little.
+/// Fails if nearly all results were of one kind. Such a run would prove little.
 fn assert_both_occurred(good: u64, bad: u64) {
     let runs = seeds().end - seeds().start;
     assert!(
@@ -239,7 +239,7 @@ fn events_do_not_depend_on_the_split_into_reads_and_stay_within_the_limits() {
         );
         assert!(events.iter().all(|(_, data)| data.len() <= limits.event), "FUZZ_SEED={seed}");
         assert!(events.len() <= limits.events as usize, "FUZZ_SEED={seed}");
-        // Each byte is in at most one data: in a `data` line or in a comment.
+        // Each byte of the body is in the data of at most one event.
         assert!(
             events.iter().map(|(_, data)| data.len()).sum::<usize>() <= bytes.len(),
             "FUZZ_SEED={seed}"
@@ -397,7 +397,7 @@ fn each_count_of_a_response_is_the_last_valid_count_of_its_usages() {
             verdict(body.as_bytes(), Terminal::FinishReason, ResponseLimits::default(), &cuts);
         let usage =
             verdict.unwrap_or_else(|detail| panic!("FUZZ_SEED={seed}: {detail:?}: {body}")).usage;
-        // With text, 0 means an unknown count. A prompt is never empty.
+        // A count of 0 is wrong, because text arrived and a prompt is never empty.
         expected.input = expected.input.filter(|count| *count > 0);
         expected.output = expected.output.filter(|count| *count > 0);
         assert_eq!(usage, expected, "FUZZ_SEED={seed} FUZZ_RUNS=1: {body}");

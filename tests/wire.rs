@@ -91,7 +91,7 @@ fn read_every_way(
         assert_eq!(split, unsplit, "split at {at}");
         let expected = first.map(|(byte, _)| usize::from(byte >= at));
         // A blank line completes an event. Without this line, the end of the stream completes the
-        // last event, and the last read counts.
+        // last event, which then belongs to the last read.
         let at_end = first.is_some_and(|(byte, _)| byte + 1 == bytes.len());
         assert!(
             at_end || first_in_split.map(|(read, _)| read) == expected,

@@ -113,8 +113,8 @@ async fn a_new_schedule_begins_at_the_instant_of_the_command() {
     assert_eq!(by_second(&bench), [10, 10, 5, 22, 40, 18]);
 }
 
-/// Commands at many different instants. Each arrival belongs to the schedule that was active at its
-/// due time.
+/// The commands arrive at many different instants. Each arrival belongs to the schedule that was
+/// active at its due time.
 #[tokio::test(start_paused = true)]
 async fn a_hundred_schedule_changes_lose_and_double_no_arrival() {
     let bench = bench();

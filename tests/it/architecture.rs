@@ -1,8 +1,8 @@
 //! Checks the rules of the architecture in the source text: imports between modules, and the use of
 //! outside crates.
 //!
-//! The tables define the rules. Each test also applies its rule to an example that breaks it, so it
-//! is known that the test can fail.
+//! The tables define the rules. Each test also applies its rule to an example that breaks the rule.
+//! This proves that the test can fail.
 
 use std::path::{Path, PathBuf};
 
@@ -82,7 +82,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("secrecy", &["config", "plan", "endpoint"]),
     ("serde_yaml", &["config/yaml"]),
     ("std::env", &["cli"]),
-    // All other threads would wait for the reader of stderr.
+    // If another module wrote to stderr, it would wait for the reader of stderr.
     ("std::io::stderr", &["stderr"]),
     ("strsim", &["config"]),
     ("terminal_size", &["cli", "stderr"]),
@@ -153,7 +153,7 @@ const VAGUE_NAMES: &[&str] =
     &["utils", "util", "common", "helpers", "helper", "manager", "managers", "misc"];
 
 const MAX_LINES: usize = 450;
-/// The files that can be longer, each with the reason.
+/// The files that are allowed to be longer than [`MAX_LINES`], each with the reason.
 const LONG_FILES: &[(&str, &str)] = &[];
 
 // ---- The rules -------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ fn pure_modules_stay_pure(file: &Source) -> Vec<String> {
             format!("{}:{}: `{}` in a pure module", file.path, mention.line, mention.path)
         })
         .collect();
-    // The method `elapsed` reads the clock, but has no path in the source text.
+    // A call of the method `elapsed` reads the clock, but is not one of these paths.
     let code = code_of(&file.text);
     let production = &code[..test_start(&code)];
     if production.contains(".elapsed()") {

@@ -178,7 +178,7 @@ async fn a_difference_between_targets_is_shown_with_its_confidence_interval() {
     assert!(page.contains(few), "{page}");
 }
 
-/// The other tests would notice an error on the console.
+/// Proves that the other tests would notice an error on the console.
 #[test]
 fn a_script_error_appears_on_the_captured_console() {
     let folder = tempfile::tempdir().unwrap();

@@ -61,7 +61,7 @@ async fn open_and_closed_loop_phases_alternate() {
     assert_eq!(sent.iter().filter(|at| **at > Duration::from_secs(4)).count(), 20);
 }
 
-/// A response after whose `[DONE]` the connection stays open.
+/// A response that ends with `[DONE]`. Its connection stays open.
 fn lingering() -> Vec<BodyStep> {
     vec![data(&[&token("a"), FINISH, USAGE, DONE]), BodyStep::Silence]
 }
@@ -70,8 +70,8 @@ fn lingering() -> Vec<BodyStep> {
 async fn a_slot_is_free_as_soon_as_its_response_is_complete() {
     let bench = Bench::new(InMemory::with_body(Duration::from_millis(100), lingering()), 1);
     let counts = bench.run(vec![concurrency(1, 10)]).await;
-    // Ten requests per second. If the slot waited for the end of the connection, these would be
-    // five.
+    // The slot sends ten requests per second. If it waited for the end of each connection, it would
+    // send five.
     assert!((98..=100).contains(&counts.succeeded), "{}", counts.succeeded);
     assert_eq!(counts.arrivals, counts.succeeded, "no arrival was dropped at max_concurrency");
 }

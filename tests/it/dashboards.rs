@@ -61,8 +61,8 @@ fn filled(expression: &str, variables: &[Value]) -> String {
         ("__interval", "5s"),
         ("__range", "30s"),
         ("window", RANGE),
-        // A dashboard uses a baseline that is at least ten minutes old. Here, five seconds must be
-        // enough.
+        // On a dashboard, the baseline is at least ten minutes old. In this test, it is five
+        // seconds old.
         ("ago", "5s"),
         // One request in ten fails. With a stricter objective, some queries would return nothing.
         ("slo_objective", "0.5"),
@@ -166,7 +166,8 @@ scenarios:
     for rule in rules {
         assert_eq!(rule["health"], "ok", "{rule}");
     }
-    // These alerts must not fire. Alerts about distortions depend on the machine.
+    // These alerts must not fire. The list has no alerts about distortions, which depend on the
+    // machine.
     let ours =
         "LlmloadDown|LlmloadGone|LlmloadConfigReloadFailed|LlmloadNoTraffic|LlmloadTargetNotReady";
     let ours = values(&format!("count(ALERTS{{alertname=~\"{ours}\"}})"));

@@ -173,8 +173,8 @@ fn grafana_and_prometheus_find_each_other_and_their_files() {
         assert_eq!(text(&job["job_name"]), service);
         assert!(text(&services[service]["ports"][0]).ends_with(&format!(":{port}")), "{target}");
     }
-    // The path of the rules relative to prometheus.yml is the same in the repository and in the
-    // container.
+    // promtool finds the rules here, because their path relative to prometheus.yml is the same as
+    // in the container.
     let mut promtool = Command::new("promtool");
     let checked =
         checked_in(promtool.args(["check", "config", "grafana/prometheus.yml"]), repository());

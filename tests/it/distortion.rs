@@ -111,7 +111,7 @@ scenarios: {{s: {{start: now, repeat: 1, max_lag: 30s, schedule: [{{constant: 20
     .unwrap();
 }
 
-/// llmload sends no row of a prompt file that has changed.
+/// llmload sends no row of a prompt file that has changed, so these requests fail.
 #[test]
 fn requests_that_fail_in_llmload_itself_are_reported_as_a_distortion() {
     let folder = tempfile::tempdir().unwrap();

@@ -94,7 +94,7 @@ fn paths_and_methods_agree_with_those_of_prometheus() {
     assert!(daemon.get("/config").2.contains("127.0.0.1"));
 }
 
-/// The prices differ, so the test would notice swapped counts.
+/// The two prices differ, so the test would notice if input and output were swapped.
 #[test]
 fn cost_follows_from_counted_tokens_and_is_absent_without_prices() {
     let mut daemon = Daemon::start(
@@ -211,8 +211,8 @@ fn resident(process: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// Clients that never read request a page of a megabyte, some of them many times. All clients share
-/// the pages.
+/// Each client requests a page of more than a megabyte and never reads it. Some clients request it
+/// many times. All clients share the pages in memory.
 #[test]
 fn memory_does_not_grow_with_the_number_of_clients_that_never_read() {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
@@ -267,8 +267,8 @@ fn memory_does_not_grow_with_the_number_of_clients_that_never_read() {
 fn ten_thousand_series_and_clients_that_never_read_delay_no_arrival() {
     const SCENARIOS: usize = 32;
     const EACH: usize = 30;
-    // These limits prevent drops: max_concurrency is the number of all requests, and no machine is
-    // later than max_lag.
+    // With these limits, llmload drops nothing: max_concurrency is the number of all requests, and
+    // max_lag is longer than the delay of a slow machine.
     let mut yaml =
         "targets: {sim: {simulator: {slots: 256, queue: 1000}, model: m}}\nscenarios:\n".to_owned();
     for i in 0..SCENARIOS {

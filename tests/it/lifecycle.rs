@@ -137,7 +137,7 @@ async fn a_lasting_problem_of_a_target_is_logged_once_as_a_warning() {
     tokio::task::spawn_blocking(move || {
         let mut daemon = Daemon::start(&yaml);
         daemon.wait_for_log("waiting for a model");
-        // llmload has then repeated the request.
+        // After three requests, llmload has met the 404 more than once.
         daemon.wait_for("/metrics", |_| {
             (upstream.requests.load(std::sync::atomic::Ordering::Relaxed) >= 3).then_some(())
         });
