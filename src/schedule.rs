@@ -63,15 +63,13 @@ impl Repeat {
     }
 }
 
-/// A phase and its times in the cycle.
+/// A phase. Its start and its end are offsets from the start of the cycle.
 #[derive(Clone, Copy, Debug)]
 pub struct PhaseSpan<'a> {
     /// The index in [`Schedule::phases`].
     pub index: usize,
     pub phase: &'a Phase,
-    /// An offset from the start of the cycle.
     pub start: Duration,
-    /// An offset from the start of the cycle.
     pub end: Duration,
     /// The expected arrivals of the phase. A trace row exactly at `start` belongs to this phase,
     /// although Λ(start) already counts it. So `total` can be more than Λ(end) − Λ(start).

@@ -198,19 +198,19 @@ impl Windows {
 
     /// Like [`Windows::state_at`], but sees only the changes of the next `days` days.
     fn state_within(&self, now: Timestamp, days: i64) -> Option<(bool, Option<Timestamp>)> {
-        let mut inside: Option<Timestamp> = None;
+        let mut open_until: Option<Timestamp> = None;
         for (begin, end) in self.spans_after(now, days) {
-            match inside {
+            match open_until {
                 None if begin > now => return Some((false, Some(begin))),
                 Some(last) if begin > last => return Some((true, Some(last))),
-                last => inside = last.max(Some(end)),
+                last => open_until = last.max(Some(end)),
             }
         }
         None
     }
 
-    /// The starts and ends of windows that close after `now` and open in the next `days` days, by
-    /// start.
+    /// The starts and ends of windows that close after `now` and open in the next `days` days,
+    /// sorted by start.
     fn spans_after(&self, now: Timestamp, days: i64) -> Vec<(Timestamp, Timestamp)> {
         let spans = self.0.iter().flat_map(|window| {
             let today = window.zone.local_time(now).date();

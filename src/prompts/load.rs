@@ -149,8 +149,7 @@ fn parse_entries(name: &str, text: &str) -> Result<Vec<Entry>, LoadError> {
     if entries.is_empty() { Err(LoadError::Empty(name.to_owned())) } else { Ok(entries) }
 }
 
-/// # Errors
-/// The problem and the remedy. The problem is a predicate, such as `is blank`.
+/// The error is the problem and its remedy. The problem is a predicate, such as `is blank`.
 fn render(template: &Template<'_, '_>, entry: &Entry) -> Result<String, (String, String)> {
     let must_be_text = |field: &str| field == "context" || field == "prompt";
     if let Some((field, _)) =

@@ -1,8 +1,8 @@
 //! Reads one streamed response.
 //!
 //! The caller passes the bytes of each read to [`StreamReader::read`]. After the body has ended
-//! cleanly, [`StreamReader::end`] returns success or failure. A broken connection is a failure
-//! without the reader.
+//! cleanly, [`StreamReader::end`] returns success or failure. If the connection breaks, the caller
+//! knows the failure without the reader.
 //!
 //! [`StreamReader::read`] returns no error, because the bytes with an error can also contain the
 //! first token, and the caller must record both. Instead, an error sets [`Progress::finished`], and
@@ -42,7 +42,7 @@ pub struct StreamReader {
     decoder: Decoder,
     response: ResponseState,
     finished: bool,
-    is_cut: bool,
+    ends_inside_event: bool,
 }
 
 impl StreamReader {
@@ -52,7 +52,7 @@ impl StreamReader {
             decoder: Decoder::new(limits),
             response: ResponseState::new(api),
             finished: false,
-            is_cut: false,
+            ends_inside_event: false,
         }
     }
 
@@ -89,7 +89,7 @@ impl StreamReader {
         self.finished = true;
         progress.finished = true;
         let is_complete = self.response.has_ended(self.terminal)
-            && !(self.is_cut && self.terminal == Terminal::Eof);
+            && !(self.ends_inside_event && self.terminal == Terminal::Eof);
         let verdict = self.response.stream_verdict(is_complete, self.decoder.stray_text());
         StreamEnd { progress, verdict }
     }
@@ -117,7 +117,7 @@ impl StreamReader {
             return progress;
         }
         let events = self.decoder.events();
-        let (response, is_cut) = (&mut self.response, &mut self.is_cut);
+        let (response, ends_inside_event) = (&mut self.response, &mut self.ends_inside_event);
         let mut on_event = |event: SseEvent<'_>| {
             let decoded = response.api().decode_event(event, &mut |choice, channel, text: &str| {
                 response.count_text(channel, text);
@@ -127,7 +127,7 @@ impl StreamReader {
                 Ok(decoded) => progress.token_events += u32::from(response.apply(decoded)),
                 // The body ended inside this event. The failure is the missing end, not the invalid
                 // JSON.
-                Err(_) if bytes.is_none() => *is_cut = true,
+                Err(_) if bytes.is_none() => *ends_inside_event = true,
                 Err(error) => {
                     response.fail(Failure::BadFrame, &format!("cannot decode an event: {error}"));
                 }

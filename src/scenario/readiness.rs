@@ -155,7 +155,7 @@ impl WaitLog {
 pub(super) async fn wait_for_return(routes: &HttpRouteTable, metrics: &Metrics) {
     loop {
         let started = Instant::now();
-        // A reload has possibly replaced the routes.
+        // Read the routes in each iteration, because a reload can replace them.
         for route in &routes.current().routes {
             if let Ok((status, _)) = route.endpoint.models(TIMEOUT).await
                 && status < 500

@@ -1,4 +1,4 @@
-//! Random marks that a pacer can join anywhere.
+//! Random marks of a cycle. A pacer can start at any of them.
 //!
 //! A daemon can join a cycle that began a month ago. It would take long to draw each gap of a
 //! month. So this module draws from the top down: the length of a *block* of 256³ gaps, then its
@@ -22,7 +22,7 @@ const DIVISIONS: usize = 3;
 #[derive(Clone, Debug)]
 pub(super) struct RandomMarks {
     random: ChaCha8Rng,
-    /// The lengths of 1, 256, 256² and 256³ gaps, in arrivals.
+    /// The distributions of the lengths of 1, 256, 256² and 256³ gaps, in arrivals.
     lengths: [Gamma<f64>; DIVISIONS + 1],
     blocks: ChaCha8Rng,
     /// The parts that contain the current mark. The parts of the first division are single gaps.
@@ -32,7 +32,7 @@ pub(super) struct RandomMarks {
     gap: Part,
 }
 
-/// 256ⁿ gaps.
+/// An interval on the axis of Λ with 256ⁿ gaps, from n = 0 to n = 3.
 #[derive(Clone, Copy, Debug)]
 struct Part {
     /// The index among all parts of the same size. For a single gap, this is the number of its
@@ -46,7 +46,7 @@ impl RandomMarks {
     /// Returns marks with gamma gaps of this shape and a mean of one arrival. The current mark is
     /// the first one after `after`. `None` if the shape is not positive and finite.
     pub(super) fn new(shape: f64, random: ChaCha8Rng, after: u64) -> Option<RandomMarks> {
-        // The limit ends the loop below even if the area of a cycle overflows.
+        // If the area of a cycle overflows, this limit still ends the loop below.
         let after = after.min(u64::MAX / 2);
         let lengths = |gaps: f64| Gamma::new(shape * gaps, shape.recip()).ok();
         let nothing = Part { number: 0, start: 0, end: 0 };
@@ -144,8 +144,8 @@ impl Division {
         let remaining = (PARTS - self.count).checked_sub(1)?;
         let Part { number, start, end } = self.divided;
         self.drawn += self.lengths.sample(&mut self.random);
-        // With bursts, all draws can be so small that their sum is 0. The quotient is then NaN,
-        // which converts to 0.
+        // With a very low shape, all draws can be so small that their sum is 0. The quotient is
+        // then NaN, which converts to 0.
         let offset = (self.drawn / self.total * (end - start) as f64).round() as u64;
         // `divided` has room for 256 shortest parts, so the limits never cross.
         let part_end = (start + offset)
@@ -161,7 +161,7 @@ impl Division {
 /// Returns the generator of one part. Each part has a separate range of random numbers.
 fn at_part(random: &ChaCha8Rng, size: usize, number: u64) -> ChaCha8Rng {
     let mut random = random.clone();
-    // 256 draws need some thousand numbers, and each range has 2²⁴.
+    // The draws of a part need some thousand random numbers, and each range has 2²⁴.
     random.set_word_pos(u128::from(size as u64) << 64 | u128::from(number << 24));
     random
 }
@@ -186,7 +186,7 @@ mod tests {
         RandomMarks::new(shape, ChaCha8Rng::seed_from_u64(seed), after).unwrap()
     }
 
-    /// With bursts, many marks are close to an edge of a part.
+    /// With a shape of 0.01, many marks are close to an edge of a part.
     #[test]
     fn marks_joined_anywhere_are_the_marks_of_the_full_sequence() {
         for shape in [0.01, 0.5, 1.0, 100.0] {

@@ -38,7 +38,7 @@ pub(super) struct Generation {
     prompt_tokens: u32,
     /// The due instant of the latest event; `None` before prefill.
     due: Option<Instant>,
-    sent: u32,
+    sent_tokens: u32,
     reasoning: SampleText,
     answer: SampleText,
 }
@@ -55,14 +55,14 @@ impl Generation {
             output,
             prompt_tokens: request.prompt_tokens,
             due: None,
-            sent: 0,
+            sent_tokens: 0,
             reasoning: SampleText::reasoning(variation.topic),
             answer: SampleText::answer(variation.topic),
             variation,
         }
     }
 
-    /// `None` after the last event.
+    /// Returns the next event when it is due; `None` after the last event.
     pub(super) async fn next(&mut self) -> Option<Event> {
         let admission = self.admission.as_mut()?;
         let Some(due) = self.due else {
@@ -76,16 +76,16 @@ impl Generation {
             return Some(Event::Start);
         };
         if let Some(fault) = self.variation.fault
-            && self.sent >= self.variation.fault_after.min(self.output.total)
+            && self.sent_tokens >= self.variation.fault_after.min(self.output.total)
         {
             return Some(self.fail(fault).await);
         }
-        if self.sent == self.output.total {
+        if self.sent_tokens == self.output.total {
             self.leave(Ending::Finished(self.output.finish_reason));
             return Some(Event::Finish(self.output.finish_reason));
         }
         // Prefill produces the first token, so this token has no delay.
-        if self.sent > 0 {
+        if self.sent_tokens > 0 {
             let engine = admission.engine();
             let due = due + engine.pace().decode(engine.running(), &mut self.variation.jitter);
             sleep_until(due).await;
@@ -94,8 +94,8 @@ impl Generation {
             admission.record_first_token();
         }
         admission.count_token();
-        self.sent += 1;
-        Some(if self.sent <= self.output.reasoning {
+        self.sent_tokens += 1;
+        Some(if self.sent_tokens <= self.output.reasoning {
             Event::Reasoning(self.reasoning.next_token())
         } else {
             Event::Content(self.answer.next_token())
@@ -111,8 +111,8 @@ impl Generation {
             return Event::Error;
         }
         if fault == Fault::Stall {
-            // The client should close the connection. If it has vanished, the slot becomes free
-            // after this limit.
+            // The client should close the connection. If the client has vanished, the slot becomes
+            // free after this limit.
             tokio::time::sleep(MAX_DELAY).await;
         }
         // Let the connection write the previous events before it breaks.

@@ -154,6 +154,7 @@ scenarios:
     );
     assert!((offered - set).abs() <= 0.02 * set, "offered {offered} of {set} per second");
     let in_flight = one("sum(avg_over_time(llmload_requests_in_flight[10s]))");
+    // Little's law: requests in flight are the arrival rate times the mean duration.
     let little = one(
         "sum(rate(llmload_request_duration_seconds_sum[10s])) + sum(rate(llmload_request_failure_duration_seconds_sum[10s]))",
     );

@@ -15,7 +15,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// Every minute of two days: the instant, the local time, and the latest local time that the clock
 /// has shown up to this minute.
 fn observed(zone: &Zone, from: SystemTime) -> Vec<(SystemTime, DateTime, DateTime)> {
-    // On the first minute, the latest local time can be from the day before.
+    // Begin a day early, because the clock can have shown a later time on the day before.
     let start = from - Duration::from_hours(24);
     let mut latest = DateTime::MIN;
     let minutes = (0..3 * 24 * 60).map(|minute| start + MINUTE * minute);

@@ -18,7 +18,7 @@ use crate::prompts::format::RowFormat;
 use crate::prompts::row_splitter::RowSplitter;
 use crate::protocol::Prompt;
 
-/// The index then needs 256 MiB.
+/// The index of this number of rows needs 256 MiB.
 const MAX_ROWS: usize = 1 << 25;
 /// 1 TiB, because an index entry has 40 bits for an offset.
 const MAX_FILE_BYTES: u64 = 1 << 40;

@@ -1,8 +1,8 @@
 //! Reads JSON without allocations. A string without escapes is borrowed, and members and elements
 //! are raw JSON.
 //!
-//! serde's `Cow` allocates for every string, and its derived structs refuse a repeated key, which
-//! some gateways send.
+//! serde's `Cow` allocates for every string. A struct with a derived `Deserialize` refuses a repeated
+//! key, which some gateways send.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,7 +22,8 @@ pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
     deserializer.deserialize_bytes(Unescaped).ok().map(Cow::Owned)
 }
 
-/// Replaces `NaN`, `Infinity` and `-Infinity` outside of strings by null. `None` if there are none.
+/// Replaces `NaN`, `Infinity` and `-Infinity` outside of strings by null. Returns `None` if the JSON
+/// contains none of these names.
 pub(super) fn without_non_finite_numbers(json: &str) -> Option<String> {
     let (mut fixed, mut copied, mut at) = (String::new(), 0, 0);
     let mut is_in_string = false;
@@ -62,7 +63,8 @@ impl Visitor<'_> for Unescaped {
     }
 }
 
-/// Calls `each` for each member. Does nothing if `raw` is not an object.
+/// Calls `each` with the key and the raw value of each member of an object. Does nothing for other
+/// JSON.
 pub(super) fn members<'a, F: FnMut(&str, &'a str)>(
     raw: &'a str,
     each: F,
@@ -98,7 +100,7 @@ impl<'de, F: FnMut(&str, &'de str)> Visitor<'de> for Members<F> {
     }
 }
 
-/// Calls `each` for each element. Does nothing if `raw` is not an array.
+/// Calls `each` with each raw element of an array. Does nothing for other JSON.
 pub(super) fn elements<'a, F: FnMut(&'a str)>(raw: &'a str, each: F) -> serde_json::Result<()> {
     if !raw.starts_with('[') {
         return Ok(());

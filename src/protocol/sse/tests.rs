@@ -31,8 +31,8 @@ fn decode<'a>(limits: ResponseLimits, reads: impl IntoIterator<Item = &'a [u8]>)
     Decoded { events, error: outcome.err() }
 }
 
-/// Decodes the bytes in one read, byte by byte, and divided at every position. All results must be
-/// equal.
+/// Decodes the bytes in one read, byte by byte, and in two reads for each position of the division.
+/// All results must be equal.
 fn decode_every_way(limits: ResponseLimits, bytes: &[u8]) -> Decoded {
     let unsplit = decode(limits, [bytes]);
     let assert_same = |other: Decoded, how: &str| {
