@@ -172,8 +172,8 @@ impl Search {
         self.narrow().unwrap_or(Decision::End(Ending::Found))
     }
 
-    /// Brings the ends of the interval closer to the edge, by a coarse bisection. If the levels next
-    /// to the edge remain without a proof, the interval ends at levels that are further away.
+    /// Brings the ends of the interval closer to the edge, by a coarse bisection. If the levels
+    /// next to the edge remain without a proof, the interval ends at levels that are further away.
     fn narrow(&self) -> Option<Decision> {
         let (_, to) = Level::ends(self.spec.range);
         let coarse = self.spec.resolution.doubled();

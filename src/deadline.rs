@@ -22,7 +22,7 @@ const RINGS: u32 = 10;
 /// The shortest time between two rings, because more rings would need too much CPU.
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
 const MAX_INTERVAL: Duration = Duration::from_millis(500);
-/// The time to read from the sockets, if the deadline has passed at a late ring.
+/// A second look: the time to read from the sockets, if the deadline has passed at a late ring.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 /// The most second looks of one timer. Otherwise it would never expire if every ring is late.
 const MAX_SECOND_LOOKS: u8 = 10;

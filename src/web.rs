@@ -10,8 +10,8 @@
 //! - POST `/-/reload`, `/-/pause`, `/-/resume`, `/-/quit`, and POST or DELETE
 //!   `/api/v1/scenarios/NAME/rate`: admin requests. They are accepted from this machine, from other
 //!   machines with `--web.enable-lifecycle`, and never from a web page of another site. A repeated
-//!   pause, resume or DELETE has no effect. A repeated reload reads the files again. A repeated POST
-//!   of a rate starts its time again
+//!   pause, resume or DELETE has no effect. A repeated reload reads the files again. A repeated
+//!   POST of a rate starts its time again
 //! - GET `/api/v1/scenarios/NAME/rate`: the current rate of a scenario, for clients on any machine
 //!
 //! No client can delay other clients or the load: see `pages` (encoding), `connections` (memory and

@@ -107,14 +107,14 @@ struct Replay<'a> {
 impl<'a> Demand<'a> {
     pub fn new(scenario: &'a Scenario, shard: Shard) -> Demand<'a> {
         let schedule = &*scenario.schedule;
-        let placed = || (0..schedule.phases().len()).filter_map(|index| schedule.phase_span(index));
-        let counted = placed().filter_map(|placed| {
-            let count = placed.phase.load.count()?;
-            Some((placed.start, requests_of_shard(shard, count)))
+        let spans = || (0..schedule.phases().len()).filter_map(|index| schedule.phase_span(index));
+        let counted = spans().filter_map(|span| {
+            let count = span.phase.load.count()?;
+            Some((span.start, requests_of_shard(shard, count)))
         });
-        let replays = placed().filter_map(|placed| {
-            let trace = placed.phase.load.trace()?;
-            Some(Replay::new(placed.start, trace.rows(), scenario))
+        let replays = spans().filter_map(|span| {
+            let trace = span.phase.load.trace()?;
+            Some(Replay::new(span.start, trace.rows(), scenario))
         });
         let demand = Demand {
             schedule,
@@ -139,8 +139,10 @@ impl<'a> Demand<'a> {
     fn totals_until(&self, run: &CycleRun, to: Duration) -> DemandTotals {
         // A run can begin in the middle of its first cycle, and then has missed the earlier
         // arrivals.
-        let missed = |after| self.totals_in_cycle(run.cycle, after, |begin| begin < after);
-        let missed = run.after.map_or_else(DemandTotals::default, missed);
+        let missed = match run.after {
+            Some(after) => self.totals_in_cycle(run.cycle, after, |begin| begin < after),
+            None => DemandTotals::default(),
+        };
         let (cycles, time) = self.position(run, to);
         let last = if time.is_zero() && cycles >= run.cycles {
             // The arrivals at the first instant of the next cycle are not part of this run.
@@ -163,21 +165,21 @@ impl<'a> Demand<'a> {
     }
 
     /// Returns the lowest and highest load of a phase, and its number of requests.
-    pub fn phase(&self, placed: &PhaseSpan<'_>) -> (Extremes, f64) {
-        let requests = match placed.phase.load.count() {
+    pub fn phase(&self, span: &PhaseSpan<'_>) -> (Extremes, f64) {
+        let requests = match span.phase.load.count() {
             Some(count) => requests_of_shard(self.shard, count),
-            None => placed.total.as_f64() / f64::from(self.shard.count()),
+            None => span.total.as_f64() / f64::from(self.shard.count()),
         };
-        (self.extremes_in_phase(placed, placed.start, placed.end), requests)
+        (self.extremes_in_phase(span, span.start, span.end), requests)
     }
 
     /// Cuts a phase into equal parts and returns the mean rate of each part.
-    pub fn means(&self, placed: &PhaseSpan<'_>, parts: u32) -> Vec<f64> {
-        let length = placed.end.saturating_sub(placed.start);
+    pub fn means(&self, span: &PhaseSpan<'_>, parts: u32) -> Vec<f64> {
+        let length = span.end.saturating_sub(span.start);
         let edge = |part: u32| match part {
-            0 => self.schedule.area_before(placed.index),
-            part if part == parts => self.schedule.area_before(placed.index) + placed.total,
-            part => self.schedule.area(placed.start + length * part / parts),
+            0 => self.schedule.area_before(span.index),
+            part if part == parts => self.schedule.area_before(span.index) + span.total,
+            part => self.schedule.area(span.start + length * part / parts),
         };
         let seconds = (length / parts).as_secs_f64() * f64::from(self.shard.count());
         let mean = |part| {
@@ -262,31 +264,27 @@ impl<'a> Demand<'a> {
     }
 
     fn extremes_in_cycle(&self, from: Duration, to: Duration) -> Extremes {
-        let current = self
-            .schedule
-            .phase_at(from)
-            .map_or(self.schedule.phases().len(), |placed| placed.index);
+        let current =
+            self.schedule.phase_at(from).map_or(self.schedule.phases().len(), |span| span.index);
         let is_at_from =
-            |index: usize| self.schedule.phase_span(index).is_some_and(|placed| placed.end >= from);
+            |index: usize| self.schedule.phase_span(index).is_some_and(|span| span.end >= from);
         // Phases of length zero at `from` precede the current phase in the list.
         let first =
             (0..current).rev().take_while(|index| is_at_from(*index)).last().unwrap_or(current);
         let phases = (first..).map_while(|index| self.schedule.phase_span(index));
-        let phases = phases.take_while(|placed| placed.start < to || placed.end <= to);
-        let touched = phases.filter(|placed| placed.end > from || placed.start == placed.end);
+        let phases = phases.take_while(|span| span.start < to || span.end <= to);
+        let touched = phases.filter(|span| span.end > from || span.start == span.end);
         touched
-            .map(|placed| {
-                self.extremes_in_phase(&placed, from.max(placed.start), to.min(placed.end))
-            })
+            .map(|span| self.extremes_in_phase(&span, from.max(span.start), to.min(span.end)))
             .fold(Extremes::NONE, Extremes::merge)
     }
 
-    fn extremes_in_phase(&self, placed: &PhaseSpan<'_>, from: Duration, to: Duration) -> Extremes {
-        let load = &placed.phase.load;
-        let in_phase = |time: Duration| time.saturating_sub(placed.start);
+    fn extremes_in_phase(&self, span: &PhaseSpan<'_>, from: Duration, to: Duration) -> Extremes {
+        let load = &span.phase.load;
+        let in_phase = |time: Duration| time.saturating_sub(span.start);
         // A phase of length zero has no rate, and must not count as the lowest rate.
         let (rate_min, rate_max) = load
-            .rate_range(in_phase(from), in_phase(to), placed.phase.length)
+            .rate_range(in_phase(from), in_phase(to), span.phase.length)
             .unwrap_or((f64::INFINITY, 0.0));
         let slots = load.slots().map_or(0, |slots| self.shard.part(slots.get().into()));
         let slots = u32::try_from(slots).unwrap_or(u32::MAX);

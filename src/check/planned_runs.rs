@@ -145,7 +145,7 @@ impl TimetableWalk<'_> {
         if length.is_zero() {
             self.timetable.leave_segment(segment, true);
             return match self.scenario.repeat {
-                Repeat::Forever => CycleRun { end: self.interrupted(at), cycles: 0, ..run },
+                Repeat::Forever => CycleRun { end: self.next_interruption(at), cycles: 0, ..run },
                 Repeat::Times(times) => CycleRun { cycles: times.get().into(), ..run },
             };
         }
@@ -171,7 +171,7 @@ impl TimetableWalk<'_> {
         if first.until_offset < length {
             return 1;
         }
-        let until = self.origin.instant + self.interrupted(at);
+        let until = self.origin.instant + self.next_interruption(at);
         let room = until
             .saturating_duration_since(first.cycle_start)
             .as_nanos()
@@ -203,7 +203,7 @@ impl TimetableWalk<'_> {
     }
 
     /// Returns the end of the active window, or of the forecast if it is earlier.
-    fn interrupted(&self, at: Duration) -> Duration {
+    fn next_interruption(&self, at: Duration) -> Duration {
         let wall = self.origin.wall + at;
         let change = self.scenario.active.as_ref().and_then(|windows| windows.state_at(wall).1);
         let closes = change.and_then(|change| change.duration_since(self.origin.wall).ok());

@@ -1,7 +1,7 @@
 //! The signal handlers of the commands that send or serve load.
 //!
 //! A separate thread handles the stop signals. So the second signal ends the process even if all
-//! other threads hang. After the end of a run, the first signal does.
+//! other threads hang. After the load has ended, the first signal ends the process.
 
 use std::process;
 use std::sync::Arc;

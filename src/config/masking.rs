@@ -13,7 +13,7 @@ use super::validate::{is_sensitive, is_sensitive_number};
 
 /// Keys of llmload that contain a word such as `key` or `token`, but whose values are no secrets.
 const HARMLESS: [&str; 5] = ["api_key_env", "api_key_file", AUTH, "first_token", "key_file"];
-/// The name of a header, such as `bearer`. Some users write the API key here by mistake.
+/// The key of the header name, such as `auth: bearer`. Some users write the API key there.
 const AUTH: &str = "auth";
 /// Maps in which a user chooses the keys. A target with the name `auth-gateway` is no secret.
 const FREE_NAMES: [&str; 5] = ["targets", "scenarios", "prompts", "mix", "buckets"];

@@ -1,8 +1,9 @@
 //! Finds flow lists and maps that are nested too deeply, before the YAML parser reads the text.
 //!
-//! The time of the YAML parser grows with the square of the number of open `[` and `{`, and of
-//! `%TAG` lines: half an hour for a file of a megabyte. This scanner reads each byte once. It skips
-//! quoted texts, comments, plain texts and block texts, because their brackets are no syntax.
+//! A file of a megabyte can occupy the YAML parser for half an hour, because the time of the parser
+//! grows with the square of the number of open `[` and `{`, and of `%TAG` lines. This scanner reads
+//! each byte once. It skips quoted texts, comments, plain texts and block texts, because a bracket
+//! in them is not syntax.
 
 use super::problem::{Mistake, Position};
 
@@ -17,7 +18,7 @@ pub fn find_fault(text: &str, limit: usize) -> Option<(Position, Mistake)> {
                 Mistake::new("llmload does not support tags such as `!name`", "remove the line");
             return Some((position(text, start), mistake));
         }
-        scanner.token();
+        scanner.skip_token();
         if scanner.open > limit {
             let remedy = format!("nest at most {limit} levels");
             let mistake = Mistake::new("the file is nested too deeply", remedy);
@@ -82,8 +83,7 @@ impl<'t> Scanner<'t> {
         self.line_start = self.at;
     }
 
-    /// Reads one token.
-    fn token(&mut self) {
+    fn skip_token(&mut self) {
         let Some(byte) = self.byte(self.at) else { return };
         let marker = self.is_line_start()
             && [b"---", b"..."].iter().any(|mark| self.text[self.at..].starts_with(*mark))
@@ -91,25 +91,25 @@ impl<'t> Scanner<'t> {
         match byte {
             _ if marker => (self.at, self.open, self.indent) = (self.at + 3, 0, -1),
             b'%' if self.is_line_start() => self.skip_line(),
-            b'"' | b'\'' => self.quoted(byte),
+            b'"' | b'\'' => self.skip_quoted(byte),
             b'[' | b'{' => (self.at, self.open) = (self.at + 1, self.open + 1),
             b']' | b'}' if self.open > 0 => (self.at, self.open) = (self.at + 1, self.open - 1),
             b',' | b':' if self.open > 0 => self.at += 1,
-            b'|' | b'>' if self.open == 0 => self.block_text(),
+            b'|' | b'>' if self.open == 0 => self.skip_block_text(),
             b'-' | b'?' if self.open == 0 && self.is_space(self.at + 1) => {
                 self.indent = self.column(self.at);
                 self.at += 1;
             }
             b':' if self.is_space(self.at + 1) => self.at += 1,
-            b'!' | b'&' | b'*' => self.word(),
+            b'!' | b'&' | b'*' => self.skip_word(),
             b'#' | b'\n' => self.skip_line(),
             _ if self.is_space(self.at) => self.at += 1,
-            _ => self.plain(),
+            _ => self.skip_plain(),
         }
     }
 
     /// Skips a tag, an anchor or an alias.
-    fn word(&mut self) {
+    fn skip_word(&mut self) {
         let is_end = |at| self.is_space(at) || self.open > 0 && self.is_flow_end(at);
         self.at = (self.at..self.text.len()).find(|at| is_end(*at)).unwrap_or(self.text.len());
     }
@@ -118,7 +118,7 @@ impl<'t> Scanner<'t> {
         self.byte(at).is_some_and(|byte| b",[]{}".contains(&byte))
     }
 
-    fn quoted(&mut self, quote: u8) {
+    fn skip_quoted(&mut self, quote: u8) {
         let start = self.at;
         self.at += 1;
         while let Some(byte) = self.byte(self.at) {
@@ -133,11 +133,11 @@ impl<'t> Scanner<'t> {
             }
         }
         self.at = self.at.min(self.text.len());
-        self.note_key(start);
+        self.record_key(start);
     }
 
     /// Skips a text without quotes up to the end of its line, to a comment or to a `:`.
-    fn plain(&mut self) {
+    fn skip_plain(&mut self) {
         let start = self.at;
         while let Some(byte) = self.byte(self.at) {
             let is_end = match byte {
@@ -153,18 +153,18 @@ impl<'t> Scanner<'t> {
             }
             self.at += 1;
         }
-        self.note_key(start);
+        self.record_key(start);
     }
 
     /// Records the text from `start` as the key of a block map, if a `:` follows.
-    fn note_key(&mut self, start: usize) {
+    fn record_key(&mut self, start: usize) {
         if self.open == 0 && self.byte(self.at) == Some(b':') && self.is_space(self.at + 1) {
             self.indent = self.column(start);
         }
     }
 
     /// Skips a block text: the line of its `|` or `>`, and its lines.
-    fn block_text(&mut self) {
+    fn skip_block_text(&mut self) {
         let line = &self.text[self.at..];
         let header = &line[..memchr::memchr(b'\n', line).unwrap_or(line.len())];
         let header = header.iter().take_while(|byte| !byte.is_ascii_whitespace());
@@ -233,7 +233,7 @@ mod tests {
         }
     }
 
-    /// Each call to `token` advances, so the number of calls is at most the number of bytes.
+    /// Each call to `skip_token` advances, so the number of calls is at most the number of bytes.
     #[test]
     fn each_token_advances_so_the_scan_is_linear() {
         let texts = ["[{:,\"'x- #|>%!&*?\n ]}\\é", "'", "\"\\", "|", ">9\n", "a: |\n", ": - ? ,]"];
@@ -241,7 +241,7 @@ mod tests {
             let mut scanner = Scanner::new(&text);
             while scanner.at < scanner.text.len() {
                 let before = scanner.at;
-                scanner.token();
+                scanner.skip_token();
                 assert!(scanner.at > before && scanner.at <= text.len(), "{text:?} at {before}");
             }
         }

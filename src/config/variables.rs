@@ -69,7 +69,6 @@ impl<'a> Variables<'a> {
         }
     }
 
-    ///
     /// # Errors
     /// If the value is not UTF-8. The message does not quote the name, which can be a misplaced
     /// secret.

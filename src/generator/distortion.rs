@@ -1,9 +1,9 @@
 //! The detection of distortions. Each second, the detector compares the counters with their values
 //! of 30 s ago.
 //!
-//! A distortion begins when this difference exceeds a threshold. It ends when no difference has
-//! exceeded the threshold for 30 s. A short stall is in the differences for 30 s, so its distortion
-//! lasts for about a minute. So distortions do not flap, and scrapes do not miss them.
+//! A distortion begins when this difference exceeds a threshold. It ends after 30 s in which no
+//! difference exceeded the threshold. A short stall is in the differences for 30 s, so its
+//! distortion lasts for about a minute. This prevents flapping, and no scrape misses a distortion.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,19 +22,20 @@ const WINDOW: Duration = Duration::from_secs(30);
 const PROBES: u64 = (WINDOW.as_millis() / INTERVAL.as_millis()) as u64;
 /// The most readings: one for each second of a window, and one before it.
 const READINGS: usize = 32;
-/// If more than one in a hundred events is affected, the 99th percentile is wrong.
+/// If a distortion affects more than one in a hundred events, the 99th percentile is wrong.
 const ONE_IN: u32 = 100;
 /// An arrival with a longer dispatch lag is late. A fast server sends its first token in about this
 /// time. The alert on `llmload_dispatch_lag_seconds` has the same limit.
 pub(super) const LATE: Duration = Duration::from_millis(100);
-/// A probe with a longer delay is delayed. This is the time between two tokens at 40 tokens per
-/// second, so after a longer delay llmload sees two tokens at once.
+/// A probe with a longer delay is delayed. At 40 tokens per second, a token arrives every 25 ms, so
+/// after a longer delay llmload sees two tokens at once.
 pub(super) const DELAYED: Duration = Duration::from_millis(25);
-/// The highest usual fraction of the CPUs or files. Above it, there is no reserve for a burst.
+/// If a higher fraction of the CPUs or files is in use, there is no reserve for a burst.
 const FULL: f64 = 0.9;
 /// Below this fraction of its CPUs, llmload had enough CPU.
 const BUSY: f64 = 0.5;
-/// The shortest time for a judgement of CPU usage, because the start of the process needs much CPU.
+/// The shortest time over which llmload judges its CPU usage, because the start of the process
+/// needs much CPU.
 const STARTED: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -93,7 +93,6 @@ impl Access {
         if self.lifecycle || self.has_own_name(headers) { Ok(()) } else { Err(Refusal::OtherName) }
     }
 
-    ///
     /// # Errors
     /// The reason to refuse the request.
     pub(super) fn check_admin(&self, headers: &HeaderMap, peer: Peer) -> Result<(), Refusal> {
@@ -116,8 +115,8 @@ impl Access {
         }
     }
 
-    /// Returns true if no `host` can be the name of another site. An IP address, `localhost` and
-    /// the name of this machine cannot.
+    /// Returns true if each `host` is an IP address, `localhost` or the name of this machine,
+    /// because another site cannot have these names.
     fn has_own_name(&self, headers: &HeaderMap) -> bool {
         headers.get_all(HOST).iter().all(|host| {
             let Some(name) = host.to_str().ok().and_then(name_of) else { return false };

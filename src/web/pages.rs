@@ -44,7 +44,7 @@ impl AsRef<[u8]> for Page {
     }
 }
 
-/// Encodes a page into an empty buffer, which has the size of the previous page.
+/// Encodes a page into an empty buffer, which has room for a page like the previous one.
 pub(super) trait Encode: FnMut(&mut Vec<u8>) -> Result<(), String> + Send + 'static {}
 
 impl<F: FnMut(&mut Vec<u8>) -> Result<(), String> + Send + 'static> Encode for F {}
