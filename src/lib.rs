@@ -14,7 +14,7 @@
 //! | the plan | [`plan`], [`config`] |
 //! | synchronous decisions | [`pacer`], [`timetable`], [`guard`] |
 //! | sending requests | [`deadline`], [`endpoint`], [`exchange`], [`launch`] |
-//! | results, displays and commands | [`stderr`], [`remedy`], [`generator`], [`metrics`], [`check`], [`probe`], [`incidents`], [`recent`], [`tally`], [`status`], [`control`], [`web`], [`report`] |
+//! | results, displays and commands | [`stderr`], [`remedy`], [`generator`], [`metrics`], [`check`], [`probe`], [`incidents`], [`recent`], [`tally`], [`observe`], [`status`], [`control`], [`web`], [`report`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
 //! A module can import only from rows above, and from earlier modules in its row.
@@ -39,6 +39,7 @@ pub mod launch;
 pub mod ledger;
 pub mod measurement;
 pub mod metrics;
+pub mod observe;
 pub mod pacer;
 pub mod pairing;
 pub mod plan;

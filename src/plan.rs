@@ -1,6 +1,7 @@
 //! The plan: a valid configuration, in the form in which llmload runs it. Only the module `config`
 //! creates a plan from a file, after all checks.
 
+mod observe;
 mod open_files;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use crate::simulator;
 use crate::slo::Slo;
 
 pub use crate::protocol::RequestParameters;
+pub use observe::{MetricsPage, MetricsSource, PageLocation};
 pub use open_files::{OTHER_FILES, connection_limit};
 
 #[derive(Clone, Debug)]
@@ -202,6 +204,8 @@ pub struct Target {
     pub terminal: Terminal,
     pub timeouts: Timeouts,
     pub prices: Option<Prices>,
+    /// The metrics pages of the server, which only `llmload run` reads.
+    pub metrics_pages: Vec<MetricsPage>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

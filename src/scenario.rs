@@ -2,6 +2,7 @@
 //! the daemon stops it. A reload can change a running scenario.
 
 mod completion;
+mod observation;
 mod observer;
 mod readiness;
 mod spec;
@@ -283,6 +284,8 @@ impl ScenarioTask {
         let ScenarioTask { spec, monitors, context, controls, stop, completion, .. } = self;
         let scenario = spec.scenario.name.clone();
         let driver = build_driver(&spec, &context, &gate, schedule_state);
+        // The reading of the metrics pages ends with this task.
+        let _observation = observation::start(&spec, &monitors, schedule_state);
         // A reload can replace the clients in the specification, and this task must not keep them
         // alive.
         drop(spec);

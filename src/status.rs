@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::incidents::Incidents;
 use crate::launch::RouteState;
 use crate::metrics::Labels;
+use crate::observe::ObservedPage;
 use crate::pairing::PairedComparison;
 use crate::plan::Target;
 use crate::recent::Recent;
@@ -76,6 +77,8 @@ pub struct RouteMonitor {
     /// The measured values for the report of a `run`. `None` in the daemon, because they grow
     /// without limit.
     pub tally: Option<Arc<Tally>>,
+    /// The values of the metrics pages of the server. Empty in the daemon, which reads no page.
+    pub observed: Vec<Arc<ObservedPage>>,
     /// The difference from the baseline target. Empty for the baseline target itself.
     pub difference: Arc<PairedComparison>,
     info: Mutex<RouteInfo>,
@@ -102,6 +105,7 @@ impl RouteMonitor {
         schedule_state: Arc<ScheduleState>,
         info: RouteInfo,
         tally: Option<Arc<Tally>>,
+        observed: Vec<Arc<ObservedPage>>,
     ) -> RouteMonitor {
         RouteMonitor {
             scenario: scenario.to_owned(),
@@ -113,6 +117,7 @@ impl RouteMonitor {
             incidents: Arc::new(Incidents::new(scenario, target)),
             recent: Arc::default(),
             tally,
+            observed,
             difference: Arc::default(),
             info: Mutex::new(info),
         }

@@ -7,6 +7,7 @@
 mod calendar;
 mod load;
 mod metrics;
+mod observe;
 mod prompts;
 mod slo;
 mod target;
@@ -19,6 +20,7 @@ pub use load::{
     Arrivals, ArrivalsName, Levels, Phase, Ramp, Replay, Requests, RequestsName, Sine, Steps,
 };
 pub use metrics::Metrics;
+pub use observe::Observe;
 pub use prompts::{
     Length, PrefixCache, PromptOrder, ScenarioPrompts, ShortPrompts, Source, SourceKeys, Spread,
     Synthetic,

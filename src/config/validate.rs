@@ -13,6 +13,7 @@ mod connection;
 mod definitions;
 mod dialect;
 mod metrics;
+mod observe;
 mod phase_end;
 mod prices;
 mod prompts;

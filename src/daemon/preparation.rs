@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::simulators::Simulators;
 use super::{Error, open_files};
-use crate::endpoint::HttpEndpoint;
+use crate::endpoint::{HttpEndpoint, MetricsPage};
 use crate::metrics::Metrics;
 use crate::plan::{self, Location, Plan};
 use crate::scenario::{RouteSpec, ScenarioSpec};
@@ -85,7 +85,11 @@ impl Preparation {
                 Some(route) => Arc::clone(&route.endpoint),
                 None => Arc::new(HttpEndpoint::new(target, &address)?.served_by(host)),
             };
-            Ok(RouteSpec { target: Arc::clone(target), endpoint, info })
+            // Prometheus scrapes these pages for a daemon.
+            let pages = target.metrics_pages.iter().filter(|_| self.has_tally);
+            let pages = pages.map(|page| Ok(Arc::new(MetricsPage::new(target, page, &address)?)));
+            let metrics_pages = pages.collect::<Result<_, Error>>()?;
+            Ok(RouteSpec { target: Arc::clone(target), endpoint, metrics_pages, info })
         });
         let routes = routes.collect::<Result<Vec<_>, Error>>()?;
         Ok(ScenarioSpec { scenario, seed, routes, has_tally: self.has_tally })

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use super::{HttpRoute, HttpRouteSet, RouteObserver, ScenarioContext};
-use crate::endpoint::HttpEndpoint;
+use crate::endpoint::{HttpEndpoint, MetricsPage};
 use crate::guard::Guard;
 use crate::launch::{PromptSource, ReadinessGate, RequestTemplate, Route, RouteSet};
 use crate::metrics::{Baseline, Labels, RouteMetrics, RouteSettings};
+use crate::observe::ObservedPage;
 use crate::pairing::PairedComparison;
 use crate::plan::{self, Target};
 use crate::schedule::{ArrivalSpec, Shard};
@@ -30,6 +31,8 @@ pub struct ScenarioSpec {
 pub struct RouteSpec {
     pub target: Arc<Target>,
     pub endpoint: Arc<HttpEndpoint>,
+    /// The metrics pages that a run reads. Empty in the daemon.
+    pub metrics_pages: Vec<Arc<MetricsPage>>,
     /// Facts for the status page.
     pub info: RouteInfo,
 }
@@ -55,6 +58,7 @@ impl ScenarioSpec {
             Arc::clone(schedule_state),
             route.info.clone(),
             tally,
+            route.metrics_pages.iter().map(|page| Arc::new(ObservedPage::new(page))).collect(),
         );
         if let Some(model) = &route.target.model {
             // The monitor is new, so no name is set.

@@ -38,6 +38,7 @@ const LAYERS: &[&[&str]] = &[
         "incidents",
         "recent",
         "tally",
+        "observe",
         "status",
         "control",
         "web",
@@ -65,7 +66,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util::server", &["web", "simulator"]),
     ("httpdate", &["protocol"]),
     ("jiff", &["calendar", "config"]),
-    ("memchr", &["config", "protocol", "prompts"]),
+    ("memchr", &["config", "observe", "protocol", "prompts"]),
     ("minijinja", &["prompts", "report"]),
     ("percent_encoding", &["config"]),
     ("prometheus", &["metrics"]),
@@ -130,6 +131,9 @@ const PURE: &[&str] = &[
     "remedy",
     "generator/distortion",
     "generator/event_loop",
+    "observe/catalog",
+    "observe/exposition",
+    "observe/series",
     "stderr/backlog",
 ];
 

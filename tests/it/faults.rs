@@ -38,6 +38,7 @@ pub fn target(url: &str) -> Target {
             ..Timeouts::default()
         },
         prices: None,
+        metrics_pages: Vec::new(),
     }
 }
 

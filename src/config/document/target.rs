@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Simulator;
+use super::{Observe, Simulator};
 use crate::config::field::{Field, FieldMap};
 use crate::config::scalar::{KeepAlive, Number, Span};
 
@@ -90,6 +90,12 @@ pub struct Target {
     /// `llmload check` shows the cost of a day. Default: no prices. Example:
     /// `{input_per_million: 0.15, output_per_million: 0.60}`.
     pub prices: Field<Prices>,
+    /// The metrics pages of the server behind the target. `llmload run` reads each page once per
+    /// second, and its report shows for each phase the requests that the server ran and queued, the
+    /// use of its KV cache, and the use of its GPUs and CPUs. The daemon ignores this key, because
+    /// Prometheus scrapes these pages itself. Default: no metrics pages. Example:
+    /// `{vllm: /metrics, dcgm: "http://gpu-1:9400/metrics"}`.
+    pub observe: Field<Observe>,
 }
 
 /// The value of a header or of a query parameter.

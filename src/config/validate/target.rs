@@ -47,6 +47,7 @@ impl Validator<'_> {
         let query = self.query(&target.query);
         let timeouts = self.timeouts(&target.timeouts);
         let prices = self.prices(&target.prices);
+        let metrics_pages = self.observe(&target.observe);
         let model = self.model(&target.model);
         let dialect = self.dialect(target);
         let connection = self.connection(target, location.as_ref());
@@ -70,6 +71,7 @@ impl Validator<'_> {
             },
             timeouts: timeouts?,
             prices: prices?,
+            metrics_pages: metrics_pages?,
         })
     }
 

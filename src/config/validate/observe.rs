@@ -1,0 +1,125 @@
+//! Validates the metrics pages of the server behind a target.
+
+use url::Url;
+
+use super::Validator;
+use crate::config::document::Observe;
+use crate::config::field::{Field, Located};
+use crate::config::hints::url_with_scheme;
+use crate::config::problem::Mistake;
+use crate::config::user_info::take_user_info;
+use crate::plan::{MetricsPage, MetricsSource, PageLocation};
+
+const REMEDY: &str =
+    "write a URL such as `http://localhost:9400/metrics`, or a path on the server of the target, \
+     such as `/metrics`";
+
+impl Validator<'_> {
+    /// Reads the metrics pages. Returns `None` if one of them has a mistake.
+    pub(super) fn observe(&self, field: &Field<Observe>) -> Option<Vec<MetricsPage>> {
+        let Located { node, value: keys } = match field {
+            Field::Absent => return Some(Vec::new()),
+            Field::Invalid(_) => return None,
+            Field::Present(located) => located,
+        };
+        let fields = MetricsSource::ALL.map(|source| (source, of_source(keys, source)));
+        if fields.iter().all(|(_, field)| field.is_absent()) {
+            let example = "add one, such as `vllm: /metrics`, or remove `observe`";
+            self.missing(*node, "`observe` names no metrics page", example);
+            return None;
+        }
+        let mut engine: Option<MetricsSource> = None;
+        let mut pages = Vec::new();
+        let mut is_valid = true;
+        for (source, field) in fields {
+            if let (Some(first), Some(node), true) = (engine, field.node(), source.is_engine()) {
+                let (first, second) = (first.as_str(), source.as_str());
+                self.problem(
+                    node,
+                    format!("`{first}` and `{second}` exclude each other"),
+                    "keep only the engine that serves the target",
+                );
+                is_valid = false;
+                continue;
+            }
+            match field {
+                Field::Absent => continue,
+                Field::Invalid(_) => is_valid = false,
+                Field::Present(located) => match self.page_location(located) {
+                    Some(location) => pages.push(MetricsPage { source, location }),
+                    None => is_valid = false,
+                },
+            }
+            engine = engine.or(Some(source).filter(|source| source.is_engine()));
+        }
+        is_valid.then_some(pages)
+    }
+
+    fn page_location(&self, located: &Located<String>) -> Option<PageLocation> {
+        let location = parse_location(located.value.trim())
+            .map_err(|mistake| self.report(located.node, mistake))
+            .ok()?;
+        if let PageLocation::Url { url, .. } = &location
+            && url.path() == "/"
+        {
+            self.warn(
+                located.node,
+                "the URL has no path",
+                "add `/metrics`, which most servers expect",
+            );
+        }
+        Some(location)
+    }
+}
+
+fn of_source(keys: &Observe, source: MetricsSource) -> &Field<String> {
+    match source {
+        MetricsSource::Vllm => &keys.vllm,
+        MetricsSource::Sglang => &keys.sglang,
+        MetricsSource::Llamacpp => &keys.llamacpp,
+        MetricsSource::Tgi => &keys.tgi,
+        MetricsSource::Dcgm => &keys.dcgm,
+        MetricsSource::Node => &keys.node,
+    }
+}
+
+/// Parses the location of a metrics page. No message quotes a URL that can contain a password.
+fn parse_location(text: &str) -> Result<PageLocation, Mistake> {
+    if text.starts_with('/') {
+        return path_location(text);
+    }
+    if !text.contains("://") {
+        let remedy = url_with_scheme(text).map(|url| format!("write `{url}`"));
+        let remedy = remedy.unwrap_or_else(|| REMEDY.to_owned());
+        return Err(Mistake::new("the text is neither a URL nor a path", remedy));
+    }
+    let mut url = Url::parse(text)
+        .map_err(|error| Mistake::new(format!("the text is not a URL ({error})"), REMEDY))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Mistake::new("the URL is neither http nor https", REMEDY));
+    }
+    let credentials = take_user_info(&mut url)?;
+    // A slash ends the host, so a password with a slash would be a part of the path.
+    if url.path().contains('@') {
+        return Err(Mistake::new(
+            "the path of the URL contains `@`",
+            "percent-encode each special character of a password, such as `%2F` for `/`, or write \
+             `%40` in the path",
+        ));
+    }
+    if url.fragment().is_some() {
+        return Err(Mistake::new("the URL has a fragment", "remove the `#` and the text after it"));
+    }
+    Ok(PageLocation::Url { url, credentials })
+}
+
+fn path_location(text: &str) -> Result<PageLocation, Mistake> {
+    // Two slashes, or a slash and a backslash, would begin the name of another host.
+    let is_path = !text[1..].starts_with(['/', '\\'])
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+        && !text.contains('#');
+    if !is_path {
+        return Err(Mistake::new("the path is not valid", REMEDY));
+    }
+    Ok(PageLocation::Path(text.to_owned()))
+}
