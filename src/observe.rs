@@ -1,9 +1,9 @@
 //! The server's side of a run: reads the metrics pages of the server once per second, and keeps
 //! their values by phase and over time for the report.
 //!
-//! The measurement of a client shows that a server is slow, but not why. The pages show it: requests
-//! wait in the queue, the KV cache is full, or the GPUs are idle. Only `llmload run` reads them. A
-//! Prometheus that scrapes a daemon scrapes the pages of the server itself.
+//! The latency of a client shows that a server is slow. The pages show why: requests wait in the
+//! queue, the KV cache is full, or the GPUs are idle. Only `llmload run` reads the pages. For a
+//! daemon, Prometheus scrapes them.
 //!
 //! No arrival depends on a page. Each page is read by a separate task, which begins a read only
 //! after the read before has ended.
@@ -102,7 +102,7 @@ pub async fn watch(
     schedule_state: Arc<ScheduleState>,
 ) -> Infallible {
     let mut ticks = tokio::time::interval(INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
         let mut reader = PageReader::new(observed.source);

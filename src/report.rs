@@ -13,6 +13,7 @@ mod layout;
 mod objectives;
 mod render;
 mod routes;
+mod server;
 mod statistics;
 mod tables;
 mod tested;
@@ -33,6 +34,7 @@ pub use findings::{Finding, Severity};
 pub use layout::{Block, blocks};
 pub use objectives::ObjectiveResult;
 pub use render::{RenderError, html, markdown, text};
+pub use server::{ObservedPhase, ObservedQuantity, ObservedReport};
 pub use statistics::{Cost, Statistics, Summary, WindowReport};
 pub use tested::{PromptProfile, Tested};
 pub use verdict::{Outcome, Reason, ReasonCode, Verdict};
@@ -106,6 +108,9 @@ pub struct RouteReport {
     pub failures: Vec<FailureClass>,
     pub connections: Connections,
     pub timeline: TimelineReport,
+    /// One entry per metrics page of the server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<ObservedReport>,
     /// The difference between this target and the first target of the scenario, over paired
     /// requests. `None` for the first target.
     #[serde(skip_serializing_if = "Option::is_none")]

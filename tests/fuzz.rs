@@ -13,6 +13,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use llmload::measurement::{FailureDetail, Usage};
+use llmload::observe::{Page, PageReader, Series};
+use llmload::plan::MetricsSource;
 use llmload::protocol::chat::{self, Shape};
 use llmload::protocol::sse::{Decoder, SseEvent, TooLarge};
 use llmload::protocol::{
@@ -21,6 +23,7 @@ use llmload::protocol::{
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tokio::time::Instant;
 
 /// Bytes with a special meaning for a parser.
 const PIECES: [&[u8]; 24] = [
@@ -404,6 +407,53 @@ fn each_count_of_a_response_is_the_last_valid_count_of_its_usages() {
         *(if expected.output.is_some() { &mut counted } else { &mut uncounted }) += 1;
     }
     assert_both_occurred(counted, uncounted);
+}
+
+// ---- Metrics pages ------------------------------------------------------------------------------
+
+/// Reads a metrics page in parts, and records it as the second page of a phase. Returns the page,
+/// and the mean and the maximum of each quantity.
+fn observed(source: MetricsSource, bytes: &[u8], cuts: &[usize]) -> (Page, Vec<[f64; 2]>) {
+    let mut reader = PageReader::new(source);
+    let mut start = 0;
+    for end in cuts.iter().copied().chain([bytes.len()]) {
+        reader.push(&bytes[start..end]);
+        start = end;
+    }
+    let (page, begin) = (reader.finish(), Instant::now());
+    let mut series = Series::new(source);
+    series.record(begin, Page::default(), Some("p".to_owned()));
+    series.record(begin + Duration::from_secs(1), page.clone(), Some("p".to_owned()));
+    series.record(begin + Duration::from_secs(2), page.clone(), Some("p".to_owned()));
+    let levels = &series.phase("p").unwrap().levels;
+    let values = levels.iter().flatten().map(|level| [level.mean(), level.max()]).collect();
+    (page, values)
+}
+
+#[test]
+fn a_metrics_page_gives_finite_values_that_do_not_depend_on_the_split_into_reads() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/metrics-pages");
+    let pages = MetricsSource::ALL
+        .map(|source| std::fs::read(folder.join(source.as_str()).with_extension("txt")).unwrap());
+    for (source, page) in MetricsSource::ALL.into_iter().zip(&pages) {
+        assert!(!observed(source, page, &[]).1.is_empty(), "{source}");
+    }
+    let (mut with_values, mut without) = (0, 0);
+    for seed in seeds() {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let bytes = damaged(&pages, &mut random);
+        let source = MetricsSource::ALL[random.random_range(0..MetricsSource::ALL.len())];
+        let (page, values) = observed(source, &bytes, &[]);
+        let cut = observed(source, &bytes, &cuts(bytes.len(), &mut random));
+        assert_eq!(cut.0, page, "FUZZ_SEED={seed} FUZZ_RUNS=1: {}", bytes.escape_ascii());
+        assert!(
+            values.iter().flatten().all(|value| value.is_finite()),
+            "FUZZ_SEED={seed} FUZZ_RUNS=1: {}",
+            bytes.escape_ascii()
+        );
+        *(if page.is_empty() { &mut without } else { &mut with_values }) += 1;
+    }
+    assert_both_occurred(with_values, without);
 }
 
 // ---- Heads --------------------------------------------------------------------------------------

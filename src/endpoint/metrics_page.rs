@@ -74,9 +74,9 @@ impl MetricsPage {
             ping: client::PING,
             target,
         };
-        let client = builder.build(Some(Connection::KEEP_ALIVE), None).map_err(|source| {
-            BuildError::Client { target: builder.target.name.clone(), source }
-        })?;
+        let client = builder
+            .build(Some(Connection::KEEP_ALIVE), None)
+            .map_err(|source| BuildError::Client { target: builder.target.name.clone(), source })?;
         Ok(MetricsPage { source: page.source, client, url, headers, connections, redaction })
     }
 

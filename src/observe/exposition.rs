@@ -16,7 +16,7 @@ use crate::plan::MetricsSource;
 
 /// The longest line that is read, in bytes. Longer lines are skipped.
 const MAX_LINE: usize = 16 << 10;
-/// The most time series of one metric that are told apart. Further ones are skipped.
+/// The most groups of time series of one metric. Further groups are skipped.
 const MAX_SERIES: usize = 1024;
 /// The highest value of a metric. It keeps every sum finite.
 const MAX_VALUE: f64 = 1e30;

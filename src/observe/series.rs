@@ -18,6 +18,9 @@ const INITIAL_WIDTH: Duration = Duration::from_secs(1);
 /// more intervals than in the timeline of a report, so that this timeline can be moved to the start
 /// of the other one with a small error.
 const MAX_INTERVALS: usize = 960;
+/// Two pages within this time leave no gap in the timeline. A page that is read each second can be
+/// just before and just after a second.
+const NO_GAP: Duration = Duration::from_millis(2500);
 /// The most phases with separate values. The values of further phases are lost.
 const MAX_PHASES: usize = 100;
 
@@ -154,8 +157,11 @@ impl Series {
         let previous = self.previous.replace(Previous { at, page, phase: phase.clone() });
         add(self.interval(at), &gauges);
         if let Some(previous) = &previous {
-            let middle = previous.at + at.saturating_duration_since(previous.at) / 2;
-            add(self.interval(middle), &increases);
+            let since = at.saturating_duration_since(previous.at);
+            add(self.interval(previous.at + since / 2), &increases);
+            if since <= NO_GAP {
+                self.bridge(previous.at, at, &gauges);
+            }
         }
         let Some(phase) = phase else { return };
         // If the phase has changed since the page before, nobody knows the part of an increase that
@@ -215,6 +221,21 @@ impl Series {
         };
         let quantities = self.catalog.quantities;
         (quantities.iter().map(gauge).collect(), quantities.iter().map(increase).collect())
+    }
+
+    /// Adds the levels to each interval between two pages that has no page.
+    fn bridge(&mut self, from: Instant, to: Instant, gauges: &[Option<Level>]) {
+        let mut between = from + self.width;
+        while between < to {
+            let levels = self.interval(between);
+            for (level, gauge) in levels.iter_mut().zip(gauges) {
+                *level = level.or(*gauge);
+            }
+            if levels.is_empty() {
+                levels.extend_from_slice(gauges);
+            }
+            between += self.width;
+        }
     }
 
     fn interval(&mut self, at: Instant) -> &mut Levels {

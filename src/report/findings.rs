@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::RouteReport;
 use super::verdict::cut_phases;
+use super::{RouteReport, server};
 use crate::check::numbers::{count, duration};
 use crate::event::DropReason;
 use crate::measurement::Anomaly;
@@ -62,6 +62,9 @@ pub(super) fn find(routes: &[RouteReport], time_limit: Option<Duration>) -> Vec<
         add(Severity::Note, Vec::from_iter(retried_connections(route)));
         add(Severity::Note, Vec::from_iter(prefix_cache(route)));
         add(Severity::Note, Vec::from_iter(too_few_requests(route)));
+        add(Severity::Warning, server::missing_pages(route));
+        let is_alone = routes.iter().filter(|other| other.address == route.address).count() == 1;
+        add(Severity::Note, server::server_findings(route, is_alone));
         let cut = time_limit.and_then(|limit| cut_phases(route, limit));
         add(Severity::Warning, Vec::from_iter(cut));
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::chart::{self, Line};
 use super::findings::Severity;
 use super::tables::integer;
-use super::{FailureClass, MeanDifference, Outcome, Report, RouteReport, tables, totals};
+use super::{FailureClass, MeanDifference, Outcome, Report, RouteReport, server, tables, totals};
 use crate::check::numbers::{duration, three_digits};
 
 /// One block of a report.
@@ -60,6 +60,7 @@ pub fn blocks(report: &Report) -> Vec<Block> {
         }
         blocks.extend(tables::level_notes(route).into_iter().map(line));
         blocks.extend(tables::objectives(route));
+        blocks.extend(server::tables(route));
         if route.levels().count() > 1 && route.total.sent > 0 {
             blocks.push(Block::Heading { text: "All phases together".to_owned() });
         }
@@ -74,6 +75,7 @@ pub fn blocks(report: &Report) -> Vec<Block> {
         };
         blocks.extend(route.failures.iter().map(remedy));
         blocks.extend(charts(route));
+        blocks.extend(server::charts(route));
     }
     if !report.findings.is_empty() {
         let all = report.findings.iter();

@@ -8,7 +8,7 @@ use super::statistics::TokensPerChunk;
 use super::{
     Connections, Distributions, FailureClass, LedgerReport, Level, LevelKind, MeanDifference,
     PairedDifference, PhaseReport, PromptProfile, RouteReport, Statistics, Summary, TailReport,
-    TimelineReport, WindowReport, objectives, without_fraction,
+    TimelineReport, WindowReport, objectives, server, without_fraction,
 };
 use crate::calendar::rfc3339;
 use crate::event::{AbortReason, DropReason};
@@ -32,6 +32,8 @@ pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<R
     let per_chunk = TokensPerChunk::new(&arrived);
     let prices = info.configured.prices.as_ref();
     let has_objectives = tally.slo().is_some();
+    let names: Vec<_> = phases.iter().map(|phase| phase.name.as_str()).collect();
+    let observed = server::observed(&monitor.observed, &names, &timeline);
     let phases = phases.iter().map(|phase| {
         phase_report(phase, scenario, tally.slo(), |phase| {
             Statistics::new(&phase.arrived, &phase.window, per_chunk, prices, has_objectives)
@@ -57,6 +59,7 @@ pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<R
         failures: failures(monitor, &counts),
         connections: connections(&arrived),
         timeline: TimelineReport::new(&timeline, origin),
+        observed,
         difference: paired_difference(monitor),
         distributions: distributions(&arrived),
         ledger: ledger_report(&counts),

@@ -17,7 +17,8 @@ pub(super) fn start(
     schedule_state: &Arc<ScheduleState>,
 ) -> JoinSet<Infallible> {
     let routes = spec.routes.iter().zip(monitors);
-    let pages = routes.flat_map(|(route, monitor)| route.metrics_pages.iter().zip(&monitor.observed));
+    let pages =
+        routes.flat_map(|(route, monitor)| route.metrics_pages.iter().zip(&monitor.observed));
     let watches = pages.map(|(page, observed)| {
         observe::watch(Arc::clone(page), Arc::clone(observed), Arc::clone(schedule_state))
     });

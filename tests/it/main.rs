@@ -29,6 +29,7 @@ mod health;
 mod http2;
 mod lifecycle;
 mod lookups;
+mod observe;
 mod open_loop;
 mod orders;
 mod probe;

@@ -10,8 +10,7 @@ use crate::config::problem::Mistake;
 use crate::config::user_info::take_user_info;
 use crate::plan::{MetricsPage, MetricsSource, PageLocation};
 
-const REMEDY: &str =
-    "write a URL such as `http://localhost:9400/metrics`, or a path on the server of the target, \
+const REMEDY: &str = "write a URL such as `http://localhost:9400/metrics`, or a path on the server of the target, \
      such as `/metrics`";
 
 impl Validator<'_> {

@@ -121,8 +121,7 @@ fn line() -> impl Strategy<Value = String> {
     const NAMES: &[&str] =
         &["sglang:num_running_reqs", "sglang_num_running_reqs", "sglang:token_usage", "up"];
     let labels = r#"(\{(dp_rank="[0-2a\\}]{0,3}",?){0,2}\}?)?"#;
-    let parts =
-        ("[ \t#]{0,1}", prop::sample::select(NAMES), labels, "[ \t]{0,2}[0-9.eE+-]{0,4}");
+    let parts = ("[ \t#]{0,1}", prop::sample::select(NAMES), labels, "[ \t]{0,2}[0-9.eE+-]{0,4}");
     parts.prop_map(|(space, name, labels, value)| format!("{space}{name}{labels}{value}\n"))
 }
 

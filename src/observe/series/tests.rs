@@ -114,6 +114,13 @@ fn a_time_without_pages_is_a_gap_and_the_timeline_moves_to_another_start() {
     let later = origin + seconds(0.9);
     assert_eq!(running(&series, later, 1.0, 3), [Some(2.0), None, None]);
     assert_eq!(running(&series, origin, 0.5, 4), [Some(1.0), Some(1.0), Some(2.0), Some(2.0)]);
+    // A page each second can be just before and just after a second.
+    let mut late = Series::new(MetricsSource::Vllm);
+    for (second, value) in [(0.0, 1.0), (1.99, 2.0), (3.01, 3.0), (5.0, 4.0)] {
+        late.record(origin + seconds(second), vllm(value, 0.0, 0.0, 0.0), None);
+    }
+    let bridged = [Some(1.0), Some(2.0), Some(3.0), Some(3.0), Some(4.0), Some(4.0)];
+    assert_eq!(running(&late, origin, 1.0, 6), bridged);
     assert_eq!(running(&Series::new(MetricsSource::Tgi), origin, 1.0, 2), [None, None]);
 }
 
