@@ -3,6 +3,7 @@
 use url::Url;
 
 use super::Validator;
+use super::secret::is_sensitive;
 use crate::config::document::Observe;
 use crate::config::field::{Field, Located};
 use crate::config::hints::url_with_scheme;
@@ -55,9 +56,20 @@ impl Validator<'_> {
     }
 
     fn page_location(&self, located: &Located<String>) -> Option<PageLocation> {
-        let location = parse_location(located.value.trim())
-            .map_err(|mistake| self.report(located.node, mistake))
-            .ok()?;
+        let text = located.value.trim();
+        let location =
+            parse_location(text).map_err(|mistake| self.report(located.node, mistake)).ok()?;
+        // The report shows the configuration. It shows a variable by its name.
+        let text_of_file = self.tree.text(located.node);
+        let substituted = text_of_file.and_then(|text| text.substituted.as_ref());
+        if has_sensitive_query(text) && !substituted.is_some_and(|new| new.from_variable) {
+            self.problem(
+                located.node,
+                "a secret never belongs in the configuration",
+                "put it into a variable, such as `/metrics?token=${NAME}`",
+            );
+            return None;
+        }
         if let PageLocation::Url { url, .. } = &location
             && url.path() == "/"
         {
@@ -110,6 +122,12 @@ fn parse_location(text: &str) -> Result<PageLocation, Mistake> {
         return Err(Mistake::new("the URL has a fragment", "remove the `#` and the text after it"));
     }
     Ok(PageLocation::Url { url, credentials })
+}
+
+/// Returns true if the query of a URL or of a path has a parameter whose name sounds secret.
+fn has_sensitive_query(text: &str) -> bool {
+    let query = text.split_once('?').map_or("", |(_, query)| query);
+    url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| is_sensitive(&name))
 }
 
 fn path_location(text: &str) -> Result<PageLocation, Mistake> {
