@@ -58,7 +58,7 @@ scenarios:
     );
     let route = route(&ran, "sim");
     let [page] = route.observed.as_slice() else { panic!("{:?}", route.observed) };
-    assert_eq!((page.source.as_str(), page.failed_reads), ("vllm", 0), "{:?}", page);
+    assert_eq!((page.source.as_str(), page.failed_reads), ("vllm", 0), "{page:?}");
     let of = |quantity, name| phase(page, quantity, name).unwrap();
     let (free, full) = (of("requests_running", "free"), of("requests_running", "full"));
     assert!(free.max <= 2.0 && free.mean <= free.max, "{free:?}");
