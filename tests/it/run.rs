@@ -627,14 +627,14 @@ fn the_documentation_explains_exactly_the_fields_of_a_report() {
     let explained = rows.map(|(field, _)| field.to_owned()).collect();
     let ran = run(
         "targets:
-  one: {simulator: {faults: {http_500: 10%}}}
+  one: {simulator: {faults: {http_500: 10%}}, observe: {vllm: /metrics, node: /nothing}}
   two: {simulator: {}, prices: {input_per_million: 1, output_per_million: 1, currency: USD}}
 scenarios:
   s:
     targets: [one, two]
     request: {max_tokens: 2}
     slo: {ttft: {p99: 1m}}
-    schedule: [{constant: 50/s, for: 1s}]
+    schedule: [{constant: 25/s, for: 3s}]
 ",
         &[],
     );
