@@ -57,7 +57,7 @@ use crate::schedule::{Area, ArrivalMarks, ArrivalSpec, Lengths, Schedule};
 /// The next action of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// This arrival is due now, or was due in the past.
+    /// An arrival is due now, or was due earlier.
     Due {
         due: Instant,
         /// The number of the arrival. All shards share one sequence of numbers.

@@ -223,8 +223,8 @@ impl Timetable {
             {
                 return TimetableEntry::IdleUntil(end.max(at.instant));
             }
-            // This cycle started a moment ago. Begin the segment at its start, so the first
-            // arrivals are sent late instead of never.
+            // The cycle started a moment ago. Begin the segment at the start of the cycle, so that
+            // its first arrivals are sent late instead of never.
             Some(last) if last.completed && at.instant <= start + START_TOLERANCE => None,
             // The cycle continues after an interruption, or the wall clock went back a little.
             // Earlier arrivals have been sent, so begin at `at`.

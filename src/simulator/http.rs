@@ -69,8 +69,8 @@ impl fmt::Display for BrokenBody {
 impl Error for BrokenBody {}
 
 pub(super) async fn connection(stream: TcpStream, engine: Arc<Engine>) {
-    // Otherwise, the kernel could delay a token until the client has acknowledged the previous one.
-    // On a broken connection, this fails without harm.
+    // Without this option, the kernel could delay a token until the client has acknowledged the
+    // previous token. An error only means that the connection is already broken.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| respond(request, Arc::clone(&engine)));
     let mut connection = http1::Builder::new()
@@ -211,7 +211,7 @@ async fn generate(api: Api, body: Incoming, engine: &Arc<Engine>) -> Result<Resp
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         Ok(response)
     } else {
-        Ok(whole_response(pending).await)
+        Ok(unstreamed_response(pending).await)
     }
 }
 
@@ -281,7 +281,7 @@ fn streamed_body(pending: PendingResponse, include_usage: bool) -> Body {
 }
 
 /// Waits for the complete text and returns one JSON object.
-async fn whole_response(pending: PendingResponse) -> Response<Body> {
+async fn unstreamed_response(pending: PendingResponse) -> Response<Body> {
     let PendingResponse { envelope, usage, mut generation } = pending;
     let (mut reasoning, mut content) = (String::new(), String::new());
     while let Some(event) = generation.next().await {

@@ -16,7 +16,7 @@ use super::{Channel, DecodedEvent, ReportedError, Shape, finish_reason, usage};
 /// More deeply nested content parts are ignored. Real servers nest at most two levels.
 const MAX_PART_DEPTH: u8 = 8;
 
-/// Passes each text to `sink`, with the index of its choice.
+/// Decodes one event or one body. Passes each text to `sink`, with the index of its choice.
 ///
 /// # Errors
 /// The JSON is not an object, or the structure of `choices` does not fit the API.
