@@ -365,7 +365,7 @@ impl Driving {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                // The command possibly starts the schedule again before the last request has ended.
+                // A command can start the schedule again before the last request has ended.
                 () = driver.wait_for_command(), if !is_run => {}
                 () = completion::wait_until_idle(&routes) => {
                     completion.set();

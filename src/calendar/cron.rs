@@ -25,8 +25,8 @@ const CALENDAR_CYCLE: i64 = 400;
 /// Every other expression fires each time the clock shows a matching time: never for a time that
 /// the clock skips, and twice for a time that the clock shows twice.
 ///
-/// A day is described by two fields, the day of the month and the weekday. As in Vixie cron, it
-/// must match both fields if one of them begins with `*`. Otherwise, it must match one of them.
+/// Two fields select days: the day of the month and the weekday. As in Vixie cron, a day must match
+/// both fields if one of them begins with `*`. Otherwise, a day must match one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cron {
     text: String,
@@ -107,7 +107,7 @@ impl Cron {
     /// Parses an expression, such as `0 2 * * *` or `@daily`, for the local time of a zone.
     ///
     /// # Errors
-    /// If the text is not a cron expression, or if the expression never fires.
+    /// The text is not a cron expression, or the expression never fires.
     pub fn new(text: &str, zone: Zone) -> Result<Cron, ParseError> {
         let text = text.trim();
         let nickname = NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));

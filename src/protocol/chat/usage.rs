@@ -22,7 +22,7 @@ pub(super) fn read(raw: &str) -> serde_json::Result<Usage> {
         "completion_tokens_details" | "output_tokens_details" => reasoning = value,
         _ => {}
     })?;
-    // The total is useless without both parts.
+    // The total shows hidden tokens only if both of its parts are known.
     let hidden = prompt.zip(completion).zip(total).and_then(|((prompt, completion), total)| {
         total.checked_sub(prompt + completion).filter(|hidden| *hidden > 0)
     });
@@ -48,12 +48,12 @@ fn member(raw: &str, name: &str) -> serde_json::Result<Option<u64>> {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 fn count(raw: &str) -> Option<u64> {
     let number = raw.trim_matches('"');
-    let whole = number.parse().ok().or_else(|| {
+    let integer = number.parse().ok().or_else(|| {
         let number: f64 = number.parse().ok()?;
         let is_count = number.fract() == 0.0 && (0.0..=MAX_COUNT as f64).contains(&number);
         is_count.then_some(number as u64)
     });
-    whole.filter(|count| *count <= MAX_COUNT)
+    integer.filter(|count| *count <= MAX_COUNT)
 }
 
 #[cfg(test)]
