@@ -1,8 +1,8 @@
 //! Reads JSON without allocations. A string without escapes is borrowed, and members and elements
 //! are raw JSON.
 //!
-//! serde's `Cow` allocates for every string. A struct with a derived `Deserialize` refuses a repeated
-//! key, which some gateways send.
+//! serde's `Cow` allocates for every string. A struct with a derived `Deserialize` refuses a
+//! repeated key, which some gateways send.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,8 +22,8 @@ pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
     deserializer.deserialize_bytes(Unescaped).ok().map(Cow::Owned)
 }
 
-/// Replaces `NaN`, `Infinity` and `-Infinity` outside of strings by null. Returns `None` if the JSON
-/// contains none of these names.
+/// Replaces `NaN`, `Infinity` and `-Infinity` outside of strings by null. Returns `None` if the
+/// JSON contains none of these names.
 pub(super) fn without_non_finite_numbers(json: &str) -> Option<String> {
     let (mut fixed, mut copied, mut at) = (String::new(), 0, 0);
     let mut is_in_string = false;
