@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A later ring is late. The probe of the event loop has the same tolerance.
+/// A ring is late if its delay is longer than this. The probe of the event loop has the same
+/// tolerance.
 const TOLERANCE: Duration = Duration::from_millis(25);
 /// The number of rings in the shortest timeout.
 const RINGS: u32 = 10;

@@ -170,8 +170,8 @@ impl GeneratorMonitor {
         );
     }
 
-    /// Reads all inputs and updates the distortions. The caller does this each second, and at the
-    /// end of a run.
+    /// Reads all inputs and updates the distortions. Must be called each second, and at the end of
+    /// a run.
     pub async fn update(self: &Arc<Self>) {
         self.read_resource_usage().await;
         self.detect(self.reading(Instant::now(), &self.resource_usage()));

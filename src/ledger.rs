@@ -144,8 +144,7 @@ impl InFlightGuard {
     }
 }
 
-/// Counts a request that neither finished nor was aborted: its task panicked, or the runtime shut
-/// down.
+/// Counts a request whose task ended without a result: the task panicked, or the runtime shut down.
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
         let panicking = std::thread::panicking();

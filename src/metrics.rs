@@ -215,7 +215,7 @@ impl Metrics {
         self.event_loop_delay.observe(delay.as_secs_f64());
     }
 
-    /// Records the query rate of every running route. The caller does this each second.
+    /// Records the query rate of every running route. Must be called each second.
     pub fn observe_query_rates(&self) {
         self.collector.observe_query_rates();
     }

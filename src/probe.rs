@@ -51,8 +51,8 @@ pub struct ProbeReport {
     pub version: Option<String>,
     /// The model of the requests, if it is known.
     pub model: Option<String>,
-    /// The first request and its repetition. No repetition if the first request failed, and no
-    /// request if the model is unknown.
+    /// The first request and its repetition. If the first request failed, it is the only one. If
+    /// the model is unknown, there are no requests.
     pub requests: Vec<ProbedRequest>,
     /// Another address at which the probe found an API, if the configured address does not work.
     pub suggested_address: Option<String>,
@@ -71,7 +71,7 @@ pub struct ProbedRequest {
     pub first_text_event: Option<Duration>,
     /// The number of events with text.
     pub chunks: u32,
-    /// The reads from the connection that contained events with text. It is lower than `chunks` if
+    /// The number of reads from the connection that contained text. It is lower than `chunks` if
     /// the server or a proxy sends several events together.
     pub reads: u32,
     /// The kind of the first text, such as reasoning.

@@ -179,8 +179,8 @@ pub struct Sum {
     pub amounts: Amounts,
     /// By currency. Targets without prices are not included.
     pub cost_at_most: BTreeMap<String, f64>,
-    /// The highest total rate in requests per second. The peaks of all scenarios in a bucket are
-    /// assumed to be at the same instant.
+    /// The highest total rate in requests per second. The forecast assumes that the peaks of all
+    /// scenarios in a bucket are at the same instant.
     pub peak_rate: f64,
     /// The highest total of closed-loop slots, under the same assumption.
     pub closed_loop_slots: u32,

@@ -43,8 +43,8 @@ pub struct PlannedRuns {
 
 impl PlannedRuns {
     /// Finds the runs of all scenarios between `now` and `now + horizon`, if all targets are ready.
-    /// Requests in flight at the end of a schedule are ignored, so a scenario with `after` can
-    /// start later.
+    /// A scenario with `after` can start later than this forecast, which does not wait for requests
+    /// in flight.
     pub fn of_plan(plan: &Plan, now: SystemTime, horizon: Duration) -> Vec<PlannedRuns> {
         let predecessors = plan.predecessors();
         let mut found: Vec<Option<PlannedRuns>> = vec![None; plan.scenarios.len()];

@@ -33,8 +33,8 @@ pub struct Malformed {
     pub mistake: Mistake,
 }
 
-/// Parses a text with one document. The mistakes of the result are duplicate keys, whose first
-/// value is kept, and numbers that are not finite.
+/// Parses a text with one document. After two kinds of mistakes, parsing continues: a duplicate
+/// key, whose first value is kept, and a number that is not finite.
 ///
 /// # Errors
 /// If the text is not valid YAML, is not exactly one document, or exceeds one of the limits of this

@@ -40,7 +40,7 @@ pub(super) struct BoundRoute {
     pub(super) baseline: Option<Baseline>,
     pub(super) queries_per_second: Histogram,
     pub(super) warmup_requests: IntCounter,
-    /// For each second of the window, the successes up to this instant.
+    /// The number of successes up to each second of the window.
     pub(super) successes: VecDeque<(Instant, u64)>,
     /// Dropping this field removes the series of the route.
     pub(super) _series: SeriesSet,
@@ -74,7 +74,7 @@ impl RouteCollector {
         Ok(RouteCollector { descriptions: samples::describe(&FAMILIES)?, routes: Arc::default() })
     }
 
-    /// Exposes a route instead of an earlier route with the same labels.
+    /// Exposes a route. It replaces an earlier route with the same labels.
     pub(super) fn add(&self, mut route: BoundRoute) {
         let mut routes = self.lock();
         let Some(old) = routes.iter_mut().find(|old| old.labels == route.labels) else {
@@ -114,7 +114,7 @@ impl RouteCollector {
 
 impl BoundRoute {
     /// Returns the successes per second over the last [`WINDOW`], or `None` if the schedule has run
-    /// for less. The caller does this each second.
+    /// for less. Must be called each second.
     #[allow(clippy::cast_precision_loss)]
     fn query_rate(&mut self, now: Instant) -> Option<f64> {
         if !self.schedule_state.is_running() {
@@ -185,8 +185,8 @@ impl BoundRoute {
         }
     }
 
-    /// Collects the differences from the baseline target. All sums are from one copy, so the mean
-    /// and its margin are of the same pairs.
+    /// Collects the differences from the baseline target. All sums are from one snapshot, so they
+    /// contain the same pairs.
     #[allow(clippy::cast_precision_loss)]
     fn collect_differences(&self, samples: &mut Samples) {
         let Some(Baseline { target: baseline, difference }) = &self.baseline else { return };
@@ -231,7 +231,7 @@ impl Collector for RouteCollector {
         // running schedule.
         for route in routes.iter().rev() {
             route.collect_ledger(&mut samples);
-            // One copy, so all values of a scrape are of the same instant.
+            // All values of a scrape are from one snapshot, so they agree.
             let position = route.schedule_state.position(now);
             route.collect_load(&mut samples, &position);
             route.collect_differences(&mut samples);

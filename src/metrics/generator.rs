@@ -49,7 +49,7 @@ impl Collector for GeneratorCollector {
     #[allow(clippy::cast_precision_loss)]
     fn collect(&self) -> Vec<MetricFamily> {
         let mut samples = Samples::new(&FAMILIES);
-        // One copy, so `measurement_valid` is 0 exactly if a distortion is 1.
+        // Both families use one snapshot, so `measurement_valid` is 0 exactly if a distortion is 1.
         let active = self.generator.active_distortions();
         samples.add(&table::MEASUREMENT_VALID, &[], f64::from(u8::from(active.is_empty())));
         for kind in Distortion::ALL {

@@ -69,7 +69,7 @@ impl Backlog {
         Some((std::mem::take(&mut self.unreported), output))
     }
 
-    /// Reports that the last output was not written. `counted` of its `lines` are already counted
+    /// Records that the last output was not written. `counted` of its `lines` are already counted
     /// as lost.
     pub(super) fn writing_failed(&mut self, counted: u64, lines: u64) {
         self.unreported += counted;

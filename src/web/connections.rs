@@ -25,12 +25,12 @@ use super::accept::Acceptor;
 use super::origin::Peer;
 use super::pages::Page;
 
-/// The time to send a request head, or the body of an admin request.
+/// The longest time to send a request head, or the body of an admin request.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time to read a response, and then the time until the next request. Otherwise clients that
-/// never read could occupy all connections, and health checks would fail.
+/// The longest time to read a response, and the longest time from a response to the next request.
+/// Otherwise clients that never read could occupy all connections, and health checks would fail.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The time to finish a response when llmload closes the connection.
+/// The longest time to finish a response when llmload closes the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The highest number of connections, as in the server of Prometheus. A further connection closes
 /// the oldest one.

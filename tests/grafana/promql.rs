@@ -61,9 +61,9 @@ pub fn quantile_by(q: &str, labels: &str, family: &Family) -> String {
     format!("histogram_quantile({q}, sum by ({by}) (rate({buckets}[{WINDOW}]))) >= 0")
 }
 
-/// One bound of the 95 % confidence interval of the quantile q of n values. By the normal
-/// approximation of the binomial distribution, it is the value whose rank is 1.96·√(n·q·(1−q))
-/// below or above q·n. With few values, the interval reaches from the lowest to the highest value.
+/// A bound of the 95 % confidence interval of the quantile q of n values: the value at the rank q·n
+/// ± 1.96·√(n·q·(1−q)), by the normal approximation of the binomial distribution. With few values,
+/// the interval reaches from the lowest to the highest value.
 pub fn bound(sign: char, q: f64, family: &Family) -> String {
     let spread = 1.96 * (q * (1.0 - q)).sqrt();
     let order = format!("{q} {sign} {spread:.3} / sqrt({})", samples(family));

@@ -1,4 +1,4 @@
-//! Output that nobody reads delays neither the load nor a scrape nor the end of the process.
+//! If nobody reads the output, the load, the scrapes and the end of the process are still on time.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};

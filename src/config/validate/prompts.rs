@@ -143,8 +143,8 @@ impl Validator<'_> {
         texts.into_iter().collect()
     }
 
-    /// Records a mistake and returns false unless the source has exactly one of the
-    /// [`PROMPT_KEYS`].
+    /// Returns true if the source has exactly one of the [`PROMPT_KEYS`]. Otherwise records a
+    /// mistake.
     fn has_one_prompt_key(&self, keys: &SourceKeys, node: NodeId) -> bool {
         if let (Some(template), true) = (keys.template.node(), keys.pairs.is_absent()) {
             self.problem(

@@ -117,8 +117,9 @@ impl Validator<'_> {
     }
 }
 
-/// Returns the mistake of a field in `extra`. `max_completion_tokens` must be a number, because
-/// forecasts use it. `stream_options` must not contain `include_usage`, because llmload sets it.
+/// Returns the mistake of a field in `extra`. `max_completion_tokens` must be a valid limit,
+/// because forecasts use it. `stream_options` must not contain `include_usage`, because llmload
+/// sets it.
 fn extra_mistake(name: &str, value: &Value, streams: bool) -> Option<Mistake> {
     Some(match (name, value) {
         (MAX_COMPLETION_TOKENS, value) if tokens(value).is_none() => Mistake::new(

@@ -347,8 +347,8 @@ impl Validator<'_> {
     }
 }
 
-/// Parses the root URL of an API, and separates its user and password. The path of the result ends
-/// without a slash, unless it is only a slash.
+/// Parses the root URL of an API, and separates its user and password. A slash at the end of the
+/// path is removed, except in the path `/`.
 ///
 /// No message quotes a URL that can contain a password.
 fn parse_base_url(text: &str) -> Result<(Url, Option<BasicCredentials>), Mistake> {
