@@ -129,6 +129,11 @@ pub fn rfc3339(at: SystemTime) -> String {
     timestamp(at).to_string()
 }
 
+/// Formats an instant as in RFC 3339, in UTC and with milliseconds.
+pub fn rfc3339_millis(at: SystemTime) -> String {
+    format!("{:.3}", timestamp(at))
+}
+
 /// The start of cycle counting, for a schedule that follows the wall clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Anchor {

@@ -29,6 +29,7 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, S
 use load::{LoadArgs, apply_shard, load_plan};
 use signals::{Hangup, StopSignals};
 
+use crate::archive::Archive;
 use crate::check::text::TextStyle;
 use crate::config::{self, HumanDuration, Invalid};
 use crate::control::AdminHandle;
@@ -284,7 +285,8 @@ fn start(
     // Without a file, a reload has no effect.
     let hangup = if source.is_some() { Hangup::Reloads } else { Hangup::Stops };
     let signals = StopSignals::watch(hangup, 0)?;
-    block_on(async {
+    let archive = Archive::new();
+    let ended = block_on(async {
         let (control, commands) = AdminHandle::new();
         if hangup == Hangup::Reloads {
             signals::watch_hangups(control.clone())?;
@@ -300,11 +302,14 @@ fn start(
             run_options: None,
             board,
             generator,
+            archive: Arc::clone(&archive),
         };
         daemon::run(options, (control, commands), signals.stop, signals.force_stop)
             .await
             .map_err(anyhow::Error::new)
-    })??;
+    });
+    archive.close();
+    ended??;
     Ok(())
 }
 

@@ -23,6 +23,7 @@ mod problem;
 mod reader;
 mod scalar;
 mod shard;
+mod size;
 mod trace;
 mod tree;
 mod user_info;
@@ -170,6 +171,7 @@ fn parse_with_warnings(
         seed: validated.seed,
         scenarios: validated.scenarios,
         buckets: validated.buckets,
+        failures: validated.failures,
         warnings: Vec::new(),
         masked_source,
         source_hash,

@@ -31,6 +31,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::Archive;
 use crate::config::{HumanDuration, Invalid};
 use crate::control::{AdminCommand, AdminHandle, CommandError, PendingCommand};
 use crate::generator::{self, GeneratorMonitor};
@@ -68,6 +69,9 @@ pub struct DaemonOptions {
     pub run_options: Option<RunOptions>,
     pub board: Arc<StatusBoard>,
     pub generator: Arc<GeneratorMonitor>,
+    /// The archive of failed requests. A daemon configures it from the plan. The caller configures
+    /// the archive of a run, and closes the archive at the end.
+    pub archive: Arc<Archive>,
 }
 
 pub type ConfigSource = Arc<dyn Fn() -> Result<Plan, Invalid> + Send + Sync>;
@@ -125,9 +129,14 @@ impl Daemon {
         stop: CancellationToken,
     ) -> Result<Daemon, Error> {
         let started = SystemTime::now();
-        let DaemonOptions { plan, board, generator, run_options, .. } = options;
+        let DaemonOptions { plan, board, generator, archive, run_options, .. } = options;
         let listener = options.listener.map(into_tokio).transpose().map_err(Error::Socket)?;
-        let metrics = Arc::new(Metrics::new(Arc::clone(&generator), plan.buckets.clone())?);
+        let metrics = Metrics::new(
+            Arc::clone(&generator),
+            Arc::clone(archive.counts()),
+            plan.buckets.clone(),
+        )?;
+        let metrics = Arc::new(metrics);
         let (shard, paused) = (plan.shard, Pause::default());
         metrics.set_shard(shard);
         metrics.set_paused(false);
@@ -138,6 +147,7 @@ impl Daemon {
             draining: stop.clone(),
             paused: paused.clone(),
             run_options,
+            archive,
         };
         let mut supervisor = Supervisor::new(context, Arc::clone(&board));
         let preparation = supervisor.preparation();

@@ -102,6 +102,11 @@ pub trait Response: Send {
         None
     }
 
+    /// All headers, for the archive of failures.
+    fn headers(&self) -> Option<&HeaderMap> {
+        None
+    }
+
     /// The identifier that the endpoint gave to the request.
     fn request_id(&self) -> Option<String> {
         None

@@ -4,6 +4,8 @@
 //! Observers are synchronous, use bounded memory and cannot fail. Counts that must agree with each
 //! other at every instant are not derived from events: the [ledger](crate::ledger) counts them.
 
+mod evidence;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,6 +13,7 @@ use tokio::time::Instant;
 use crate::measurement::{FailureDetail, Measurement};
 use crate::protocol::{RateLimits, Trace};
 use crate::schedule::Lengths;
+pub use evidence::Evidence;
 
 /// One request that becomes due in a scenario. llmload sends it to each target of the scenario, or
 /// drops it.
@@ -139,6 +142,8 @@ pub enum Event<'a> {
         since_due: Duration,
         /// The identifiers of the request in other systems.
         ids: &'a RequestIds,
+        /// The request and the start of its response. The bytes are not masked.
+        evidence: &'a Evidence,
     },
 }
 
@@ -156,10 +161,19 @@ pub struct RequestIds {
 pub trait Observe: Send + Sync {
     /// Records what happened to an arrival. Must not block.
     fn observe(&self, arrival: &Arrival, event: Event<'_>);
+
+    /// Returns true if the observer needs the bytes in the [`Evidence`] of failed requests.
+    fn needs_evidence(&self) -> bool {
+        false
+    }
 }
 
 impl<T: Observe + ?Sized> Observe for std::sync::Arc<T> {
     fn observe(&self, arrival: &Arrival, event: Event<'_>) {
         (**self).observe(arrival, event);
+    }
+
+    fn needs_evidence(&self) -> bool {
+        (**self).needs_evidence()
     }
 }

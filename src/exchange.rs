@@ -18,12 +18,12 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use crate::endpoint::{ConnectTiming, Endpoint, Request, Response, SendStep};
-use crate::event::{Arrival, Event, Observe, RequestIds};
+use crate::event::{Arrival, Event, Evidence, Observe, RequestIds};
 use crate::measurement::{ClientFault, Failure, FailureCause, FailureDetail, Measurement};
 use crate::pairing::Timing;
 use crate::plan::Timeouts;
 use crate::protocol::{self, Api, BodyReader, ResponseLimits, StreamReader, Terminal};
-use reading::{BodyStart, read_body, read_stream, start_of_body, start_of_stream};
+use reading::{BodyStart, TokenTimes, read_body, read_stream, start_of_body, start_of_stream};
 use timer::RequestTimer;
 
 /// The time to wait for the end of a body when the result of the request is already known. If the
@@ -81,11 +81,13 @@ pub async fn exchange<E: Endpoint>(
         .unwrap_or_else(|panic| Err(panic_failure(&*panic)));
     let sending = Sending::new(&arrival, observer);
     let mut names = RequestIds::default();
+    let mut evidence = Evidence::new(observer.needs_evidence());
     let result = match request_spec {
         Ok(request_spec) => {
             names.trace = request_spec.request.trace;
+            evidence.add_request(&request_spec.request.body);
             let request_id = &mut names.request_id;
-            let work = send_and_read(endpoint, &sending, request_spec, request_id);
+            let work = send_and_read(endpoint, &sending, request_spec, request_id, &mut evidence);
             let work = AssertUnwindSafe(work).catch_unwind();
             work.await.unwrap_or_else(|panic| Err(panic_failure(&*panic)))
         }
@@ -108,10 +110,10 @@ pub async fn exchange<E: Endpoint>(
             let message = endpoint.redact(detail.message.clone());
             let detail = detail.with_message(&message);
             names.request_id = names.request_id.map(|id| endpoint.redact(id));
-            observer.observe(
-                &arrival,
-                Event::Failed { detail: &detail, duration, since_due, ids: &names },
-            );
+            evidence.is_retried = sending.is_retried.load(Ordering::Relaxed);
+            let (detail, ids, evidence) = (&detail, &names, &evidence);
+            observer
+                .observe(&arrival, Event::Failed { detail, duration, since_due, ids, evidence });
             Finished { outcome: Err(detail.failure), undrained: None }
         }
     }
@@ -128,12 +130,20 @@ struct Sending<'a, O: Observe + ?Sized> {
     waited: Arc<OnceLock<Duration>>,
     /// True if the request has waited for a free HTTP/2 stream.
     is_queued: AtomicBool,
+    /// True if llmload has sent the request once more.
+    is_retried: AtomicBool,
 }
 
 impl<'a, O: Observe + ?Sized> Sending<'a, O> {
     fn new(arrival: &'a Arrival, observer: &'a O) -> Sending<'a, O> {
-        let (begin, is_queued) = (Instant::now(), AtomicBool::new(false));
-        Sending { arrival, observer, begin, waited: Arc::default(), is_queued }
+        Sending {
+            arrival,
+            observer,
+            begin: Instant::now(),
+            waited: Arc::default(),
+            is_queued: AtomicBool::new(false),
+            is_retried: AtomicBool::new(false),
+        }
     }
 
     /// Records that the request has waited. Only the first call counts.
@@ -197,6 +207,7 @@ async fn send_and_read<E: Endpoint>(
     sending: &Sending<'_, impl Observe + ?Sized>,
     request_spec: RequestSpec,
     request_id: &mut Option<String>,
+    evidence: &mut Evidence,
 ) -> Result<(Measurement, Option<E::Response>), FailureDetail> {
     let RequestSpec { request, model, api, terminal, expects_usage, timeouts } = request_spec;
     let is_stream = request.stream;
@@ -205,7 +216,10 @@ async fn send_and_read<E: Endpoint>(
     let report = |step| match step {
         SendStep::Begun { waited } => sending.record(waited),
         SendStep::Queued => sending.is_queued.store(true, Ordering::Relaxed),
-        SendStep::Retried => observer.observe(arrival, Event::ConnectionRetried),
+        SendStep::Retried => {
+            sending.is_retried.store(true, Ordering::Relaxed);
+            observer.observe(arrival, Event::ConnectionRetried);
+        }
     };
     let response = timer.send(|| endpoint.send(request.clone(), report)).await;
     let mut response = response.map_err(|detail| match detail.failure {
@@ -222,14 +236,15 @@ async fn send_and_read<E: Endpoint>(
         observer.observe(arrival, Event::RateLimits(&limits));
     }
     *request_id = response.request_id();
-    check_head(&mut response, &mut timer).await?;
+    evidence.add_head(response.status(), response.headers());
+    check_head(&mut response, &mut timer, evidence).await?;
     if !is_stream {
         let reader = BodyReader::new(api, ResponseLimits::default()).with_requested_model(&model);
-        return Ok((read_body(response, reader, timer, arrival.due).await?, None));
+        return Ok((read_body(response, reader, timer, arrival.due, evidence).await?, None));
     }
     let mut first_read = None;
     if !response.content_type().is_some_and(protocol::is_event_stream) {
-        match start_of_stream(&mut response, &mut timer).await? {
+        match start_of_stream(&mut response, &mut timer, evidence).await? {
             BodyStart::Stream(bytes, at) => first_read = Some((bytes.into(), at)),
             BodyStart::Other(body) => return Err(protocol::explain_missing_stream(api, &body)),
         }
@@ -237,7 +252,8 @@ async fn send_and_read<E: Endpoint>(
     let reader = StreamReader::new(api, terminal, ResponseLimits::default())
         .with_requested_model(&model)
         .with_expected_usage(expects_usage);
-    read_stream(response, first_read, reader, timer, arrival, observer).await
+    let tokens = TokenTimes::new(timer.sent(), arrival, observer, evidence);
+    read_stream(response, first_read, reader, timer, tokens).await
 }
 
 /// Returns a failure if the status is not 200 or if the body is encoded, for example with gzip.
@@ -247,13 +263,14 @@ async fn send_and_read<E: Endpoint>(
 async fn check_head<R: Response>(
     response: &mut R,
     timer: &mut RequestTimer,
+    evidence: &mut Evidence,
 ) -> Result<(), FailureDetail> {
     let status = response.status();
     let encoding = response.content_encoding().map(str::to_owned);
     if status != 200 {
         // An encoded body is not read. The message then contains the status only.
         let body = match encoding {
-            None => start_of_body(response, timer, Vec::new()).await,
+            None => start_of_body(response, timer, Vec::new(), evidence).await,
             Some(_) => Vec::new(),
         };
         return Err(protocol::failure_of_status(status, &body));

@@ -14,12 +14,13 @@
 //! | the plan | [`plan`], [`config`] |
 //! | synchronous decisions | [`pacer`], [`timetable`], [`guard`] |
 //! | sending requests | [`deadline`], [`endpoint`], [`exchange`], [`launch`] |
-//! | results, displays and commands | [`stderr`], [`remedy`], [`generator`], [`metrics`], [`check`], [`probe`], [`incidents`], [`recent`], [`tally`], [`observe`], [`status`], [`control`], [`web`], [`report`] |
+//! | results, displays and commands | [`stderr`], [`remedy`], [`generator`], [`archive`], [`metrics`], [`check`], [`probe`], [`incidents`], [`recent`], [`tally`], [`observe`], [`status`], [`control`], [`web`], [`report`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
 //! A module can import only from rows above, and from earlier modules in its row.
 //! `tests/it/architecture.rs` checks this.
 
+pub mod archive;
 pub mod buckets;
 pub mod calendar;
 pub mod capacity;

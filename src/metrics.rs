@@ -6,6 +6,7 @@
 //! [`Metrics::bind`] creates all series of a route with the value 0. So no request looks up a
 //! series by its labels, and `rate()` does not miss the first increment.
 
+mod archive;
 mod collector;
 mod generator;
 mod limits;
@@ -22,6 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Encoder, Gauge, Histogram, Registry, TextEncoder};
 
+use crate::archive::ArchiveCounts;
 use crate::buckets::Buckets;
 use crate::generator::GeneratorMonitor;
 use crate::ledger::Ledger;
@@ -30,6 +32,7 @@ use crate::plan::Prices;
 use crate::schedule::{Arrivals, Shard};
 use crate::schedule_state::ScheduleState;
 use crate::slo::Slo;
+use archive::ArchiveCollector;
 use collector::{BoundRoute, RouteCollector};
 use generator::GeneratorCollector;
 use route::RouteFamilies;
@@ -123,10 +126,15 @@ impl Metrics {
     ///
     /// # Errors
     /// If two families in the table have the same name, which is a defect.
-    pub fn new(generator: Arc<GeneratorMonitor>, buckets: Buckets) -> Result<Metrics, Defect> {
+    pub fn new(
+        generator: Arc<GeneratorMonitor>,
+        archive: Arc<ArchiveCounts>,
+        buckets: Buckets,
+    ) -> Result<Metrics, Defect> {
         let registry = Registry::new();
         let collector = RouteCollector::new()?;
         registry.register(Box::new(collector.clone()))?;
+        registry.register(Box::new(ArchiveCollector::new(archive)?))?;
         registry.register(Box::new(GeneratorCollector::new(Arc::clone(&generator))?))?;
         let registrar = Registrar { registry: &registry, buckets: &buckets };
         let gauge = |family| Ok::<_, Defect>(registrar.register::<Gauge>(family)?.permanent(&[]));

@@ -1,6 +1,7 @@
 //! The plan: a valid configuration, in the form in which llmload runs it. Only the module `config`
 //! creates a plan from a file, after all checks.
 
+mod failures;
 mod observe;
 mod open_files;
 
@@ -23,6 +24,7 @@ use crate::simulator;
 use crate::slo::Slo;
 
 pub use crate::protocol::RequestParameters;
+pub use failures::{FailureArchive, KeptPrompts};
 pub use observe::{MetricsPage, MetricsSource, PageLocation};
 pub use open_files::{OTHER_FILES, connection_limit};
 
@@ -33,6 +35,8 @@ pub struct Plan {
     pub seed: u64,
     pub scenarios: Vec<Scenario>,
     pub buckets: Buckets,
+    /// The archive of failed requests of a daemon; `None` if the file has none.
+    pub failures: Option<FailureArchive>,
     /// Messages about settings that are valid but probably mistakes, with their places in the file.
     /// llmload logs them, and `check` shows them.
     pub warnings: Vec<String>,

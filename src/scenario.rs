@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::Archive;
 use crate::config::HumanDuration;
 use crate::endpoint::HttpEndpoint;
 use crate::guard::Pause;
@@ -39,6 +40,8 @@ pub struct ScenarioContext {
     /// Cancelled when the drain begins. Then llmload sends no more arrivals.
     pub draining: CancellationToken,
     pub paused: Pause,
+    /// The archive of failed requests.
+    pub archive: Arc<Archive>,
     /// `None` in a daemon, which continues after its schedules have ended.
     pub run_options: Option<RunOptions>,
 }

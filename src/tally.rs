@@ -153,7 +153,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::event::{DropReason, RequestIds};
+    use crate::event::{DropReason, Evidence, RequestIds};
     use crate::measurement::{Anomalies, Failure, FailureDetail, Measurement, Usage};
     use crate::schedule::{Load, Phase, Repeat};
     use crate::slo::{Criterion, LatencyMetric, Objective, ObjectiveCounts, Share};
@@ -200,6 +200,7 @@ mod tests {
                 reasoning_shown: false,
                 anomalies: Anomalies::default(),
             };
+            let evidence = Evidence::default();
             let (detail, names) = (FailureDetail::new(Failure::Reset, ""), RequestIds::default());
             tally.observe(
                 &arrival,
@@ -211,6 +212,7 @@ mod tests {
                         duration: since,
                         since_due: since,
                         ids: &names,
+                        evidence: &evidence,
                     }
                 },
             );

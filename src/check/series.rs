@@ -18,7 +18,7 @@ const UNKNOWN_MODEL: &str = "model";
 /// # Errors
 /// If the metrics cannot be set up, which would be a defect of llmload.
 pub fn count_series(plan: &Plan) -> Result<usize, Defect> {
-    let metrics = Metrics::new(GeneratorMonitor::new(), plan.buckets.clone())?;
+    let metrics = Metrics::new(GeneratorMonitor::new(), Arc::default(), plan.buckets.clone())?;
     metrics.config_loaded(plan.source_hash);
     metrics.set_shard(plan.shard);
     metrics.set_paused(false);

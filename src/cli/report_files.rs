@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::archive;
 use crate::report::{self, Report};
 
 const NAMES: [&str; 3] = ["report.json", "report.md", "report.html"];
@@ -25,7 +26,7 @@ pub(super) fn prepare(folder: &Path) -> anyhow::Result<()> {
         )
     };
     fs::create_dir_all(folder).map_err(|error| failed("create the folder", error))?;
-    for name in NAMES {
+    for name in NAMES.into_iter().chain([archive::FILE_NAME]) {
         match fs::remove_file(folder.join(name)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(failed(&format!("replace {name}"), error));

@@ -9,12 +9,13 @@ use tokio::time::Instant;
 
 use super::signals::{Hangup, StopSignals};
 use super::{Failed, LoadArgs, block_on, listen_address, print, progress, report_files, variable};
+use crate::archive::{Archive, ArchiveSettings};
 use crate::config;
 use crate::control::AdminHandle;
 use crate::daemon::{self, EndReason};
 use crate::generator::GeneratorMonitor;
 use crate::measurement::printable;
-use crate::plan::Plan;
+use crate::plan::{KeptPrompts, Plan};
 use crate::report::{self, Outcome, Reason, ReasonCode, Report, RunInfo, Tested};
 use crate::scenario::{RunOptions, ScenarioError};
 use crate::schedule::Shard;
@@ -43,6 +44,9 @@ pub(super) struct RunArgs {
     /// Write report.json, report.md and report.html to this folder
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
+    // Not a doc comment, because clippy would require backticks around the file name.
+    #[arg(long, value_name = "PART", requires = "report", default_value = "none", value_parser = kept_prompts, help = "With --report: the part of each failed request that failures.jsonl keeps: `full` for the complete request body, `hash` for its size and a hash, or `none`")]
+    archive_prompts: KeptPrompts,
     /// Exit with code 0 even if the run did not pass
     #[arg(long)]
     no_gate: bool,
@@ -129,6 +133,15 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     }
 }
 
+fn kept_prompts(text: &str) -> Result<KeptPrompts, String> {
+    match text {
+        "full" => Ok(KeptPrompts::Full),
+        "hash" => Ok(KeptPrompts::Hash),
+        "none" => Ok(KeptPrompts::None),
+        _ => Err("expected full, hash or none".to_owned()),
+    }
+}
+
 /// A run that has ended.
 struct Ended {
     report: Report,
@@ -146,6 +159,9 @@ fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, F
     let run_options = RunOptions { time_limit: args.length, ready_timeout: args.wait };
     let (board, generator): (Arc<StatusBoard>, _) = (Arc::default(), GeneratorMonitor::new());
     let (started, began) = (SystemTime::now(), Instant::now());
+    let archive = Archive::new();
+    let prompts = args.archive_prompts;
+    archive.configure(args.report.as_deref().map(|dir| ArchiveSettings::of_run(dir, prompts)));
     let ended = block_on(async {
         let (control, commands) = AdminHandle::new();
         let settings = daemon::DaemonOptions {
@@ -157,6 +173,7 @@ fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, F
             run_options: Some(run_options),
             board: Arc::clone(&board),
             generator: Arc::clone(&generator),
+            archive: Arc::clone(&archive),
         };
         let progress = tokio::spawn(progress::show(Arc::clone(&board), Instant::now()));
         let (stop, force_stop) = (signals.stop.clone(), signals.force_stop.clone());
@@ -165,7 +182,9 @@ fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, F
         let _aborted = progress.await;
         stderr::end_progress();
         ended
-    })?;
+    });
+    archive.close();
+    let ended = ended?;
     let monitors = board.monitors();
     let (interrupted, error) = match ended {
         Ok(ended) => (ended == EndReason::Stopped, None),

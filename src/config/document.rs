@@ -5,6 +5,7 @@
 //! [`super::validate`] checks ranges, required keys and combinations of keys.
 
 mod calendar;
+mod failures;
 mod load;
 mod metrics;
 mod observe;
@@ -16,6 +17,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use calendar::{Active, Days, Start, Window};
+pub use failures::{Failures, KeptPrompts};
 pub use load::{
     Arrivals, ArrivalsName, Levels, Phase, Ramp, Replay, Requests, RequestsName, Sine, Steps,
 };
@@ -104,6 +106,10 @@ pub struct ShortForm {
     /// requests for each objective, and the objectives decide the exit code of `llmload run`.
     /// Default: no objectives. Example: `{ttft: {p99: 1s}, success_rate: 99%}`.
     pub slo: Field<Slo>,
+    /// The archive of failed requests that the daemon keeps on disk. `llmload run` ignores this
+    /// key; with `--report`, a run writes `failures.jsonl` beside its report. Default: no archive.
+    /// Example: `{dir: failures}`.
+    pub failures: Field<Failures>,
     /// The limits of the size of the metrics: the highest number of routes, and the buckets of the
     /// histograms. A route is one scenario on one target. Default: the default of each key.
     pub metrics: Field<Metrics>,
@@ -128,6 +134,10 @@ pub struct LongForm {
     /// The scenarios, each under a name. A name has 1 to 63 letters, digits, `.`, `_` and `-`.
     /// Required. Example: `{baseline: {target: staging, rate: 5/s}}`.
     pub scenarios: Field<FieldMap<Scenario>>,
+    /// The archive of failed requests that the daemon keeps on disk. `llmload run` ignores this
+    /// key; with `--report`, a run writes `failures.jsonl` beside its report. Default: no archive.
+    /// Example: `{dir: failures}`.
+    pub failures: Field<Failures>,
     /// The limits of the size of the metrics: the highest number of routes, and the buckets of the
     /// histograms. A route is one scenario on one target. Default: the default of each key.
     pub metrics: Field<Metrics>,

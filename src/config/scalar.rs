@@ -14,6 +14,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use super::duration::{PATTERN, read_duration};
 use super::problem::Mistake;
 use super::reader::into_serde;
+use super::size::{self, read_size};
 use super::tree::excerpt;
 use crate::schedule::{self, ParseRateError};
 
@@ -46,6 +47,10 @@ impl fmt::Display for Number {
         }
     }
 }
+
+/// A number of bytes: `256MiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
 
 /// The number of cycles: `forever` or a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,6 +256,23 @@ impl Scalar for Number {
     }
 }
 
+impl Scalar for Size {
+    const EXPECTED: &'static str = "a size such as `256MiB`";
+
+    fn from_text(text: &str) -> Result<Size, Mistake> {
+        read_size(text).map(Size)
+    }
+
+    fn from_count(value: u64) -> Result<Size, Mistake> {
+        let remedy = format!("write `{value}MiB`, `{value}KiB` or `{value}GiB`");
+        Err(Mistake::new("a size needs a unit", remedy))
+    }
+
+    fn from_number(_: f64) -> Result<Size, Mistake> {
+        Err(Mistake::new("a size needs a unit and a whole number", "write one such as `256MiB`"))
+    }
+}
+
 impl Scalar for Repeat {
     const EXPECTED: &'static str = "`forever` or a count";
 
@@ -336,6 +358,11 @@ scalars! {
     KeepAlive: deserialize_str, {
         "anyOf": [{ "const": "off" }, { "type": "string", "pattern": PATTERN }],
         "examples": ["4s", "off"]
+    };
+    Size: deserialize_str, {
+        "type": "string",
+        "pattern": size::PATTERN,
+        "examples": ["256MiB", "10GB"]
     };
     Ratio: deserialize_f64, {
         "anyOf": [

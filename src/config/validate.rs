@@ -12,6 +12,7 @@ mod calendar;
 mod connection;
 mod definitions;
 mod dialect;
+mod failures;
 mod metrics;
 mod observe;
 mod phase_end;
@@ -62,6 +63,8 @@ pub struct Validated {
     pub seed: u64,
     pub scenarios: Vec<plan::Scenario>,
     pub buckets: Buckets,
+    /// The archive of failed requests.
+    pub failures: Option<plan::FailureArchive>,
     /// Allowed values that the user probably did not intend.
     pub warnings: Vec<MistakeAt>,
     /// The files that the configuration names, such as prompt files.
@@ -84,12 +87,13 @@ pub fn validate(
         warnings: Mistakes::default(),
         files: RefCell::default(),
     };
-    let Form { seed, scenarios, buckets } = validator.document().unwrap_or_else(|mistake| {
-        validator.report(NodeId::ROOT, mistake);
-        Form::default()
-    });
+    let Form { seed, scenarios, buckets, failures } =
+        validator.document().unwrap_or_else(|mistake| {
+            validator.report(NodeId::ROOT, mistake);
+            Form::default()
+        });
     let (warnings, files) = (validator.warnings.into_inner(), validator.files.into_inner());
-    Validated { seed, scenarios, buckets, warnings, files }
+    Validated { seed, scenarios, buckets, failures, warnings, files }
 }
 
 #[derive(Default)]
@@ -97,6 +101,7 @@ struct Form {
     seed: u64,
     scenarios: Vec<plan::Scenario>,
     buckets: Buckets,
+    failures: Option<plan::FailureArchive>,
 }
 
 /// The shared input and output of all checks.
@@ -188,7 +193,7 @@ impl Validator<'_> {
         self.warn_of_unused(&targets);
         self.warn_of_unused(&sources);
         body_secrets::add(&mut scenarios);
-        Form { seed, scenarios, buckets }
+        Form { seed, scenarios, buckets, failures: self.failures(&form.failures) }
     }
 
     /// Checks the short form like a long form with one target and one scenario.
@@ -196,6 +201,7 @@ impl Validator<'_> {
         let seed = seed(&form.seed);
         // The short form has only one route, so the limit of routes has no effect.
         let (_, buckets) = self.metrics(&form.metrics);
+        let failures = self.failures(&form.failures);
         let target = self.short_target(form.target, seed).map(Arc::new);
         let targets = Definitions::single("target", DEFAULT_NAME, target);
         let sources = self.short_prompts(form.prompts);
@@ -233,7 +239,7 @@ impl Validator<'_> {
         let scenario = self.scenario(DEFAULT_NAME, &scenario, NodeId::ROOT, &targets, &sources);
         let mut scenarios: Vec<_> = scenario.into_iter().collect();
         body_secrets::add(&mut scenarios);
-        Form { seed, scenarios, buckets }
+        Form { seed, scenarios, buckets, failures }
     }
 
     fn short_target(&self, field: Field<ShortTarget>, seed: u64) -> Option<plan::Target> {

@@ -7,7 +7,7 @@ use super::simulators::Simulators;
 use super::{Error, open_files};
 use crate::endpoint::{HttpEndpoint, MetricsPage};
 use crate::metrics::Metrics;
-use crate::plan::{self, Location, Plan};
+use crate::plan::{self, FailureArchive, Location, Plan};
 use crate::scenario::{RouteSpec, ScenarioSpec};
 use crate::status::{RouteInfo, RouteMonitor};
 use crate::timetable::Timetable;
@@ -29,6 +29,7 @@ pub(super) struct Preparation {
 pub(super) struct PreparedChange {
     pub(super) specs: Vec<ScenarioSpec>,
     pub(super) simulators: Simulators,
+    pub(super) failures: Option<FailureArchive>,
     pub(super) warnings: Vec<String>,
     pub(super) masked_source: String,
     pub(super) source_hash: u64,
@@ -47,8 +48,8 @@ impl Preparation {
         let specs = specs.collect::<Result<Vec<_>, Error>>()?;
         let draining = open_files::draining(&self.monitors, &self.draining, &specs);
         open_files::check(needed_files, draining)?;
-        let Plan { warnings, masked_source, source_hash, .. } = plan;
-        Ok(PreparedChange { specs, simulators, warnings, masked_source, source_hash })
+        let Plan { failures, warnings, masked_source, source_hash, .. } = plan;
+        Ok(PreparedChange { specs, simulators, failures, warnings, masked_source, source_hash })
     }
 
     fn check_buckets(&self, plan: &Plan) -> Result<(), Error> {

@@ -19,6 +19,7 @@ use super::changes::{Changes, ScenarioChange};
 use super::preparation::{Preparation, PreparedChange};
 use super::simulators::Simulators;
 use super::transition::{RouteTransition, Transition};
+use crate::archive::ArchiveSettings;
 use crate::control::CommandError;
 use crate::event::AbortReason;
 use crate::launch::RouteState;
@@ -86,6 +87,10 @@ impl Supervisor {
     }
 
     pub(super) fn apply(&mut self, change: PreparedChange) -> Changes {
+        // The caller of a run has configured its archive.
+        if self.context.run_options.is_none() {
+            self.context.archive.configure(change.failures.as_ref().map(ArchiveSettings::rotating));
+        }
         let changes = self.replace_scenarios(change.specs);
         self.simulators = change.simulators;
         let monitors = self.monitors().cloned().collect();

@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, TRANSFER_ENCODING};
 
 use super::http2::Stream;
 use super::{ConnectTiming, Response, faults};
@@ -71,6 +71,10 @@ impl Response for HttpResponse {
 
     fn rate_limits(&self) -> Option<RateLimits> {
         RateLimits::read(|name| self.header(name), SystemTime::now())
+    }
+
+    fn headers(&self) -> Option<&HeaderMap> {
+        Some(self.response.headers())
     }
 
     fn request_id(&self) -> Option<String> {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::RequestTimer;
 use crate::endpoint::Response;
-use crate::event::{Arrival, Event, Observe};
+use crate::event::{Arrival, Event, Evidence, Observe};
 use crate::measurement::{Anomaly, FailureDetail, Measurement};
 use crate::protocol::{self, BodyReader, Channel, CompletedResponse, StreamReader, discard_text};
 
@@ -25,15 +25,25 @@ enum StopReason {
 }
 
 /// Records the instants at which text arrives in a stream, and reports them to the observer.
-struct TokenTimes<'a, O: ?Sized> {
+pub(super) struct TokenTimes<'a, O: ?Sized> {
     sent: Instant,
     arrival: &'a Arrival,
     observer: &'a O,
+    evidence: &'a mut Evidence,
     first: Option<Instant>,
     last: Option<Instant>,
 }
 
-impl<O: Observe + ?Sized> TokenTimes<'_, O> {
+impl<'a, O: Observe + ?Sized> TokenTimes<'a, O> {
+    pub(super) fn new(
+        sent: Instant,
+        arrival: &'a Arrival,
+        observer: &'a O,
+        evidence: &'a mut Evidence,
+    ) -> TokenTimes<'a, O> {
+        TokenTimes { sent, arrival, observer, evidence, first: None, last: None }
+    }
+
     /// Records that one read from the connection returned `count` events with text.
     fn record(&mut self, now: Instant, count: u32, timer: &mut RequestTimer) {
         if count == 0 {
@@ -43,6 +53,7 @@ impl<O: Observe + ?Sized> TokenTimes<'_, O> {
             self.first = Some(now);
             timer.first_token_arrived();
             let since_sent = now.saturating_duration_since(self.sent);
+            self.evidence.first_token = Some(since_sent);
             let since_due = now.saturating_duration_since(self.arrival.due);
             self.observer.observe(self.arrival, Event::FirstToken { since_sent, since_due });
         }
@@ -67,15 +78,17 @@ pub(super) enum BodyStart {
 pub(super) async fn start_of_stream<R: Response>(
     response: &mut R,
     timer: &mut RequestTimer,
+    evidence: &mut Evidence,
 ) -> Result<BodyStart, FailureDetail> {
     let mut body = Vec::new();
     while let Some(bytes) = timer.limit(response.chunk()).await?? {
         let now = Instant::now();
+        evidence.add_body(&bytes);
         body.extend_from_slice(&bytes);
         match protocol::begins_like_event_stream(&body) {
             Some(true) => return Ok(BodyStart::Stream(body, now)),
             None if body.len() < MAX_ERROR_BODY => {}
-            _ => return Ok(BodyStart::Other(start_of_body(response, timer, body).await)),
+            _ => return Ok(BodyStart::Other(start_of_body(response, timer, body, evidence).await)),
         }
     }
     Ok(BodyStart::Other(body))
@@ -87,18 +100,20 @@ pub(super) async fn read_stream<R: Response>(
     mut first_read: Option<(Bytes, Instant)>,
     mut reader: StreamReader,
     mut timer: RequestTimer,
-    arrival: &Arrival,
-    observer: &(impl Observe + ?Sized),
+    mut tokens: TokenTimes<'_, impl Observe + ?Sized>,
 ) -> Result<(Measurement, Option<R>), FailureDetail> {
     let sent = timer.sent();
-    let mut tokens = TokenTimes { sent, arrival, observer, first: None, last: None };
     let mut last_event = sent;
     let has_unexpected_type = first_read.is_some();
     let stop_reason = loop {
         let (bytes, now) = match first_read.take() {
             Some(read) => read,
             None => match timer.limit(response.chunk()).await {
-                Ok(Ok(Some(bytes))) => (bytes, Instant::now()),
+                Ok(Ok(Some(bytes))) => {
+                    let now = Instant::now();
+                    tokens.evidence.add_body(&bytes);
+                    (bytes, now)
+                }
                 Ok(Ok(None)) => break StopReason::BodyEnded(Instant::now()),
                 // A complete response stays a success if the connection breaks or becomes silent.
                 Ok(Err(_)) | Err(_) if reader.is_complete() => break StopReason::AlreadyComplete,
@@ -133,7 +148,7 @@ pub(super) async fn read_stream<R: Response>(
     let mut measurement = Measurement {
         first_token: tokens.first,
         last_token: tokens.last,
-        ..measurement(arrival.due, sent, end, completed, has_reasoning)
+        ..measurement(tokens.arrival.due, sent, end, completed, has_reasoning)
     };
     measurement.anomalies.add_if(Anomaly::Coalesced, measurement.is_coalesced());
     measurement.anomalies.add_if(Anomaly::UnexpectedContentType, has_unexpected_type);
@@ -146,8 +161,10 @@ pub(super) async fn read_body<R: Response>(
     mut reader: BodyReader,
     mut timer: RequestTimer,
     due: Instant,
+    evidence: &mut Evidence,
 ) -> Result<Measurement, FailureDetail> {
     while let Some(bytes) = timer.limit(response.chunk()).await?? {
+        evidence.add_body(&bytes);
         if !reader.read(&bytes) {
             break;
         }
@@ -185,10 +202,12 @@ pub(super) async fn start_of_body<R: Response>(
     response: &mut R,
     timer: &mut RequestTimer,
     mut body: Vec<u8>,
+    evidence: &mut Evidence,
 ) -> Vec<u8> {
     while body.len() < MAX_ERROR_BODY
         && let Ok(Ok(Some(bytes))) = timer.limit(response.chunk()).await
     {
+        evidence.add_body(&bytes);
         body.extend_from_slice(&bytes);
     }
     body.truncate(MAX_ERROR_BODY);

@@ -1,6 +1,7 @@
 //! The table of metrics, with the name, type, labels and help text of every family. The exposition
 //! and `docs/metrics.md` are generated from it, and the tests of dashboards and rules use it.
 
+use crate::archive::LossReason;
 use crate::buckets::{
     CONNECT, DURATION, FIRST_TOKEN, GAP, LAG, PER_TOKEN, QUERIES_PER_SECOND, TOKENS,
     TOKENS_PER_SECOND,
@@ -46,6 +47,9 @@ impl Family {
             }
             "reason" if *self == REQUESTS_ABORTED => {
                 owned(&AbortReason::ALL.map(AbortReason::as_str))
+            }
+            "reason" if *self == FAILURES_NOT_ARCHIVED => {
+                owned(&LossReason::ALL.map(LossReason::as_str))
             }
             "reason" if *self == REQUEST_FAILURES => owned(&Failure::ALL.map(Failure::as_str)),
             "blame" => owned(&Blame::ALL.map(Blame::as_str)),
@@ -268,6 +272,13 @@ families! {
     LOG_LINES_DROPPED Counter, "log_lines_dropped_total" []
         "Log lines that were lost because nobody read stderr or writing to it failed. The load and \
          the scrapes never wait for the log.";
+    FAILURES_ARCHIVED Counter, "failures_archived_total" []
+        "Failed requests in the archive of failures (`failures` in the configuration); 0 without an \
+         archive.";
+    FAILURES_NOT_ARCHIVED Counter, "failures_not_archived_total" ["reason"]
+        "Failed requests that llmload did not archive, by reason: the failure class had used up its \
+         share, the queue of the writer was full, or the disk did not accept the record. The load \
+         never waits for the archive.";
     CPUS_ALLOWED Gauge, "cpus_allowed" []
         "CPUs that the process can use: the smaller of its CPU affinity and the CPU quota of its \
          control groups.";

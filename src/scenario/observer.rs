@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::archive::RouteArchive;
 use crate::event::{Arrival, Event, Observe};
 use crate::incidents::Incidents;
 use crate::launch::ReadinessGate;
@@ -17,6 +18,8 @@ pub struct RouteObserver {
     pub incidents: Arc<Incidents>,
     /// The measurements of the last minutes.
     pub recent: Arc<Recent>,
+    /// Archives the failed requests.
+    pub archive: RouteArchive,
     /// Holds the next cycle while the target is away.
     pub readiness: Arc<ReadinessGate>,
     /// The values for the report of a run; `None` in a daemon.
@@ -28,6 +31,7 @@ impl Observe for RouteObserver {
         self.metrics.observe(arrival, event);
         self.incidents.observe(arrival, event);
         self.recent.observe(arrival, event);
+        self.archive.observe(arrival, event);
         match event {
             Event::ResponseHead { status } => self.readiness.target_responded(status),
             Event::Failed { detail, .. } if detail.failure.is_connecting() => {
@@ -38,5 +42,9 @@ impl Observe for RouteObserver {
         if let Some(tally) = &self.tally {
             tally.observe(arrival, event);
         }
+    }
+
+    fn needs_evidence(&self) -> bool {
+        self.archive.needs_evidence()
     }
 }

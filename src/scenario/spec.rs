@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::{HttpRoute, HttpRouteSet, RouteObserver, ScenarioContext};
-use crate::endpoint::{HttpEndpoint, MetricsPage};
+use crate::archive::{RouteArchive, RouteFacts};
+use crate::endpoint::{Endpoint as _, HttpEndpoint, MetricsPage};
 use crate::guard::Guard;
 use crate::launch::{PromptSource, ReadinessGate, RequestTemplate, Route, RouteSet};
 use crate::metrics::{Baseline, Labels, RouteMetrics, RouteSettings};
@@ -127,11 +128,30 @@ impl ScenarioSpec {
                 metrics: self.bind_metrics(route, monitor, context)?,
                 incidents: Arc::clone(&monitor.incidents),
                 recent: Arc::clone(&monitor.recent),
+                archive: self.archive_route(route, monitor.model.get()?, context),
                 readiness: Arc::clone(gate),
                 tally: monitor.tally.clone(),
             },
             state: Arc::clone(&monitor.state),
         }))
+    }
+
+    fn archive_route(
+        &self,
+        route: &RouteSpec,
+        model: &str,
+        context: &ScenarioContext,
+    ) -> RouteArchive {
+        let phases = self.scenario.schedule.phases();
+        let facts = RouteFacts {
+            scenario: &self.scenario.name,
+            target: &route.target.name,
+            model,
+            path: route.target.dialect.path(),
+            phases: phases.iter().map(|phase| phase.name.clone()).collect(),
+        };
+        let endpoint = Arc::clone(&route.endpoint);
+        RouteArchive::new(&context.archive, facts, Arc::new(move |text| endpoint.redact(text)))
     }
 
     /// Creates the series of a route. `None` if its model is unknown.

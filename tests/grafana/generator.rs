@@ -19,6 +19,7 @@ pub fn dashboard() -> Dashboard {
     .row("Dispatch lag", dispatch_lag())
     .row("Ledger", ledger())
     .row("Process", process_panels())
+    .row("Log and archive", output_panels())
     .row("Scrapes and configuration", scrape())
 }
 
@@ -198,7 +199,7 @@ fn ledger() -> [Panel; 2] {
     ]
 }
 
-fn process_panels() -> [Panel; 8] {
+fn process_panels() -> [Panel; 7] {
     [
         Panel::lines("CPU usage (cores)", Unit::Count)
             .about(
@@ -276,6 +277,12 @@ fn process_panels() -> [Panel; 8] {
                 format!("sum by (instance) ({})", series(&table::PROCESS_THREADS)),
             )
             .empty_text("llmload is down"),
+    ]
+}
+
+/// Panels about output that the load does not wait for.
+fn output_panels() -> [Panel; 2] {
+    [
         Panel::lines("Log lines dropped", Unit::PerSecond)
             .about(
                 "llmload_log_lines_dropped_total per second: log lines that were lost, because \
@@ -286,6 +293,29 @@ fn process_panels() -> [Panel; 8] {
                 format!(
                     "sum by (instance) (rate({}[{WINDOW}]))",
                     series(&table::LOG_LINES_DROPPED)
+                ),
+            )
+            .empty_text("llmload is down"),
+        Panel::lines("Failures archived", Unit::PerSecond)
+            .about(
+                "llmload_failures_archived_total and llmload_failures_not_archived_total per \
+                second: failed requests that the archive has, and failed requests that it lacks, \
+                by reason. `share` is normal if one class fails often. `disk` means that the disk \
+                is full or read-only, and `queue_full` that it is too slow. The load is not \
+                affected.",
+            )
+            .query(
+                "{{instance}}: archived",
+                format!(
+                    "sum by (instance) (rate({}[{WINDOW}]))",
+                    series(&table::FAILURES_ARCHIVED)
+                ),
+            )
+            .query(
+                "{{instance}}: {{reason}}",
+                format!(
+                    "sum by (instance, reason) (rate({}[{WINDOW}]))",
+                    series(&table::FAILURES_NOT_ARCHIVED)
                 ),
             )
             .empty_text("llmload is down"),

@@ -11,6 +11,7 @@
 
 mod admin;
 mod architecture;
+mod archive;
 mod arrivals;
 mod binary;
 mod browser;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
+use llmload::archive::Archive;
 use llmload::control::AdminHandle;
 use llmload::daemon::{self, DaemonOptions, EndReason};
 use llmload::generator::GeneratorMonitor;
@@ -61,6 +62,7 @@ impl SlowDisk {
             run_options: None,
             board: Arc::default(),
             generator: GeneratorMonitor::new(),
+            archive: Archive::new(),
         };
         let running = daemon::run(options, AdminHandle::new(), stop.clone(), force_stop.clone());
         let running = tokio::spawn(running);
@@ -205,6 +207,7 @@ schedule: [{constant: 20/s, for: 200ms}]
         }),
         board: Arc::default(),
         generator: GeneratorMonitor::new(),
+        archive: Archive::new(),
     };
     let has_ended = Arc::new(AtomicBool::new(false));
     let running = daemon::run(options, AdminHandle::new(), stop, force_stop.clone());

@@ -181,7 +181,9 @@ fn configuration(upstream: &Upstream) -> String {
     );
     add("no_tls", &format!("https://{address}/v1"), "api_key_env: CANARY_KEY", "now");
     add("no_host", "http://nowhere.invalid/v1", "api_key_env: CANARY_KEY", "now");
-    targets + &scenarios + "metrics: {max_combinations: 64}\n"
+    targets
+        + &scenarios
+        + "metrics: {max_combinations: 64}\nfailures: {dir: failures, prompts: full}\n"
 }
 
 /// Creates the configuration, the key file and the file `.env`.
@@ -272,6 +274,10 @@ async fn outputs(log: [&'static str; 4]) -> BTreeMap<&'static str, String> {
         }
         outputs.insert("probe", probed);
         daemon.signal("TERM");
+        let archive = daemon.folder.path().join("failures/failures.jsonl");
+        let ended = daemon.child.wait().unwrap();
+        assert!(ended.success(), "{ended}");
+        outputs.insert("archive", std::fs::read_to_string(archive).unwrap());
         outputs.insert("log", daemon.wait().1);
         outputs
     };

@@ -21,6 +21,7 @@ start at the folder of the file. Unknown and duplicate keys are errors.
 | rate | a number and a unit: `5/s`, `300/m`, `0.2/s`, `40/h`; at most 100,000/s |
 | duration | whole numbers with units `d h m s ms us ns`: `90s`, `10m`, `1h30m` |
 | ratio | a percentage or a fraction: `99%`, `0.99` |
+| size | a whole number and a unit: `64KiB`, `256MiB`, `10GB` |
 ";
 
 /// A path in the configuration file, and the JSON Schema of its value.
@@ -98,6 +99,7 @@ impl<'a> Reference<'a> {
             }
             "object" => "map".to_owned(),
             "string" if example.ends_with("/s") => "rate".to_owned(),
+            "string" if example.ends_with("MiB") => "size".to_owned(),
             "string" if example == "90s" => "duration".to_owned(),
             "number" if schema["maximum"] == 1 => "ratio".to_owned(),
             kind => kind.to_owned(),

@@ -1,0 +1,132 @@
+//! The thread that masks and writes the records of the archive. Only this thread waits for the
+//! disk.
+
+use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::record::Draft;
+use super::{ArchiveSettings, LossReason, Shared, State};
+use crate::measurement::Failure;
+
+/// The highest number of records that the thread writes at once.
+const BATCH: usize = 32;
+/// The shortest time between two log lines about a disk that does not work.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Starts the thread. Returns false if the system allows no more threads.
+pub(super) fn start(shared: &Arc<Shared>) -> bool {
+    let shared = Arc::clone(shared);
+    let run = move || {
+        let mut disk = DiskLog::default();
+        while let Some((settings, drafts)) = shared.next_batch() {
+            let (written, result) = shared.write(&settings, drafts);
+            disk.record(&settings, written, result);
+            let mut state = shared.lock();
+            state.is_writing = false;
+            state.batches += 1;
+            drop(state);
+            shared.changed.notify_all();
+        }
+    };
+    match std::thread::Builder::new().name("archive".to_owned()).spawn(run) {
+        Ok(_runs_until_the_archive_closes) => true,
+        Err(error) => {
+            tracing::error!(
+                "failed requests are not archived, because the thread that writes them could not \
+                 be started; raise the limit of threads (`ulimit -u`): {error}"
+            );
+            false
+        }
+    }
+}
+
+impl Shared {
+    /// Waits for records. Returns `None` when the archive is closed and its queue is empty.
+    fn next_batch(&self) -> Option<(Arc<ArchiveSettings>, Vec<Draft>)> {
+        let mut state = self.lock();
+        loop {
+            if let Some(batch) = state.take_batch() {
+                return Some(batch);
+            }
+            if state.is_closed {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Writes the records that are within the share of their class. Returns the number of written
+    /// records, and the error that prevented others.
+    fn write(&self, settings: &ArchiveSettings, drafts: Vec<Draft>) -> (usize, io::Result<()>) {
+        let limit = settings.request_limit();
+        let mut lines = Vec::new();
+        for draft in drafts {
+            let line = draft.line(settings.prompts, limit);
+            if self.takes_share(draft.detail.failure, line.len()) {
+                lines.push(line);
+            } else {
+                self.counts.count_lost(LossReason::Share, 1);
+            }
+        }
+        let (written, result) = settings.folder.append(&lines);
+        self.counts.archived.fetch_add(written as u64, Relaxed);
+        self.counts.count_lost(LossReason::Disk, lines.len() - written);
+        (written, result)
+    }
+
+    fn takes_share(&self, class: Failure, bytes: usize) -> bool {
+        let mut state = self.lock();
+        let active = state.active.as_mut();
+        active.is_none_or(|active| active.shares.take(class, bytes as u64, Instant::now()))
+    }
+}
+
+impl State {
+    /// Takes the next records, which have the same settings.
+    fn take_batch(&mut self) -> Option<(Arc<ArchiveSettings>, Vec<Draft>)> {
+        let settings = Arc::clone(&self.queue.front()?.0);
+        let same = self.queue.iter().take_while(|(other, _)| Arc::ptr_eq(other, &settings));
+        let count = same.count().min(BATCH);
+        let batch: Vec<Draft> = self.queue.drain(..count).map(|(_, draft)| draft).collect();
+        let bytes: usize = batch.iter().map(|draft| draft.evidence.request.len()).sum();
+        self.queue_bytes -= bytes;
+        self.is_writing = true;
+        Some((settings, batch))
+    }
+}
+
+/// Logs that the disk does not accept records, and that it accepts them again.
+#[derive(Default)]
+struct DiskLog {
+    has_failed: bool,
+    logged_at: Option<Instant>,
+}
+
+impl DiskLog {
+    fn record(&mut self, settings: &ArchiveSettings, written: usize, result: io::Result<()>) {
+        let folder = settings.folder().display();
+        match result {
+            Ok(()) if written > 0 && self.has_failed => {
+                self.has_failed = false;
+                tracing::info!("failed requests are archived again in {folder}");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                self.has_failed = true;
+                let now = Instant::now();
+                let is_due = |at: Instant| now.saturating_duration_since(at) >= LOG_INTERVAL;
+                if self.logged_at.is_none_or(is_due) {
+                    self.logged_at = Some(now);
+                    tracing::warn!(
+                        "failed requests cannot be archived in {folder}: {error}; free space there, \
+                         or make the folder writable"
+                    );
+                }
+            }
+        }
+    }
+}
