@@ -271,7 +271,7 @@ impl Archive {
     }
 
     /// Writes the records in the queue, and ends the thread. Gives up if the disk hangs: see
-    /// [`STUCK_DISK`]. Call it once, after the last request.
+    /// `STUCK_DISK`. Call it once, after the last request.
     pub fn close(&self) {
         let end = Instant::now() + SLOW_DISK;
         let mut state = self.shared.lock();
