@@ -304,11 +304,14 @@ fn start(
             generator,
             archive: Arc::clone(&archive),
         };
-        daemon::run(options, (control, commands), signals.stop, signals.force_stop)
+        daemon::run(options, (control, commands), signals.stop, signals.force_stop.clone())
             .await
             .map_err(anyhow::Error::new)
     });
-    archive.close();
+    // After a second signal, the process does not wait for a slow disk.
+    if !signals.force_stop.is_cancelled() {
+        archive.close();
+    }
     ended??;
     Ok(())
 }

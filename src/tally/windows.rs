@@ -236,7 +236,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::RequestIds;
+    use crate::event::{Evidence, RequestIds};
     use crate::measurement::{Failure, FailureDetail};
     use crate::pacer::{Next, Pacer, Segment};
     use crate::schedule::{ArrivalSpec, Arrivals, Load, Phase, Rate, Repeat, Schedule, Shard};
@@ -315,6 +315,7 @@ mod tests {
                     duration: latency,
                     since_due: latency,
                     ids: &RequestIds::default(),
+                    evidence: &Evidence::default(),
                 }
             };
             crate::event::Observe::observe(&tally, &arrival, event);
