@@ -34,6 +34,19 @@ pub enum Quantity {
 }
 
 impl Quantity {
+    pub const ALL: [Quantity; 10] = [
+        Quantity::RequestsRunning,
+        Quantity::RequestsWaiting,
+        Quantity::KvCacheUse,
+        Quantity::Preemptions,
+        Quantity::PrefixCacheHitRate,
+        Quantity::GpuUse,
+        Quantity::GpuMemoryUsed,
+        Quantity::GpuPower,
+        Quantity::CpuUse,
+        Quantity::MemoryUsed,
+    ];
+
     /// Returns the name in a report.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -71,11 +71,11 @@ scenarios:
     assert_on_the_axis_of(page, route);
     let [markdown, html] = &ran.files;
     for text in [&ran.table, markdown, html] {
-        assert!(text.replace("&#x2f;", "/").contains("vLLM, mean / max"), "{text}");
+        assert!(text.replace("&#x2f;", "/").contains("vLLM, mean/max"), "{text}");
         assert!(text.contains("full: the KV cache of vLLM was full: 100 % in use"), "{text}");
     }
     assert!(html.contains("Requests at the server (vLLM)"));
-    let head = ran.table.lines().find(|line| line.contains("vLLM, mean / max")).unwrap();
+    let head = ran.table.lines().find(|line| line.contains("vLLM, mean/max")).unwrap();
     assert!(head.chars().count() <= 80, "{}", ran.table);
 }
 
