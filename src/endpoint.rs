@@ -1,4 +1,4 @@
-//! The HTTP client of one target. Only this module uses `reqwest`.
+//! The HTTP client of one target. Only this module uses an HTTP library.
 //!
 //! The client sends each request exactly as it is configured. It uses no proxy from the
 //! environment, follows no redirect, retries no failed request, decompresses no response and sends
@@ -11,12 +11,15 @@ mod client;
 mod connections;
 mod credentials;
 mod faults;
+pub mod http1;
 mod http2;
+mod library;
 mod metrics_page;
 mod redaction;
 mod resend;
 mod resolver;
 mod response;
+mod tls;
 mod version;
 
 use std::fmt::Debug;
@@ -24,10 +27,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, SERVER};
+use http::Method;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, SERVER};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::Instant;
-use url::Url;
+use url::{Position, Url};
 
 use crate::deadline;
 use crate::measurement::FailureDetail;
@@ -36,13 +39,14 @@ use crate::protocol::{RateLimits, Trace};
 use client::ClientBuilder;
 pub use connections::ConnectTiming;
 use connections::Connections;
-use faults::SendFailure;
-use http2::{Establishing, Http2Connections, Stream, Wait};
+use http1::{Http1Client, Http1Request, RequestHead};
+use library::{LibraryClient, LibraryRequest};
 pub use metrics_page::MetricsPage;
 use redaction::Redaction;
-use reqwest::{Body, Method};
-use resend::Attempt;
 pub use response::HttpResponse;
+use response::Received;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The longest response about the endpoint itself (its models or its version), in bytes.
 const MAX_METADATA: usize = 1 << 20;
@@ -102,9 +106,9 @@ pub trait Response: Send {
         None
     }
 
-    /// All headers, for the archive of failures.
-    fn headers(&self) -> Option<&HeaderMap> {
-        None
+    /// The names and the values of all headers, for the archive of failures.
+    fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        std::iter::empty()
     }
 
     /// The identifier that the endpoint gave to the request.
@@ -140,29 +144,31 @@ pub enum BuildError {
     Header { target: String, header: String },
     /// TLS or the proxy could not be set up.
     #[error("target {target}: the HTTP client could not be built: {source}")]
-    Client { target: String, source: reqwest::Error },
+    Client { target: String, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
 /// A pooled HTTP client with a target's address, credentials and headers.
 #[derive(Debug)]
 pub struct HttpEndpoint {
-    client: reqwest::Client,
-    /// The connections for requests to the model, if several requests share a connection.
-    http2: Option<Http2Connections>,
-    clients: Arc<ClientBuilder>,
-    /// Opens a new connection for each request. Several idle connections can end together, so
-    /// llmload does not send a request once more on another idle connection.
-    fresh: reqwest::Client,
+    client: Client,
     base: Url,
+    /// The value of the header `host`.
+    host_header: String,
     /// The query of every request. It is not part of `base`, because llmload displays the base URL,
     /// and the query can contain a key.
     query: Option<SecretString>,
     headers: HeaderMap,
-    connections: Connections,
     redaction: Redaction,
     /// The simulator that receives the requests, if it runs in this process. The simulator runs
     /// until its last client is dropped.
     host: Option<Arc<dyn Debug + Send + Sync>>,
+}
+
+#[derive(Debug)]
+enum Client {
+    Http1(Http1Client),
+    /// For HTTP/2 and proxies.
+    Library(LibraryClient),
 }
 
 impl HttpEndpoint {
@@ -185,39 +191,31 @@ impl HttpEndpoint {
         base: &Url,
         ping: Duration,
     ) -> Result<HttpEndpoint, BuildError> {
-        let keep_alive = target.connection.keep_alive;
-        let lifetime = target.timeouts.total.saturating_add(keep_alive.unwrap_or_default());
-        let connections = Connections::new(lifetime);
-        let proxy = credentials::proxy_authorization(target)?;
-        let clients = Arc::new(ClientBuilder {
-            target: target.clone(),
-            base: base.clone(),
-            connections: connections.clone(),
-            proxy_authorization: proxy,
-            ping,
-        });
-        let shares = target.connection.http2 && keep_alive.is_some();
-        let establishing = shares.then(Establishing::default);
-        let build = |keep_alive, establishing| {
-            clients
-                .build(keep_alive, establishing)
-                .map_err(|source| BuildError::Client { target: target.name.clone(), source })
+        let headers = credentials::headers(target)?;
+        let options = &target.connection;
+        let client = if options.http2 || options.proxy.is_some() {
+            let lifetime =
+                target.timeouts.total.saturating_add(options.keep_alive.unwrap_or_default());
+            let library = LibraryClient::new(ClientBuilder {
+                target: target.clone(),
+                base: base.clone(),
+                connections: Connections::new(lifetime),
+                proxy_authorization: credentials::proxy_authorization(target)?,
+                ping,
+            });
+            library.map(Client::Library)
+        } else {
+            http1_client(target, base).map(Client::Http1)
         };
-        let (client, fresh) = (build(keep_alive, establishing.clone())?, build(None, None)?);
-        let http2 = establishing.map(|first| Http2Connections::new(client.clone(), first));
-        let (base, query, headers) =
-            (base.clone(), credentials::query(target), credentials::headers(target)?);
-        let redaction = credentials::redaction(target);
+        let client =
+            client.map_err(|source| BuildError::Client { target: target.name.clone(), source })?;
         Ok(HttpEndpoint {
             client,
-            http2,
-            clients,
-            fresh,
-            base,
-            query,
+            base: base.clone(),
+            host_header: base[Position::BeforeHost..Position::AfterPort].to_owned(),
+            query: credentials::query(target),
             headers,
-            connections,
-            redaction,
+            redaction: credentials::redaction(target),
             host: None,
         })
     }
@@ -270,24 +268,23 @@ impl HttpEndpoint {
     /// Fetches a page about the endpoint itself. Reads about [`MAX_METADATA`] bytes at most.
     async fn get(&self, url: Url, timeout: Duration) -> Result<Page, FailureDetail> {
         let fetch = async {
-            let send = async |client: &reqwest::Client| {
-                let request = self.request(client, Method::GET, url.clone());
-                Attempt::new(&self.connections).send_without_body(request).await
+            let accept = HeaderValue::from_static("*/*");
+            let headers = HeaderMap::from_iter([(ACCEPT, accept)]);
+            let response = match &self.client {
+                Client::Http1(client) => {
+                    let request = self.http1_request("GET", url, &headers, None);
+                    Received::Http1(client.send(&request, || ()).await?)
+                }
+                Client::Library(client) => {
+                    let request = self.library_request(Method::GET, url, &headers, None);
+                    Received::Library(client.get(&request).await?)
+                }
             };
-            let result = match send(&self.client).await {
-                Err(SendFailure { resend: Some(_), .. }) => send(&self.fresh).await,
-                result => result,
-            };
-            let mut response = result.map_err(|failure| failure.detail)?;
-            self.connections.respond(response.extensions());
-            let status = response.status().as_u16();
-            let server = response
-                .headers()
-                .get(SERVER)
-                .and_then(|server| server.to_str().ok())
-                .map(str::to_owned);
+            let mut response = HttpResponse::new(response);
+            let (status, server) = (response.status(), response.header(SERVER.as_str()));
+            let server = server.map(str::to_owned);
             let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(|e| faults::body_failure(&e))? {
+            while let Some(chunk) = response.chunk().await? {
                 body.extend_from_slice(&chunk);
                 if body.len() > MAX_METADATA {
                     break;
@@ -309,68 +306,60 @@ impl HttpEndpoint {
         url
     }
 
-    fn request(
+    /// Sets the query of every request, which can contain a key.
+    fn set_query(&self, url: &mut Url) {
+        url.set_query(self.query.as_ref().map(ExposeSecret::expose_secret));
+    }
+
+    fn http1_request(
         &self,
-        client: &reqwest::Client,
+        method: &'static str,
+        mut url: Url,
+        headers: &HeaderMap,
+        body: Option<Bytes>,
+    ) -> Http1Request {
+        self.set_query(&mut url);
+        let head = RequestHead {
+            method,
+            path: &url[Position::BeforePath..Position::AfterQuery],
+            host: &self.host_header,
+            target: &self.headers,
+            request: headers,
+        };
+        Http1Request::new(head, body)
+    }
+
+    fn library_request(
+        &self,
         method: Method,
         mut url: Url,
-    ) -> reqwest::RequestBuilder {
-        url.set_query(self.query.as_ref().map(ExposeSecret::expose_secret));
-        client.request(method, url).headers(self.headers.clone())
+        headers: &HeaderMap,
+        body: Option<Bytes>,
+    ) -> LibraryRequest {
+        self.set_query(&mut url);
+        let mut all = self.headers.clone();
+        all.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        LibraryRequest { method, url, headers: all, body }
     }
+}
 
-    /// Builds a request for a response of the model, without its body.
-    fn completion(&self, client: &reqwest::Client, request: &Request) -> reqwest::RequestBuilder {
-        let accept = if request.stream { "text/event-stream" } else { "application/json" };
-        let builder = self
-            .request(client, Method::POST, self.url(request.path))
-            .header(ACCEPT, accept)
-            .header(CONTENT_TYPE, "application/json");
-        match request.trace {
-            Some(trace) => builder.header(Trace::HEADER, trace.to_string()),
-            None => builder,
-        }
-    }
+fn http1_client(target: &Target, base: &Url) -> Result<Http1Client, BoxError> {
+    let options = &target.connection;
+    let tls = (base.scheme() == "https").then(|| tls::client_config(options, &["http/1.1"]));
+    Http1Client::new(base, tls.transpose()?, target.timeouts.connect, options.keep_alive)
+}
 
-    /// Sends a request on a connection with a free stream. If the connection turns out to be full,
-    /// llmload takes the request back and uses another connection.
-    async fn send_on_stream(
-        &self,
-        http2: &Http2Connections,
-        request: &Request,
-        report: &mut (impl FnMut(SendStep) + Send),
-    ) -> (Result<reqwest::Response, SendFailure>, Option<Stream>) {
-        let mut waited = Duration::ZERO;
-        loop {
-            let (stream, begin) = (http2.stream(request.body.len()), Instant::now());
-            let client = match stream.client(&self.clients).await {
-                Ok(client) => client,
-                Err(failure) => return (Err(failure), None),
-            };
-            waited += begin.elapsed();
-            let attempt = Attempt::new(&self.connections);
-            let body = attempt.body(request.body.clone()).opening(stream.opener());
-            let sending = self.completion(client, request).body(Body::wrap(body));
-            let mut sending = Box::pin(attempt.send(sending));
-            let wait = tokio::select! {
-                biased;
-                wait = stream.wait(Instant::now(), || report(SendStep::Queued)) => wait,
-                result = &mut sending => {
-                    report(SendStep::Begun { waited });
-                    drop(sending);
-                    return (result, Some(stream));
-                }
-            };
-            match wait {
-                Wait::Opened(time) => {
-                    report(SendStep::Begun { waited: waited + time });
-                    let result = sending.await;
-                    return (result, Some(stream));
-                }
-                Wait::Withdrawn(time) => waited += time,
-            }
-        }
+/// Returns the headers of a request for a response of the model.
+fn completion_headers(request: &Request) -> HeaderMap {
+    let accept = if request.stream { "text/event-stream" } else { "application/json" };
+    let mut headers = HeaderMap::with_capacity(3);
+    headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let trace = request.trace.and_then(|trace| trace.to_string().try_into().ok());
+    if let Some(trace) = trace {
+        headers.insert(Trace::HEADER, trace);
     }
+    headers
 }
 
 /// A response about the endpoint itself: its models or its version.
@@ -389,31 +378,20 @@ impl Endpoint for HttpEndpoint {
         request: Request,
         mut report: impl FnMut(SendStep) + Send,
     ) -> Result<HttpResponse, FailureDetail> {
-        let (result, stream) = if let Some(http2) = &self.http2 {
-            self.send_on_stream(http2, &request, &mut report).await
-        } else {
-            report(SendStep::Begun { waited: Duration::ZERO });
-            let attempt = Attempt::new(&self.connections);
-            let body = attempt.body(request.body.clone());
-            let sending = self.completion(&self.client, &request).body(Body::wrap(body));
-            (attempt.send(sending).await, None)
-        };
-        let result = match result {
-            Err(SendFailure { resend: Some(round_trip), .. }) => {
-                report(SendStep::Retried);
-                let attempt = Attempt::new(&self.connections);
-                let body = attempt.body(request.body.clone()).cautious(round_trip);
-                let sending = self.completion(&self.fresh, &request);
-                attempt.send(sending.body(Body::wrap(body))).await
+        let (url, headers) = (self.url(request.path), completion_headers(&request));
+        let body = Some(request.body);
+        let received = match &self.client {
+            Client::Http1(client) => {
+                report(SendStep::Begun { waited: Duration::ZERO });
+                let request = self.http1_request("POST", url, &headers, body);
+                Received::Http1(client.send(&request, || report(SendStep::Retried)).await?)
             }
-            result => result,
+            Client::Library(client) => {
+                let request = self.library_request(Method::POST, url, &headers, body);
+                Received::Library(client.send(&request, report).await?)
+            }
         };
-        let response = result.map_err(|failure| failure.detail)?;
-        if let Some(stream) = &stream {
-            stream.record_response();
-        }
-        let connect_timing = self.connections.respond(response.extensions());
-        Ok(HttpResponse::new(response, connect_timing, stream))
+        Ok(HttpResponse::new(received))
     }
 
     fn redact(&self, text: String) -> String {

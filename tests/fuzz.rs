@@ -12,6 +12,9 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use llmload::endpoint::http1::Violation;
+use llmload::endpoint::http1::body::{BodyDecoder, Framing};
+use llmload::endpoint::http1::head::HeadReader;
 use llmload::measurement::{FailureDetail, Usage};
 use llmload::observe::{Page, PageReader, Series};
 use llmload::plan::MetricsSource;
@@ -198,6 +201,119 @@ fn no_bytes_cause_a_panic_and_the_verdict_does_not_depend_on_the_split_into_read
         let status = random.random_range(0..1000);
         let _details =
             (explain_missing_stream(Api::Chat, &bytes), failure_of_status(status, &bytes));
+    }
+    assert_both_occurred(good, bad);
+}
+
+// ---- HTTP/1.1 -----------------------------------------------------------------------------------
+
+/// Byte strings that have a special meaning in a response of HTTP/1.1.
+const HTTP_PIECES: [&[u8]; 16] = [
+    b"\r\n",
+    b"\r\n\r\n",
+    b"\n",
+    b"0\r\n\r\n",
+    b"5\r\nhello\r\n",
+    b"ffffffffffffffff\r\n",
+    b"1;a=b\r\nx\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"HTTP/1.1 204 No Content\r\n\r\n",
+    b"HTTP/1.0 200 OK\r\n\r\n",
+    b"content-length: 5\r\n",
+    b"content-length: 18446744073709551616\r\n",
+    b"transfer-encoding: chunked\r\n",
+    b"transfer-encoding: gzip\r\n",
+    b"connection: close\r\n",
+    b" folded\r\n",
+];
+
+/// The status, the framing and the content of a response, and the number of bytes after it.
+#[derive(Debug, PartialEq)]
+struct HttpResponse {
+    status: u16,
+    framing: Framing,
+    keeps_alive: bool,
+    content: Vec<u8>,
+    violation: Option<&'static str>,
+    has_ended: bool,
+    after: usize,
+}
+
+fn read_http(bytes: &[u8], cuts: &[usize]) -> Result<Option<HttpResponse>, Violation> {
+    let (mut reader, mut from, mut head) = (HeadReader::default(), 0, None);
+    let mut ends = cuts.iter().copied().chain([bytes.len()]);
+    while head.is_none()
+        && let Some(to) = ends.next()
+    {
+        head = reader.read(&bytes[from..to])?;
+        from = to;
+    }
+    let Some(head) = head else { return Ok(None) };
+    let mut decoder = BodyDecoder::new(head.framing);
+    let mut response = HttpResponse {
+        status: head.status,
+        framing: head.framing,
+        keeps_alive: head.keeps_alive,
+        content: Vec::new(),
+        violation: None,
+        has_ended: false,
+        after: 0,
+    };
+    let mut reads = vec![reader.into_rest()];
+    for to in ends {
+        reads.push(bytes[from..to].to_vec());
+        from = to;
+    }
+    for mut read in reads {
+        if response.violation.is_some() {
+            break;
+        }
+        let decoded = decoder.decode(&mut read);
+        assert!(decoded.content <= decoded.consumed && decoded.consumed <= read.len());
+        response.content.extend_from_slice(&read[..decoded.content]);
+        response.violation = decoded.violation;
+        response.after += read.len() - decoded.consumed;
+    }
+    response.has_ended = decoder.has_ended();
+    if response.violation.is_some() {
+        // The bytes after a violation are not read.
+        response.after = 0;
+    }
+    Ok(Some(response))
+}
+
+#[test]
+fn a_response_of_http_1_does_not_depend_on_the_split_into_reads() {
+    let heads = [
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n",
+        "HTTP/1.0 503 Busy\r\nconnection: keep-alive\r\n\r\n",
+    ];
+    let bodies = ["5\r\nhello\r\n6;a=\"b\"\r\n world\r\n0\r\nx: y\r\n\r\n", "hello world", ""];
+    let (mut good, mut bad) = (0, 0);
+    for seed in seeds() {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut bytes = Vec::new();
+        for parts in [&heads, &bodies] {
+            bytes.extend_from_slice(parts[random.random_range(0..3)].as_bytes());
+        }
+        for _ in 0..random.random_range(0..4) {
+            let at = random.random_range(0..=bytes.len());
+            let piece = HTTP_PIECES[random.random_range(0..HTTP_PIECES.len())];
+            drop(bytes.splice(at..at, piece.iter().copied()));
+        }
+        let times = random.random_range(0..2);
+        let bytes = damage(bytes, times, &mut random);
+        let unsplit = read_http(&bytes, &[]);
+        let cut = read_http(&bytes, &cuts(bytes.len(), &mut random));
+        assert_eq!(cut, unsplit, "FUZZ_SEED={seed} FUZZ_RUNS=1: {}", bytes.escape_ascii());
+        match &unsplit {
+            Ok(Some(response)) if response.has_ended => good += 1,
+            _ => bad += 1,
+        }
+        if let Ok(Some(response)) = unsplit {
+            assert!(response.content.len() + response.after <= bytes.len(), "FUZZ_SEED={seed}");
+        }
     }
     assert_both_occurred(good, bad);
 }

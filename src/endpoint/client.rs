@@ -1,14 +1,17 @@
-//! Builds the HTTP client of a target: connection pool, protocol version, certificates and proxy.
+//! Builds the clients of the HTTP library for a target: connection pool, protocol version and
+//! proxy.
 
+use std::error::Error;
 use std::time::Duration;
 
 use http::HeaderValue;
-use secrecy::ExposeSecret;
 use url::Url;
 
 use super::connections::Connections;
+use super::http1::AGENT;
 use super::http2::Establishing;
 use super::resolver::SystemResolver;
+use super::tls;
 use crate::plan::Target;
 
 /// The time without a frame from the server after which llmload sends an HTTP/2 ping, and the time
@@ -16,7 +19,7 @@ use crate::plan::Target;
 /// An overloaded server acknowledges a ping, so the load does not end a connection.
 pub(super) const PING: Duration = Duration::from_secs(10);
 
-/// Creates the HTTP clients of a target.
+/// Creates clients of the HTTP library for a target.
 #[derive(Clone, Debug)]
 pub(super) struct ClientBuilder {
     pub(super) target: Target,
@@ -34,11 +37,8 @@ impl ClientBuilder {
         &self,
         keep_alive: Option<Duration>,
         establishing: Option<Establishing>,
-    ) -> reqwest::Result<reqwest::Client> {
+    ) -> Result<reqwest::Client, Box<dyn Error + Send + Sync>> {
         let ClientBuilder { target, base, connections, proxy_authorization, ping } = self;
-        // The first client of the process installs the provider. For later clients, the call
-        // returns an error, which is ignored.
-        let _already_installed = rustls::crypto::ring::default_provider().install_default();
         let (options, limit) = (&target.connection, target.timeouts.connect);
         let mut builder = reqwest::Client::builder()
             .no_proxy()
@@ -53,7 +53,7 @@ impl ClientBuilder {
             .http2_keep_alive_while_idle(true)
             .pool_idle_timeout(keep_alive)
             .pool_max_idle_per_host(if keep_alive.is_some() { usize::MAX } else { 0 })
-            .user_agent(concat!("llmload/", env!("CARGO_PKG_VERSION")))
+            .user_agent(AGENT)
             .dns_resolver(SystemResolver)
             .connector_layer(connections.layer(limit));
         if let Some(establishing) = establishing {
@@ -77,16 +77,15 @@ impl ClientBuilder {
         }
         let proxied_in_tls =
             options.proxy.as_ref().is_some_and(|proxy| proxy.url.scheme() == "https");
-        if let Some(ca) = &options.ca {
-            builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(ca.as_bytes())?);
-        } else if base.scheme() == "http" && !proxied_in_tls {
-            // Otherwise, plain HTTP would fail in a container image that has no certificate store.
-            builder = builder.tls_certs_only([]);
-        }
-        if let Some(identity) = &options.identity {
-            builder =
-                builder.identity(reqwest::Identity::from_pem(identity.expose_secret().as_bytes())?);
-        }
-        builder.tls_danger_accept_invalid_certs(options.insecure_skip_verify).build()
+        let both: &[&str] = &["h2", "http/1.1"];
+        let versions = if options.http2 { both } else { &["http/1.1"] };
+        let tls = if base.scheme() == "https" || proxied_in_tls {
+            tls::client_config(options, versions)?
+        } else {
+            // Plain HTTP does not fail in a container image that has no certificate store.
+            tls::without_certificates()?
+        };
+        builder = builder.tls_backend_preconfigured(tls);
+        Ok(builder.build()?)
     }
 }

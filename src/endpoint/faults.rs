@@ -41,10 +41,11 @@ pub(super) fn send_failure(attempt: &Attempt<'_>, error: reqwest::Error) -> Send
         Failure::Internal
     } else if causes.iter().any(|cause| is_too_large(*cause)) {
         Failure::TooLarge
-    } else if client_fault(&causes).is_some() {
-        Failure::ClientResource
     } else if error.is_connect() {
-        connect_failure(&error, &causes, uses_tls)
+        match connect_failure(&causes, uses_tls) {
+            Failure::ConnectOther if error.is_timeout() => Failure::ConnectTimeout,
+            failure => failure,
+        }
     } else {
         established_failure(&causes)
     };
@@ -58,8 +59,25 @@ pub(super) fn send_failure(attempt: &Attempt<'_>, error: reqwest::Error) -> Send
     SendFailure { detail: detail(failure, &causes), resend }
 }
 
+/// Classifies an error while connecting. `uses_tls` is true if the connection uses TLS.
+pub(super) fn connect_detail(error: &(dyn Error + 'static), uses_tls: bool) -> FailureDetail {
+    let causes = causes(error);
+    detail(connect_failure(&causes, uses_tls), &causes)
+}
+
+/// Classifies an error on an established connection before the response head.
+pub(super) fn established_detail(error: &io::Error) -> FailureDetail {
+    let causes = causes(error);
+    detail(established_failure(&causes), &causes)
+}
+
+/// Returns true if the peer ended the connection.
+pub(super) fn is_disconnected(error: &io::Error) -> bool {
+    is_disconnect(&causes(error))
+}
+
 /// Classifies an error that occurred after the response head.
-pub(super) fn body_failure(error: &reqwest::Error) -> FailureDetail {
+pub(super) fn body_detail(error: &(dyn Error + 'static)) -> FailureDetail {
     let causes = causes(error);
     let failure = if client_fault(&causes).is_some() {
         Failure::ClientResource
@@ -91,15 +109,15 @@ pub(super) fn no_response(timeout: Duration) -> FailureDetail {
         .with_cause(FailureCause::NoMetadata)
 }
 
-fn connect_failure(error: &reqwest::Error, causes: &Causes<'_>, uses_tls: bool) -> Failure {
-    if error.is_dns() || lookup_error(causes).is_some() {
+fn connect_failure(causes: &Causes<'_>, uses_tls: bool) -> Failure {
+    if client_fault(causes).is_some() {
+        return Failure::ClientResource;
+    }
+    if lookup_error(causes).is_some() {
         return Failure::Dns;
     }
     if causes.iter().any(|cause| cause.is::<rustls::Error>()) {
         return Failure::Tls;
-    }
-    if error.is_timeout() {
-        return Failure::ConnectTimeout;
     }
     for kind in io_kinds(causes) {
         match kind {
@@ -122,7 +140,9 @@ fn connect_failure(error: &reqwest::Error, causes: &Causes<'_>, uses_tls: bool) 
 /// [`Failure::HttpProtocol`] only if bytes arrived that are not HTTP. An unknown error is
 /// [`Failure::Reset`], because a network can fail in more ways than this function knows.
 fn established_failure(causes: &Causes<'_>) -> Failure {
-    if causes.iter().any(|cause| cause.is::<rustls::Error>()) {
+    if client_fault(causes).is_some() {
+        Failure::ClientResource
+    } else if causes.iter().any(|cause| cause.is::<rustls::Error>()) {
         // With TLS 1.3, a server that rejects the client's certificate does so after the handshake.
         Failure::Tls
     } else if is_disconnect(causes) {

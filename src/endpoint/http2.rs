@@ -218,7 +218,7 @@ impl Stream {
             let built = tokio::task::spawn_blocking(move || {
                 let keep_alive = clients.target.connection.keep_alive;
                 let built = clients.build(keep_alive, Some(establishing));
-                built.map_err(|error| faults::build_failure(&error))
+                built.map_err(|error| faults::build_failure(&*error))
             });
             let panicked = |error: tokio::task::JoinError| {
                 FailureDetail::new(Failure::Internal, &error.to_string())

@@ -116,7 +116,7 @@ impl MetricsPage {
                 ));
             }
             let mut length = 0;
-            while let Some(chunk) = response.chunk().await.map_err(|e| faults::body_failure(&e))? {
+            while let Some(chunk) = response.chunk().await.map_err(|e| faults::body_detail(&e))? {
                 length += chunk.len();
                 if length > MAX_PAGE {
                     return Err(FailureDetail::new(

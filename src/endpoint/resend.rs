@@ -81,7 +81,13 @@ pub(super) fn round_trip(connection: Option<UsedConnection>) -> Duration {
     connection.map_or(SHORTEST_ROUND_TRIP, |used| SHORTEST_ROUND_TRIP.max(4 * used.connect))
 }
 
-fn is_unprocessed(connection: Option<UsedConnection>, progress: Progress, ended: Instant) -> bool {
+/// Returns true if the server has not worked on a request whose connection ended without a response
+/// at the instant `ended`.
+pub(super) fn is_unprocessed(
+    connection: Option<UsedConnection>,
+    progress: Progress,
+    ended: Instant,
+) -> bool {
     let is_reused = connection.is_some_and(|used| used.is_reused);
     let within = |at, limit| ended.saturating_duration_since(at) <= limit;
     match progress {

@@ -40,7 +40,7 @@ static LOOKUPS: LazyLock<Arc<Lookups>> = LazyLock::new(|| {
 
 tokio::task_local! {
     /// The lookup of the connection that the current task establishes. The resolver writes this
-    /// value and the connector reads it. The HTTP client calls the resolver from within the
+    /// value and the connector reads it. The HTTP library calls the resolver from within its
     /// connector and offers no other way to pass the value.
     static LOOKUP: RefCell<Option<ConnectionLookup>>;
 }
@@ -78,19 +78,26 @@ pub(super) async fn connect_within<T>(
     }
 }
 
-/// The resolver of the HTTP clients.
+/// The resolver for the HTTP library.
 pub(super) struct SystemResolver;
 
 impl Resolve for SystemResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let (name, start) = (name.as_str(), Instant::now());
-            record(name, None);
-            let addresses = LOOKUPS.resolve(name).await?;
-            record(name, Some(start.elapsed()));
+            let addresses = addresses_of(name.as_str()).await?;
             Ok(Box::new(addresses.into_iter()) as Box<dyn Iterator<Item = SocketAddr> + Send>)
         })
     }
+}
+
+/// Returns the addresses of a name, with the port 0. The connector that calls this function within
+/// [`connect_within`] learns the duration.
+pub(super) async fn addresses_of(name: &str) -> Result<Vec<SocketAddr>, LookupError> {
+    let start = Instant::now();
+    record(name, None);
+    let addresses = LOOKUPS.resolve(name).await?;
+    record(name, Some(start.elapsed()));
+    Ok(addresses)
 }
 
 fn record(name: &str, time: Option<Duration>) {

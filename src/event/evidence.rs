@@ -8,7 +8,6 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 
 /// The parts of one request and its response. All parts are bounded.
 #[derive(Clone, Default)]
@@ -48,19 +47,24 @@ impl Evidence {
         }
     }
 
-    pub fn add_head(&mut self, status: u16, headers: Option<&HeaderMap>) {
+    /// Adds the status, and the names and the values of the headers.
+    pub fn add_head<'a>(
+        &mut self,
+        status: u16,
+        headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) {
         self.status = Some(status);
         if !self.keeps_bytes {
             return;
         }
-        for (name, value) in headers.into_iter().flatten() {
-            let line = name.as_str().len() + value.len() + 3;
+        for (name, value) in headers {
+            let line = name.len() + value.len() + 3;
             if self.head.len() + line > Self::HEAD_LIMIT {
                 return;
             }
-            self.head.extend_from_slice(name.as_str().as_bytes());
+            self.head.extend(name.iter().map(u8::to_ascii_lowercase));
             self.head.extend_from_slice(b": ");
-            self.head.extend_from_slice(value.as_bytes());
+            self.head.extend_from_slice(value);
             self.head.push(b'\n');
         }
     }

@@ -65,6 +65,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper::server", &["web", "simulator"]),
     ("hyper_util", &["web", "simulator", "endpoint"]),
     ("hyper_util::server", &["web", "simulator"]),
+    ("httparse", &["endpoint/http1/head"]),
     ("httpdate", &["protocol"]),
     ("jiff", &["calendar", "config"]),
     ("memchr", &["config", "observe", "protocol", "prompts"]),
@@ -79,16 +80,19 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["endpoint"]),
     // The configuration checks that a file contains certificates.
     ("rustls::pki_types", &["config/validate/connection", "endpoint"]),
+    ("rustls_platform_verifier", &["endpoint/tls"]),
     ("schemars", &["config"]),
     // `config` reads secrets, `plan` stores them, and `endpoint` sends them.
     ("secrecy", &["config", "plan", "endpoint"]),
     ("serde_yaml", &["config/yaml"]),
+    ("socket2", &["endpoint/http1/socket"]),
     ("std::env", &["cli"]),
     // If another module wrote to stderr, it would wait for the reader of stderr.
     ("std::io::stderr", &["stderr"]),
     ("strsim", &["config"]),
     ("terminal_size", &["cli", "stderr"]),
     ("tokio::signal", &["cli"]),
+    ("tokio_rustls", &["endpoint/http1"]),
     ("tower_layer", &["endpoint"]),
     ("tower_service", &["endpoint"]),
     ("tracing_subscriber", &["cli"]),

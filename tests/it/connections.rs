@@ -65,7 +65,7 @@ fn parse_target(folder: &std::path::Path, url: &str, keys: &str) -> (Arc<Target>
 /// Records the events of one request.
 #[derive(Debug, Default)]
 pub struct Observed {
-    connected: Mutex<Vec<(bool, Duration)>>,
+    pub connected: Mutex<Vec<(bool, Duration)>>,
     limits: Mutex<Vec<llmload::protocol::RateLimits>>,
     pub failed: Mutex<Option<(String, llmload::event::RequestIds)>>,
     pub retries: AtomicU64,

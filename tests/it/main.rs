@@ -27,6 +27,7 @@ mod exchange;
 mod exposition;
 mod faults;
 mod health;
+mod http1;
 mod http2;
 mod lifecycle;
 mod lookups;
