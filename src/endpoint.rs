@@ -20,6 +20,7 @@ mod resend;
 mod resolver;
 mod response;
 mod tls;
+mod turn;
 mod version;
 
 use std::fmt::Debug;
@@ -75,7 +76,8 @@ pub trait Endpoint: Send + Sync + 'static {
 pub enum SendStep {
     /// The HTTP client sends the request, or opens a connection for it.
     Begun {
-        /// The time in which the request waited inside llmload for a free HTTP/2 stream.
+        /// The time in which the request waited inside llmload for a free HTTP/2 stream, or for the
+        /// connecting of other requests.
         waited: Duration,
     },
     /// The request waits inside llmload, because no HTTP/2 stream is free.
@@ -273,7 +275,7 @@ impl HttpEndpoint {
             let response = match &self.client {
                 Client::Http1(client) => {
                     let request = self.http1_request("GET", url, &headers, None);
-                    Received::Http1(client.send(&request, || ()).await?)
+                    Received::Http1(client.send(&request, |_| ()).await?)
                 }
                 Client::Library(client) => {
                     let request = self.library_request(Method::GET, url, &headers, None);
@@ -376,15 +378,14 @@ impl Endpoint for HttpEndpoint {
     async fn send(
         &self,
         request: Request,
-        mut report: impl FnMut(SendStep) + Send,
+        report: impl FnMut(SendStep) + Send,
     ) -> Result<HttpResponse, FailureDetail> {
         let (url, headers) = (self.url(request.path), completion_headers(&request));
         let body = Some(request.body);
         let received = match &self.client {
             Client::Http1(client) => {
-                report(SendStep::Begun { waited: Duration::ZERO });
                 let request = self.http1_request("POST", url, &headers, body);
-                Received::Http1(client.send(&request, || report(SendStep::Retried)).await?)
+                Received::Http1(client.send(&request, report).await?)
             }
             Client::Library(client) => {
                 let request = self.library_request(Method::POST, url, &headers, body);

@@ -8,18 +8,17 @@
 //! the response arrives while nothing is being written.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::http2::Opener;
+use super::turn::Turn;
 
 /// The length of a piece, in bytes. Nearly every request fits into one piece.
 const PIECE: usize = 256 * 1024;
@@ -180,48 +179,5 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.rest.len() as u64)
-    }
-}
-
-/// A pause until the runtime has looked for bytes that have arrived.
-///
-/// The HTTP client can poll a body twice in succession, and `yield_now` ends at the second poll
-/// even if the runtime has not yet had its turn. This pause ends only when the runtime wakes it.
-#[derive(Debug)]
-struct Turn(Arc<TurnWaker>);
-
-#[derive(Debug, Default)]
-struct TurnWaker {
-    has_passed: AtomicBool,
-    waiting: AtomicWaker,
-}
-
-impl Turn {
-    fn begin() -> Turn {
-        let turn = Arc::<TurnWaker>::default();
-        let waker = Waker::from(Arc::clone(&turn));
-        // The first poll passes the waker to the runtime. The future itself is not needed any more.
-        let _pending = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
-        Turn(turn)
-    }
-
-    fn has_passed(&self) -> bool {
-        self.0.has_passed.load(Ordering::Acquire)
-    }
-}
-
-impl Future for Turn {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.0.waiting.register(context.waker());
-        if self.has_passed() { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-impl Wake for TurnWaker {
-    fn wake(self: Arc<Self>) {
-        self.has_passed.store(true, Ordering::Release);
-        self.waiting.wake();
     }
 }

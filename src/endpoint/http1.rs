@@ -9,6 +9,7 @@
 pub mod body;
 mod connect;
 mod error;
+mod gate;
 pub mod head;
 mod pool;
 mod request;
@@ -22,17 +23,21 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::SendStep;
 use crate::measurement::FailureDetail;
 use connect::Connector;
 pub use error::Violation;
+use gate::Gate;
 use pool::Pool;
 pub(super) use request::{AGENT, Http1Request, RequestHead};
 pub(super) use response::Http1Response;
+use sending::Answered;
 
 /// The HTTP/1.1 client of one target.
 #[derive(Debug)]
 pub(super) struct Http1Client {
     connector: Connector,
+    gate: Gate,
     /// `None` if each request has a separate connection.
     pool: Option<Arc<Pool>>,
 }
@@ -50,31 +55,42 @@ impl Http1Client {
         keep_alive: Option<Duration>,
     ) -> Result<Http1Client, Box<dyn Error + Send + Sync>> {
         let pool = keep_alive.map(|time| Arc::new(Pool::new(time)));
-        Ok(Http1Client { connector: Connector::new(base, tls, limit)?, pool })
+        Ok(Http1Client { connector: Connector::new(base, tls, limit)?, gate: Gate::new(), pool })
     }
 
-    /// Sends a request and waits for the response head. If an idle connection ends before the
-    /// server can work on the request, llmload sends the request once more, on a new connection,
-    /// and calls `retried`.
+    /// Sends a request and waits for the response head. Calls `report` for each step. If an idle
+    /// connection ends before the server can work on the request, llmload sends the request once
+    /// more, on a new connection.
     ///
     /// # Errors
     /// No response head arrived.
     pub(super) async fn send(
         &self,
         request: &Http1Request,
-        mut retried: impl FnMut(),
+        mut report: impl FnMut(SendStep),
     ) -> Result<Http1Response, FailureDetail> {
         let idle = self.pool.as_ref().and_then(|pool| pool.take());
-        if let Some(connection) = idle {
+        let answered = if let Some(connection) = idle {
+            report(SendStep::Begun { waited: Duration::ZERO });
             match sending::send(connection, request.clone()).await {
-                Ok(answered) => return Ok(Http1Response::new(answered, self.pool.as_ref())),
-                Err(unanswered) if unanswered.is_unprocessed => retried(),
+                Ok(answered) => answered,
+                Err(unanswered) if unanswered.is_unprocessed => {
+                    report(SendStep::Retried);
+                    self.connect_and_send(request).await?
+                }
                 Err(unanswered) => return Err(unanswered.detail),
             }
-        }
+        } else {
+            let (place, waited) = self.gate.enter().await;
+            report(SendStep::Begun { waited });
+            place.work(self.connect_and_send(request)).await?
+        };
+        Ok(Http1Response::new(answered, self.pool.as_ref()))
+    }
+
+    async fn connect_and_send(&self, request: &Http1Request) -> Result<Answered, FailureDetail> {
         let connection = self.connector.connect().await?;
         let answered = sending::send(connection, request.clone()).await;
-        let answered = answered.map_err(|unanswered| unanswered.detail)?;
-        Ok(Http1Response::new(answered, self.pool.as_ref()))
+        answered.map_err(|unanswered| unanswered.detail)
     }
 }
