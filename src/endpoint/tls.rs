@@ -63,8 +63,8 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Accepts any certificate and any signature. The library that verifies signatures cannot read every
-/// certificate that a server can have.
+/// Accepts any certificate and any signature. The library that verifies signatures cannot read
+/// every certificate that a server can have.
 #[derive(Debug)]
 struct AnyCertificate;
 

@@ -106,7 +106,10 @@ impl Connector {
             address.set_port(self.port);
             address
         });
-        let stream = connect_to_any(with_port.collect(), self.limit).await?;
+        // The caller ends the connecting after the limit, and knows the reason. This longer limit
+        // only divides the time among the addresses of a name.
+        let limit = self.limit + self.limit / 10;
+        let stream = connect_to_any(with_port.collect(), limit).await?;
         socket::set_options(&stream);
         has_tcp.store(true, Ordering::Relaxed);
         Ok(match &self.tls {

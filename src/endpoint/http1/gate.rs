@@ -1,8 +1,8 @@
 //! Limits how many requests open a connection in one turn of the runtime.
 //!
 //! In a burst without idle connections, each request needs some CPU time to connect. If all of them
-//! began at once, each would wait for the connecting of all others before it could write, and this
-//! wait would look like a slow server. So a request waits at the gate before it begins. This wait is
+//! began at once, each would wait for the connecting of all others before it could write. This wait
+//! would look like a slow server. So a request waits at the gate before it begins, and this wait is
 //! dispatch lag. A request that has passed the gate shares the runtime with few others until it has
 //! written.
 //!

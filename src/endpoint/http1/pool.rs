@@ -13,6 +13,8 @@ use super::connect::Connection;
 
 /// The highest number of idle connections. A machine has no more local ports to a server.
 const MAX_IDLE: usize = 65_536;
+/// The number of connections that are examined at once.
+const PART: usize = 64;
 /// The longest time between two searches for connections that the server has closed. Until they are
 /// closed on this side too, they need a file each.
 const MAX_INTERVAL: Duration = Duration::from_secs(5);
@@ -67,16 +69,31 @@ impl Pool {
         }
     }
 
-    /// Closes connections that were idle for too long, or that the server has closed. Returns the
-    /// time until the next search, or `None` if the pool is empty.
-    fn close_old(&self) -> Option<Duration> {
+    /// Removes connections that were idle for too long.
+    fn remove_old(&self) -> Vec<(Instant, Connection)> {
         let mut idle = self.idle();
         let now = Instant::now();
-        let age = |since: Instant| now.saturating_duration_since(since);
-        idle.connections.retain_mut(|(since, connection)| {
-            age(*since) < self.keep_alive && connection.socket.is_idle()
-        });
-        let oldest = idle.connections.first().map(|(since, _)| age(*since));
+        let is_old = |(since, _): &(Instant, Connection)| {
+            now.saturating_duration_since(*since) >= self.keep_alive
+        };
+        let old = idle.connections.partition_point(is_old);
+        idle.connections.drain(..old).collect()
+    }
+
+    /// Removes connections that the server has closed, from a part of the pool. Requests wait for
+    /// the pool in this time. Returns `None` after the last part.
+    fn remove_closed(&self, part: usize) -> Option<Vec<(Instant, Connection)>> {
+        let mut idle = self.idle();
+        let start = part * PART;
+        let end = idle.connections.len().min(start + PART);
+        let range = (start < end).then_some(start..end)?;
+        Some(idle.connections.extract_if(range, |(_, open)| !open.socket.is_idle()).collect())
+    }
+
+    /// Returns the time until the next search for old connections, or `None` if the pool is empty.
+    fn next_search(&self) -> Option<Duration> {
+        let mut idle = self.idle();
+        let oldest = idle.connections.first().map(|(since, _)| since.elapsed());
         idle.is_watched = oldest.is_some();
         Some(self.keep_alive.saturating_sub(oldest?).min(MAX_INTERVAL))
     }
@@ -86,7 +103,16 @@ async fn close_old(pool: Weak<Pool>, first: Duration) {
     let mut wait = first;
     loop {
         tokio::time::sleep(wait).await;
-        match pool.upgrade().and_then(|pool| pool.close_old()) {
+        let Some(pool) = pool.upgrade() else { return };
+        drop(pool.remove_old());
+        let mut part = 0;
+        while let Some(closed) = pool.remove_closed(part) {
+            // The next connections move to the places of the removed ones.
+            part += usize::from(closed.is_empty());
+            drop(closed);
+            tokio::task::yield_now().await;
+        }
+        match pool.next_search() {
             Some(next) => wait = next,
             None => return,
         }

@@ -37,6 +37,17 @@ pub(super) enum Socket {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// Sends the message that ends a TLS connection, so the server does not log a cut connection. If the
+/// message cannot be written at once, the connection ends without it.
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Socket::Tls(stream) = self {
+            let context = &mut Context::from_waker(Waker::noop());
+            let _is_sent = Pin::new(stream).poll_shutdown(context);
+        }
+    }
+}
+
 /// Sets the options of a new connection. Without them, the connection still works.
 pub(super) fn set_options(stream: &TcpStream) {
     let socket = SockRef::from(stream);
