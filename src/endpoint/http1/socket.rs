@@ -37,8 +37,8 @@ pub(super) enum Socket {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Sends the message that ends a TLS connection, so the server does not log a cut connection. If the
-/// message cannot be written at once, the connection ends without it.
+/// Sends the message that ends a TLS connection, so the server does not log a cut connection. If
+/// the message cannot be written at once, the connection ends without it.
 impl Drop for Socket {
     fn drop(&mut self) {
         if let Socket::Tls(stream) = self {
