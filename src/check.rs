@@ -11,6 +11,7 @@ pub mod warnings;
 mod chart;
 mod demand;
 pub mod numbers;
+mod objectives;
 mod phases;
 mod planned_runs;
 mod series;

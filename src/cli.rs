@@ -2,7 +2,7 @@
 //! and sets up the log.
 //!
 //! Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration, 3 a run or a
-//! comparison that did not pass.
+//! comparison that failed, 4 a run that proves nothing.
 
 mod check;
 mod compare;
@@ -69,7 +69,8 @@ enum Command {
     Daemon(DaemonArgs),
     /// Run the daemon with the built-in simulator, without any configuration
     Demo(WebArgs),
-    /// Run the schedule once and print a report: exit code 0 if the run passed, 3 if it did not
+    /// Run the schedule once and print a report: exit code 0 if the run passed, 3 if it failed,
+    /// 4 if it proves nothing
     Run(run::RunArgs),
     /// Compare the report.json of two runs: exit code 0, or 3 if the new run is worse
     Compare(compare::CompareArgs),

@@ -4,6 +4,7 @@
 mod failures;
 mod observe;
 mod open_files;
+mod phases;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,6 +28,7 @@ pub use crate::protocol::RequestParameters;
 pub use failures::{FailureArchive, KeptPrompts};
 pub use observe::{MetricsPage, MetricsSource, PageLocation};
 pub use open_files::{OTHER_FILES, connection_limit};
+pub use phases::{MAX_REPORTED_PHASES, PhaseObjectives};
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -161,6 +163,8 @@ pub struct Scenario {
     /// True if the file has `rate` or `concurrency` instead of `schedule`.
     pub endless: bool,
     pub slo: Option<Arc<Slo>>,
+    /// One entry for each phase of the schedule.
+    pub phases: Arc<[PhaseObjectives]>,
 }
 
 impl Scenario {

@@ -326,9 +326,9 @@ impl RouteReport {
         self.phases.iter().filter(|phase| !phase.is_pause())
     }
 
-    /// True if a phase has objectives.
+    /// True if a phase has objectives that decide.
     pub fn has_objectives(&self) -> bool {
-        self.phases.iter().any(|phase| !phase.slo.is_empty())
+        self.judged_phases().next().is_some()
     }
 }
 

@@ -11,6 +11,7 @@ mod warmup;
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -74,6 +75,12 @@ pub enum ScenarioError {
         HumanDuration(*ready_timeout)
     )]
     NotReady { scenario: String, waiting_for: String, ready_timeout: Duration },
+    /// A run has an objective with `abort`.
+    #[error(
+        "scenario {scenario} ended early, because phase {phase} on target {target} can no longer \
+         meet its objective {objective} (abort: true)"
+    )]
+    Hopeless { scenario: String, target: String, phase: String, objective: String },
 }
 
 /// A route over HTTP. A route is one scenario on one target.
@@ -320,9 +327,37 @@ impl ScenarioTask {
             never = release_cycles(&gate, &routes, &mailbox, &context.metrics) => match never {},
             never = version::watch(&routes, &routes_replaced, &context.metrics, &monitors) =>
                 match never {},
+            hopeless = hopeless(&monitors) => {
+                stop.cancel();
+                let _ended = driving.await;
+                return Err(hopeless);
+            }
         };
         joined.map_err(|_panic| ScenarioError::ScheduleCrashed { scenario })
     }
+}
+
+/// Waits until an objective with `abort` can no longer be met on a route.
+async fn hopeless(monitors: &[Arc<RouteMonitor>]) -> ScenarioError {
+    let wait = |monitor: &Arc<RouteMonitor>| {
+        let (monitor, tally) = (Arc::clone(monitor), monitor.tally.clone());
+        Box::pin(async move {
+            let Some(tally) = tally else { return std::future::pending().await };
+            let hopeless = tally.hopeless().await;
+            ScenarioError::Hopeless {
+                scenario: monitor.scenario.clone(),
+                target: monitor.target.clone(),
+                phase: hopeless.phase.clone(),
+                objective: hopeless.objective.to_string(),
+            }
+        })
+    };
+    let mut waits: Vec<_> = monitors.iter().map(wait).collect();
+    std::future::poll_fn(|context| {
+        let mut ready = waits.iter_mut().map(|wait| wait.as_mut().poll(context));
+        ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await
 }
 
 fn build_driver(

@@ -162,6 +162,8 @@ pub struct Slo {
     /// The objectives, sorted by metric in the order of [`LatencyMetric::ALL`], then by share. No
     /// two objectives have the same label.
     pub objectives: Vec<Objective>,
+    /// True if a run ends as soon as it can no longer meet one of the objectives.
+    pub abort: bool,
 }
 
 /// The number of requests that an objective judged, and the number that met the objective.
@@ -231,6 +233,7 @@ mod tests {
                 within(LatencyMetric::E2eLatency, 499),
                 Objective { criterion: Criterion::Success, share },
             ],
+            abort: false,
         };
         let sent = Instant::now();
         let at = |millis| sent + Duration::from_millis(millis);

@@ -6,19 +6,23 @@
 //! one target) of a run therefore has one [`Tally`], in addition to its metrics.
 
 mod distribution;
+mod hopeless;
 mod statistics;
 mod timeline;
 mod windows;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::event::{Arrival, Event, Observe};
+use crate::plan::MAX_REPORTED_PHASES;
 use crate::schedule::Schedule;
 use crate::schedule_state::PhaseWindows;
 use crate::slo::Slo;
 pub use distribution::Distribution;
+pub use hopeless::Hopeless;
 pub use statistics::RawStatistics;
 pub use timeline::{Timeline, TimelineInterval};
 pub use windows::WindowCounts;
@@ -26,15 +30,30 @@ use windows::WindowTally;
 
 /// The most entries in [`Inner::phases`]. If there are more phases, the last entry is shared by all
 /// phases that have no separate entry.
-const MAX_PHASES: usize = 100;
+const MAX_PHASES: usize = MAX_REPORTED_PHASES + 1;
 
 /// Counts and distributions of one route.
 #[derive(Debug)]
 pub struct Tally {
     /// For each phase of the schedule: its index in [`Inner::phases`].
     phase_indices: Vec<usize>,
-    slo: Option<Arc<Slo>>,
+    /// True if a phase has objectives with `abort`.
+    can_abort: bool,
+    has_one_pass: bool,
+    hopeless: OnceLock<Hopeless>,
+    /// Cancelled when `hopeless` has a value.
+    has_become_hopeless: CancellationToken,
     inner: Mutex<Inner>,
+}
+
+/// The rules by which a run judges one phase of the schedule.
+#[derive(Clone, Debug, Default)]
+pub struct PhaseRule {
+    pub slo: Option<Arc<Slo>>,
+    /// True if the phase decides nothing.
+    pub explore: bool,
+    /// The most arrivals of the complete run in this phase; `None` without a limit.
+    pub most_arrivals: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -50,6 +69,11 @@ pub struct PhaseTally {
     pub name: String,
     /// The positions of these phases in the schedule.
     pub positions: Vec<usize>,
+    pub slo: Option<Arc<Slo>>,
+    /// True if the phase decides nothing.
+    pub explore: bool,
+    /// The most arrivals of the complete run; `None` without a limit.
+    pub most_arrivals: Option<u64>,
     /// The statistics of the requests that arrived in the phase.
     pub arrived: RawStatistics,
     /// The events while the phase was on.
@@ -75,37 +99,58 @@ pub struct TallySnapshot {
 }
 
 impl Tally {
-    /// Creates an empty tally for a schedule. `windows` says when each phase is on. If `slo` is
-    /// set, the tally judges requests by its objectives.
-    pub fn new(schedule: &Schedule, windows: Arc<PhaseWindows>, slo: Option<Arc<Slo>>) -> Tally {
-        let objectives = slo.as_ref().map_or(0, |slo| slo.objectives.len());
+    /// Creates an empty tally for a schedule. `windows` says when each phase is on. `rules` has one
+    /// entry for each phase of the schedule. `has_one_pass` is true if the schedule runs once.
+    pub fn new(
+        schedule: &Schedule,
+        windows: Arc<PhaseWindows>,
+        rules: &[PhaseRule],
+        has_one_pass: bool,
+    ) -> Tally {
         let mut phases: Vec<PhaseTally> = Vec::new();
         let phase_indices = schedule.phases().iter().enumerate().map(|(position, phase)| {
             let known = phases.iter().position(|one| one.name == phase.name);
+            let rule = rules.get(position).cloned().unwrap_or_default();
             if known.is_none() && phases.len() < MAX_PHASES {
+                let objectives = rule.slo.as_ref().map_or(0, |slo| slo.objectives.len());
                 let name = if phases.len() + 1 < MAX_PHASES { &phase.name } else { "(all others)" };
                 phases.push(PhaseTally {
                     name: name.to_owned(),
                     positions: Vec::new(),
+                    slo: rule.slo,
+                    explore: rule.explore,
+                    most_arrivals: Some(0),
                     arrived: RawStatistics::new(objectives),
                     window: WindowCounts::default(),
                 });
             }
             let index = known.unwrap_or(phases.len() - 1);
-            phases[index].positions.push(position);
+            let phase = &mut phases[index];
+            phase.positions.push(position);
+            let most_arrivals = phase.most_arrivals.zip(rule.most_arrivals);
+            phase.most_arrivals = most_arrivals.map(|(one, other)| one.saturating_add(other));
             index
         });
         let phase_indices = phase_indices.collect();
         let windows = WindowTally::new(windows, phases.len());
         Tally {
             phase_indices,
-            slo,
+            can_abort: phases.iter().any(|phase| phase.slo.as_ref().is_some_and(|slo| slo.abort)),
+            has_one_pass,
+            hopeless: OnceLock::new(),
+            has_become_hopeless: CancellationToken::new(),
             inner: Mutex::new(Inner { phases, windows, timeline: Timeline::default() }),
         }
     }
 
-    pub fn slo(&self) -> Option<&Slo> {
-        self.slo.as_deref()
+    /// Waits until an objective with `abort` can no longer be met.
+    pub async fn hopeless(&self) -> &Hopeless {
+        loop {
+            self.has_become_hopeless.cancelled().await;
+            if let Some(hopeless) = self.hopeless.get() {
+                return hopeless;
+            }
+        }
     }
 
     /// Returns the content at `now`.
@@ -113,8 +158,8 @@ impl Tally {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut windows, mut phases) = (inner.windows.clone(), inner.phases.clone());
         windows.advance(now, &self.phase_indices);
-        let objectives = self.slo.as_ref().map_or(0, |slo| slo.objectives.len());
-        let (mut arrived, mut window) = (RawStatistics::new(objectives), WindowCounts::default());
+        // Phases can have different objectives, so the total has none.
+        let (mut arrived, mut window) = (RawStatistics::new(0), WindowCounts::default());
         for (phase, counts) in phases.iter_mut().zip(windows.entries.iter()) {
             phase.window = counts.clone();
             arrived.add(&phase.arrived);
@@ -142,8 +187,20 @@ impl Observe for Tally {
         let Inner { phases, windows, timeline } = &mut *inner;
         timeline.record(arrival, event);
         let Some(phase) = phases.get_mut(*index) else { return };
-        let is_good = phase.arrived.record(event, self.slo.as_deref());
+        let slo = phase.slo.clone();
+        let is_good = phase.arrived.record(event, slo.as_deref());
         windows.record(arrival, event, &self.phase_indices, is_good);
+        let end = match event {
+            Event::Succeeded(measurement) => measurement.end,
+            Event::Failed { since_due, .. } => arrival.due + since_due,
+            _ => return,
+        };
+        if self.can_abort
+            && let Some(hopeless) = hopeless::find(phases, windows.place(end), self.has_one_pass)
+        {
+            let _only_the_first = self.hopeless.set(hopeless);
+            self.has_become_hopeless.cancel();
+        }
     }
 }
 
@@ -171,7 +228,9 @@ mod tests {
     fn tally(schedule: &Schedule, slo: Option<Arc<Slo>>, origin: Instant) -> Tally {
         let windows = PhaseWindows::new(Arc::new(schedule.clone()), Repeat::Times(NonZeroU32::MIN));
         windows.begin(origin);
-        Tally::new(schedule, Arc::new(windows), slo)
+        let rule = PhaseRule { slo, explore: false, most_arrivals: Some(2) };
+        let rules = vec![rule; schedule.phases().len()];
+        Tally::new(schedule, Arc::new(windows), &rules, true)
     }
 
     #[test]
@@ -180,7 +239,7 @@ mod tests {
             criterion: Criterion::Latency(LatencyMetric::Ttft, Duration::from_millis(150)),
             share: Share::new(0.5).unwrap(),
         };
-        let slo = Slo { objectives: vec![objective] };
+        let slo = Slo { objectives: vec![objective], abort: false };
         let origin = Instant::now();
         let tally = tally(&schedule(&["a", "b", "a"]), Some(Arc::new(slo)), origin);
         let at = |millis| origin + Duration::from_millis(millis);
@@ -231,7 +290,9 @@ mod tests {
         assert_eq!(rows, [("a", 2, 2), ("b", 1, 0)]);
         assert_eq!((total.arrivals(), total.sent, total.succeeded, total.failed()), (4, 3, 2, 1));
         assert_eq!((total.counted, total.tokens.input, total.tokens.output), (2, Some(4), Some(6)));
-        assert_eq!(total.objectives, [ObjectiveCounts { judged: 3, met: 1 }]);
+        let objectives: Vec<_> = phases.iter().map(|phase| phase.arrived.objectives[0]).collect();
+        let [two, one] = [(2, 1), (1, 0)].map(|(judged, met)| ObjectiveCounts { judged, met });
+        assert_eq!(objectives, [two, one]);
         assert_eq!(total.time_to_first_token.count(), 3);
         assert_eq!(window.length, Duration::from_secs(3));
         assert!((total.total_duration.as_secs_f64() - 0.4).abs() < 1e-9);
@@ -251,5 +312,48 @@ mod tests {
         let rows = phases.iter().map(|row| (row.name.as_str(), row.arrived.arrivals()));
         let rows: Vec<_> = rows.filter(|row| row.1 > 0).collect();
         assert_eq!(rows, [("0", 1), ("98", 1), ("(all others)", 2)]);
+    }
+
+    /// Half of the requests must succeed. A phase has at most two requests, if that is known.
+    #[test]
+    fn an_objective_is_hopeless_if_the_known_number_of_requests_cannot_repair_it() {
+        let share = Share::new(0.5).unwrap();
+        let objective = Objective { criterion: Criterion::Success, share };
+        let slo = Arc::new(Slo { objectives: vec![objective], abort: true });
+        let origin = Instant::now();
+        let at = |millis| origin + Duration::from_millis(millis);
+        let (detail, ids) = (FailureDetail::new(Failure::Reset, ""), RequestIds::default());
+        let fail = |tally: &Tally, phase, due| {
+            let arrival = Arrival { k: 0, due: at(due), phase: Some(phase), lengths: None };
+            let zero = Duration::ZERO;
+            tally.observe(&arrival, Event::Sent { lag: zero, waited: zero });
+            let (detail, ids, evidence) = (&detail, &ids, &Evidence::default());
+            let (duration, since_due) = (zero, zero);
+            tally.observe(&arrival, Event::Failed { detail, duration, since_due, ids, evidence });
+        };
+        let with = |explore, most_arrivals| {
+            let schedule = schedule(&["a", "b"]);
+            let repeat = Repeat::Times(NonZeroU32::MIN);
+            let windows = PhaseWindows::new(Arc::new(schedule.clone()), repeat);
+            windows.begin(origin);
+            let slo = Some(Arc::clone(&slo));
+            let rules = vec![PhaseRule { slo, explore, most_arrivals }; 2];
+            Tally::new(&schedule, Arc::new(windows), &rules, true)
+        };
+        let tally = with(false, Some(2));
+        fail(&tally, 0, 0);
+        assert_eq!(tally.hopeless.get(), None, "the second request can still succeed");
+        fail(&tally, 0, 1);
+        let phase = "a".to_owned();
+        assert_eq!(tally.hopeless.get(), Some(&Hopeless { phase, objective }));
+        // Without a known number, the phase decides when it has ended, after 1 s.
+        let tally = with(false, None);
+        (0..9).for_each(|millis| fail(&tally, 0, millis));
+        assert_eq!(tally.hopeless.get(), None);
+        fail(&tally, 1, 1001);
+        assert_eq!(tally.hopeless.get().unwrap().phase, "a");
+        let tally = with(true, Some(2));
+        (0..9).for_each(|millis| fail(&tally, 0, millis));
+        assert_eq!(tally.hopeless.get(), None, "a phase that explores decides nothing");
     }
 }

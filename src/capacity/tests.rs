@@ -38,7 +38,7 @@ fn spec_with_steps(
         range,
         resolution: Share::new(resolution).unwrap(),
         step,
-        slo: Slo { objectives: vec![objective] },
+        slo: Slo { objectives: vec![objective], abort: false },
     })
 }
 

@@ -80,6 +80,17 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// A duration with all its digits, at most to a microsecond: `1.002 s`, `250 ms`.
+pub fn exact_duration(seconds: f64) -> String {
+    let (value, unit) = match seconds {
+        long if long >= 1.0 => (long, "s"),
+        milli if milli >= 1e-3 => (milli * 1e3, "ms"),
+        micro => (micro * 1e6, "µs"),
+    };
+    let text = format!("{value:.6}");
+    format!("{} {unit}", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();

@@ -9,8 +9,8 @@ use std::fmt::{self, Display};
 use super::demand::most_output_tokens;
 use super::forecast::{Forecast, ScenarioForecast, tokens_per_request};
 use super::numbers::count;
-use super::phases;
 use super::time_axis;
+use super::{objectives, phases};
 use crate::config::HumanDuration;
 use crate::plan::{Auth, Location, Plan, Scenario, Target};
 use crate::schedule::{Arrivals, Shard};
@@ -116,7 +116,11 @@ impl ForecastText<'_> {
         }
         let (cap, lag) = (scenario.max_concurrency, HumanDuration(scenario.max_lag));
         let text = format!("at most {cap} in flight (max_concurrency), {lag} late (max_lag)");
-        self.line("limits", text, f)
+        self.line("limits", text, f)?;
+        for (index, text) in objectives::texts(scenario).into_iter().enumerate() {
+            self.line(if index == 0 { "objectives" } else { "" }, text, f)?;
+        }
+        Ok(())
     }
 
     fn phases(

@@ -213,6 +213,7 @@ fn reason(error: &daemon::Error) -> Reason {
     let code = match error {
         daemon::Error::Scenario(ScenarioError::NotReady { .. }) => ReasonCode::NotReady,
         daemon::Error::Scenario(ScenarioError::Refused { .. }) => ReasonCode::Refused,
+        daemon::Error::Scenario(ScenarioError::Hopeless { .. }) => ReasonCode::ObjectiveMissed,
         _ => ReasonCode::Error,
     };
     Reason::new(code, error.to_string())

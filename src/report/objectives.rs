@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::PhaseReport;
-use crate::check::numbers::{count, duration, percent};
+use crate::check::numbers::{count, duration, exact_duration, percent};
 use crate::slo::{Criterion, LatencyMetric, Objective, ObjectiveCounts, Share, Slo};
 use crate::tally::RawStatistics;
 
@@ -156,17 +156,6 @@ impl ObjectiveResult {
     fn share_percent(&self) -> f64 {
         (self.share * 1e6).round() / 1e4
     }
-}
-
-/// A duration with all its digits, at most to a microsecond: `1.002 s`, `250 ms`.
-fn exact_duration(seconds: f64) -> String {
-    let (value, unit) = match seconds {
-        long if long >= 1.0 => (long, "s"),
-        milli if milli >= 1e-3 => (milli * 1e3, "ms"),
-        micro => (micro * 1e6, "µs"),
-    };
-    let text = format!("{value:.6}");
-    format!("{} {unit}", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 #[allow(clippy::cast_precision_loss)]

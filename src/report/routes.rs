@@ -17,8 +17,7 @@ use crate::measurement::Failure;
 use crate::pairing::DifferenceSums;
 use crate::plan::Scenario;
 use crate::remedy::DiagnosedTarget;
-use crate::schedule::{Arrivals, Load, Repeat};
-use crate::slo::Slo;
+use crate::schedule::{Arrivals, Load};
 use crate::status::RouteMonitor;
 use crate::tally::{PhaseTally, RawStatistics, TallySnapshot, Timeline, TimelineInterval};
 
@@ -31,13 +30,14 @@ pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<R
         tally.read(Instant::now());
     let per_chunk = TokensPerChunk::new(&arrived);
     let prices = info.configured.prices.as_ref();
-    let has_objectives = tally.slo().is_some();
+    let has_objectives = phases.iter().any(|phase| phase.slo.is_some());
     let names: Vec<_> = phases.iter().map(|phase| phase.name.as_str()).collect();
     let observed = server::observed(&monitor.observed, &names, &timeline);
     let phases = phases.iter().map(|phase| {
-        phase_report(phase, scenario, tally.slo(), |phase| {
-            Statistics::new(&phase.arrived, &phase.window, per_chunk, prices, has_objectives)
-        })
+        let has_objectives = phase.slo.is_some();
+        let statistics =
+            Statistics::new(&phase.arrived, &phase.window, per_chunk, prices, has_objectives);
+        phase_report(phase, scenario, statistics)
     });
     Some(RouteReport {
         scenario: monitor.scenario.clone(),
@@ -66,14 +66,8 @@ pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<R
     })
 }
 
-fn phase_report(
-    tally: &PhaseTally,
-    scenario: &Scenario,
-    slo: Option<&Slo>,
-    statistics: impl FnOnce(&PhaseTally) -> Statistics,
-) -> PhaseReport {
+fn phase_report(tally: &PhaseTally, scenario: &Scenario, statistics: Statistics) -> PhaseReport {
     let Planned { load, level, seconds, arrivals, count } = planned(tally, scenario);
-    let statistics = statistics(tally);
     let sent = tally.window.length.as_nanos() > 0;
     // The end of a `requests` phase is not planned, but its number of requests is.
     let is_incomplete = match (seconds, count) {
@@ -83,7 +77,7 @@ fn phase_report(
         (None, None) => false,
     };
     let is_pause = load == Load::Pause.kind();
-    let slo = slo.filter(|_| !is_pause);
+    let slo = tally.slo.as_ref().filter(|_| !is_pause);
     let results = slo.map(|slo| objectives::results(slo, &tally.arrived)).unwrap_or_default();
     PhaseReport {
         name: tally.name.clone(),
@@ -93,7 +87,7 @@ fn phase_report(
         planned_arrivals: arrivals,
         sent,
         cut: sent && is_incomplete,
-        explore: false,
+        explore: tally.explore,
         spans: tally
             .window
             .spans
@@ -125,11 +119,7 @@ fn planned(tally: &PhaseTally, scenario: &Scenario) -> Planned {
     let schedule = &scenario.schedule;
     let spans = tally.positions.iter().filter_map(|position| schedule.phase_span(*position));
     let spans: Vec<_> = spans.collect();
-    // With `--for`, a schedule that repeats forever has run as planned after one pass.
-    let passes = match scenario.repeat {
-        Repeat::Times(times) => u64::from(times.get()),
-        Repeat::Forever => 1,
-    };
+    let passes = scenario.passes();
     let mut loads: Vec<String> = spans.iter().map(|span| span.phase.load.to_string()).collect();
     loads.dedup();
     let (load, level) = match (loads.as_slice(), spans.first()) {

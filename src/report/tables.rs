@@ -46,11 +46,14 @@ pub(super) fn level_notes(route: &RouteReport) -> Vec<String> {
     let (seconds, ended) = (route.tail.seconds, &route.tail.window);
     let in_tail = ended.succeeded + ended.failed;
     if in_tail > 0 {
-        notes.push(format!(
-            "{} requests ended after the last phase, within {}; they count in no rate",
-            integer(in_tail),
-            duration(seconds)
-        ));
+        let seconds = duration(seconds);
+        notes.push(match in_tail {
+            1 => format!("1 request ended {seconds} after the last phase; it counts in no rate"),
+            _ => format!(
+                "{} requests ended after the last phase, within {seconds}; they count in no rate",
+                integer(in_tail)
+            ),
+        });
     }
     notes
 }
@@ -110,7 +113,11 @@ fn objective_cell(objective: &ObjectiveResult) -> String {
         (_, true, false) => "met?",
         (_, true, true) => "met",
     };
-    format!("{result} {}", objective.measured_text())
+    match objective.measured {
+        Some(_) => format!("{result} {}", objective.measured_text()),
+        // So many requests failed that the quantile has no value.
+        None => format!("{result}, failed"),
+    }
 }
 
 /// The values per request of all phases together.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Distortion, PhaseReport, RouteReport};
+use super::{Distortion, PhaseReport, RouteReport, Statistics};
 use crate::check::numbers::{count, duration};
 use crate::generator;
 use crate::measurement::Failure;
@@ -247,7 +247,8 @@ pub(super) fn cut_phases(route: &RouteReport, time_limit: Duration) -> Option<St
 /// Returns the reasons why the measurement of a route is not valid. If all requests failed, this is
 /// a reason too.
 pub(super) fn invalid_reasons(route: &RouteReport) -> Vec<Reason> {
-    let (dropped, arrivals) = (route.ledger.total_dropped(), route.ledger.arrivals);
+    let (dropped, arrivals) =
+        (route.deciding(|all| all.dropped), route.deciding(|all| all.arrivals));
     let sent = arrivals - dropped.min(arrivals);
     let failed_in_client = failed_in_client(route);
     let no_success = (route.ledger.succeeded == 0).then(|| no_success(route));
@@ -321,10 +322,9 @@ pub(super) fn is_of_client(reason: &str) -> bool {
 /// the requests that failed in llmload or its machine. Without this rule, a run without objectives
 /// would pass although the server fails.
 fn too_many_failures(route: &RouteReport) -> Option<Reason> {
-    let (failed, finished) = (
-        route.ledger.total_failed() - route.ledger.total_failed_in_client(),
-        route.ledger.finished,
-    );
+    let all_failed = route.deciding(|all| all.failed);
+    let failed = all_failed.saturating_sub(route.ledger.total_failed_in_client());
+    let finished = all_failed + route.deciding(|all| all.succeeded);
     (!route.has_objectives()
         && route.ledger.succeeded > 0
         && TOLERATED_SHARE.is_exceeded(failed, finished))
@@ -343,6 +343,12 @@ impl RouteReport {
     /// Returns a prefix for texts. It names the route if the report has several routes.
     pub(super) fn prefix(&self, all: &[RouteReport]) -> String {
         if all.len() > 1 { format!("{}: ", self.route()) } else { String::new() }
+    }
+
+    /// Returns a sum over all phases, without those that explore.
+    fn deciding(&self, of: impl Fn(&Statistics) -> u64) -> u64 {
+        let phases = self.phases.iter().filter(|phase| !phase.explore);
+        phases.map(|phase| of(&phase.statistics)).sum()
     }
 
     /// The phases whose objectives decide.

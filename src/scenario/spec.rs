@@ -1,6 +1,7 @@
 //! The specification of a scenario: its part of the plan, and the clients of its targets. Builds
 //! its timetable, routes and monitors.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::{HttpRoute, HttpRouteSet, RouteObserver, ScenarioContext};
@@ -12,10 +13,10 @@ use crate::metrics::{Baseline, Labels, RouteMetrics, RouteSettings};
 use crate::observe::ObservedPage;
 use crate::pairing::PairedComparison;
 use crate::plan::{self, Target};
-use crate::schedule::{ArrivalSpec, Shard};
+use crate::schedule::{ArrivalSpec, Repeat, Shard};
 use crate::schedule_state::{PhaseWindows, ScheduleState};
 use crate::status::{RouteInfo, RouteMonitor};
-use crate::tally::Tally;
+use crate::tally::{PhaseRule, Tally};
 use crate::timetable::Timetable;
 
 #[derive(Clone, Debug)]
@@ -51,7 +52,8 @@ impl ScenarioSpec {
         let (scenario, target) = (&self.scenario.name, &route.target.name);
         let schedule = &self.scenario.schedule;
         let tally = schedule_state.windows().map(|windows| {
-            Arc::new(Tally::new(schedule, Arc::clone(windows), self.scenario.slo.clone()))
+            let has_one_pass = self.scenario.repeat == Repeat::Times(NonZeroU32::MIN);
+            Arc::new(Tally::new(schedule, Arc::clone(windows), &self.rules(), has_one_pass))
         });
         let monitor = RouteMonitor::new(
             scenario,
@@ -79,6 +81,16 @@ impl ScenarioSpec {
         }
         let windows = PhaseWindows::new(schedule, self.scenario.repeat);
         Arc::new(state.with_windows(Arc::new(windows)))
+    }
+
+    /// The rules by which a run judges each phase.
+    fn rules(&self) -> Vec<PhaseRule> {
+        let rule = |(index, phase): (usize, &plan::PhaseObjectives)| PhaseRule {
+            slo: phase.slo.clone(),
+            explore: phase.explore,
+            most_arrivals: self.scenario.most_arrivals(index),
+        };
+        self.scenario.phases.iter().enumerate().map(rule).collect()
     }
 
     /// The models of all monitors must be known.

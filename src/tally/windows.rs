@@ -86,6 +86,10 @@ impl WindowTally {
         }
     }
 
+    pub fn place(&self, at: Instant) -> Place {
+        self.windows.place(at)
+    }
+
     /// Returns the start of the first cycle.
     pub fn origin(&self) -> Option<Instant> {
         self.windows.origin()
@@ -275,7 +279,7 @@ mod tests {
         let repeat = Repeat::Times(NonZeroU32::new(cycles).unwrap());
         let windows = PhaseWindows::new(Arc::clone(schedule), repeat);
         windows.begin(origin);
-        let tally = Tally::new(schedule, Arc::new(windows), None);
+        let tally = Tally::new(schedule, Arc::new(windows), &[], cycles == 1);
         let spec = ArrivalSpec {
             arrivals: Arrivals::Constant,
             seed: 1,
@@ -409,7 +413,7 @@ mod tests {
         let (schedule, origin) = (Arc::new(Schedule::new(phases)), Instant::now());
         let windows = Arc::new(PhaseWindows::new(Arc::clone(&schedule), Repeat::Forever));
         windows.begin(origin);
-        let tally = Tally::new(&schedule, Arc::clone(&windows), None);
+        let tally = Tally::new(&schedule, Arc::clone(&windows), &[], true);
         let arrival = Arrival { k: 0, due: origin, phase: Some(0), lengths: None };
         let (lag, waited) = (Duration::from_secs(1), Duration::ZERO);
         crate::event::Observe::observe(&tally, &arrival, Event::Sent { lag, waited });

@@ -482,6 +482,75 @@ scenarios:
     assert!(report.routes[0].server_version.is_some(), "the simulator reports its version");
 }
 
+/// The first phase has strict objectives and explores. The second phase has other objectives, which
+/// its requests meet.
+#[test]
+fn a_phase_can_have_other_objectives_or_decide_nothing() {
+    let yaml = |explore: bool| {
+        format!(
+            "targets: {{sim: {{simulator: {{decode_tokens_per_second: 2000}}}}}}
+scenarios:
+  s:
+    target: sim
+    request: {{max_tokens: 2}}
+    slo: {{ttft: {{p50: 1us}}}}
+    schedule:
+      - {{name: strict, constant: 40/s, for: 500ms, explore: {explore}}}
+      - {{name: lenient, constant: 20/s, for: 500ms, slo: {{e2e_latency: {{p50: 5m}}}}}}
+"
+        )
+    };
+    let explored = run(&yaml(true), &[]);
+    explored.assert_code(0);
+    let report = explored.report.unwrap();
+    assert_consistent(&report);
+    let [strict, lenient] = &report.routes[0].phases[..] else { panic!("{report:?}") };
+    assert!(strict.explore && !strict.slo[0].passed, "{strict:?}");
+    assert!(!lenient.explore && lenient.slo[0].passed, "{lenient:?}");
+    assert_eq!(
+        (strict.slo[0].label(), lenient.slo[0].label()),
+        ("ttft p50".into(), "e2e_latency p50".into())
+    );
+    assert!(explored.table.contains("strict (explores)  missed"), "{}", explored.table);
+    let judged = run(&yaml(false), &[]);
+    judged.assert_code(3);
+    let reasons = judged.report.unwrap().verdict.reasons;
+    let missed: Vec<_> =
+        reasons.iter().filter(|reason| reason.code == ReasonCode::ObjectiveMissed).collect();
+    let [missed] = &missed[..] else { panic!("{reasons:?}") };
+    assert_eq!(missed.phase.as_deref(), Some("strict"));
+}
+
+/// The first phase has 20 requests, and all of them miss the objective. After 11 misses, the other
+/// 9 cannot repair it.
+#[test]
+fn a_run_ends_early_if_an_objective_with_abort_cannot_be_met() {
+    let yaml = "targets: {sim: {simulator: {decode_tokens_per_second: 2000}}}
+scenarios:
+  s:
+    target: sim
+    request: {max_tokens: 2}
+    slo: {ttft: {p50: 1us}, abort: true}
+    schedule:
+      - {name: hopeless, concurrency: 1, requests: 20}
+      - {name: long, constant: 20/s, for: 10m}
+";
+    let aborted = run(yaml, &["--wait", "1m"]);
+    aborted.assert_code(3);
+    let report = aborted.report.unwrap();
+    assert_consistent(&report);
+    assert!(!report.interrupted && report.seconds < 300.0, "{}", report.seconds);
+    let text = "phase hopeless on target sim can no longer meet its objective ttft_p50";
+    assert!(report.verdict.reasons[0].text.contains(text), "{:?}", report.verdict);
+    let [hopeless, long] = &report.routes[0].phases[..] else { panic!("{report:?}") };
+    assert!(hopeless.statistics.sent >= 11, "{hopeless:?}");
+    // A busy machine can need a moment for the decision.
+    assert!(long.statistics.sent < 1000, "{long:?}");
+    for text in ["can no longer meet", "hopeless: ttft p50 was"] {
+        assert!(aborted.table.replace("\n    ", " ").contains(text), "{}", aborted.table);
+    }
+}
+
 #[test]
 fn the_recorded_command_contains_no_user_of_a_url() {
     let url = "http://me:secret@127.0.0.1:1/v1";

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::Slo;
 use crate::config::field::{Field, FieldList};
 use crate::config::scalar::{Count, Number, Rate, Span};
 
@@ -83,6 +84,15 @@ pub struct Phase {
     /// last row of its trace. If `for` is shorter than the trace, llmload ignores the later rows;
     /// if `for` is longer, a time without load follows the last row. Example: `10m`.
     pub r#for: Field<Span>,
+    /// The service level objectives of this phase, instead of the objectives of the scenario. With
+    /// several levels, each level has these objectives. Only `llmload run` judges phases; the
+    /// metrics use the objectives of the scenario. Default: the objectives of the scenario.
+    /// Example: `{ttft: {p99: 2s}}`.
+    pub slo: Field<Slo>,
+    /// True if the phase decides nothing: `llmload run` reports its objectives, but a miss and
+    /// dropped arrivals do not change the verdict. Default: false.
+    #[schemars(extend("default" = false))]
+    pub explore: Field<bool>,
 }
 
 /// One level of concurrency, or several levels.

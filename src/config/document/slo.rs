@@ -28,4 +28,11 @@ pub struct Slo {
     /// The lowest allowed share of successful requests among the finished requests, above 0% and at
     /// most 100%. Default: no such objective. Example: `99%`.
     pub success_rate: Field<Ratio>,
+    /// True if `llmload run` ends as soon as one of these objectives can no longer be met. For a
+    /// phase with a known number of requests, this is the case after too many misses. A phase with
+    /// `concurrency` and `for`, and a phase with random arrivals, have no known number of requests,
+    /// so they are judged when they have ended. The daemon never ends because of an objective.
+    /// Default: false.
+    #[schemars(extend("default" = false))]
+    pub abort: Field<bool>,
 }

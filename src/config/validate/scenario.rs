@@ -42,7 +42,10 @@ impl Validator<'_> {
             Some(None) => PromptCount::Endless,
             Some(Some(number)) => PromptCount::Known(number),
         };
-        let schedule = self.schedule(scenario, node, max_concurrency, prompt_count);
+        let streams = request.as_ref().is_none_or(|request| request.stream);
+        let planned = self.schedule(scenario, node, max_concurrency, prompt_count, streams);
+        let (schedule, mut phases) =
+            planned.map_or((None, Vec::new()), |(schedule, phases)| (Some(schedule), phases));
         let arrivals = self.arrivals(&scenario.arrivals);
         self.reject_arrivals_with_replay(scenario);
         if let (Some(active), Some(false)) =
@@ -63,9 +66,13 @@ impl Validator<'_> {
             DEFAULT_MAX_LAG,
             Duration::from_millis(1)..=Duration::from_hours(1),
         );
-        let slo = self.slo(&scenario.slo, request.as_ref().is_none_or(|request| request.stream));
+        let slo = self.slo(&scenario.slo, streams);
         if let (Some(start), Some(schedule), Some(repeat)) = (&start, &schedule, repeat) {
             self.check_start(scenario, start, schedule, repeat);
+        }
+        let slo = slo?.map(Arc::new);
+        for phase in &mut phases {
+            phase.slo = phase.slo.take().or_else(|| slo.clone());
         }
         let mut all = all?.into_iter();
         let target = all.next()?;
@@ -84,7 +91,8 @@ impl Validator<'_> {
             active: active?,
             max_concurrency: max_concurrency?,
             max_lag: max_lag?,
-            slo: slo?.map(Arc::new),
+            slo,
+            phases: phases.into(),
             endless: scenario.schedule.is_absent(),
         })
     }

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Validator;
@@ -12,7 +13,9 @@ use super::shapes::{Level, MAX_PHASES, PHASE_KINDS, PreviousRate, ShapeContext};
 use crate::config::document::{Phase, Scenario};
 use crate::config::field::{Field, FieldList, Located};
 use crate::config::tree::{NodeId, excerpt};
+use crate::plan::{MAX_REPORTED_PHASES, PhaseObjectives};
 use crate::schedule::{self, Load, Schedule};
+use crate::slo::Slo;
 
 /// The cycle length of a scenario with `rate` or `concurrency` instead of `schedule`. Its load
 /// never changes, so users do not notice the cycles.
@@ -27,6 +30,8 @@ struct PhaseSpec {
     name: Option<String>,
     load: Load,
     length: Duration,
+    slo: Option<Arc<Slo>>,
+    explore: bool,
 }
 
 enum PhaseName {
@@ -43,6 +48,8 @@ struct Expansion {
     /// The configured names of earlier entries.
     names: HashSet<String>,
     prompts: PromptCount,
+    /// True if the scenario requests streamed responses.
+    streams: bool,
     next_id: usize,
 }
 
@@ -54,7 +61,8 @@ impl Validator<'_> {
         node: NodeId,
         max_concurrency: Option<NonZeroU32>,
         prompts: PromptCount,
-    ) -> Option<Schedule> {
+        streams: bool,
+    ) -> Option<(Schedule, Vec<PhaseObjectives>)> {
         let keys = [
             ("schedule", scenario.schedule.node()),
             ("rate", scenario.rate.node()),
@@ -78,17 +86,26 @@ impl Validator<'_> {
                 "write `rate: 5/s`, `concurrency: 10` or a `schedule`",
             );
         }
-        let shorthand =
-            |load| vec![PhaseSpec { id: 0, name: None, load, length: SHORTHAND_LENGTH }];
+        let shorthand = |load| {
+            let (length, slo, explore) = (SHORTHAND_LENGTH, None, false);
+            vec![PhaseSpec { id: 0, name: None, load, length, slo, explore }]
+        };
         let phases = if let Some(list) = scenario.schedule.present() {
-            self.phases(list, max_concurrency, prompts)?
+            self.phases(list, max_concurrency, prompts, streams)?
         } else if let Some(rate) = scenario.rate.present() {
             shorthand(self.constant(rate.node, rate.value.0)?)
         } else {
             let level = scenario.concurrency.present()?;
             shorthand(self.concurrency_level(level.node, level.value.0, max_concurrency)?)
         };
-        Some(Schedule::new(with_names(phases)))
+        let objectives = phases
+            .iter()
+            .map(|PhaseSpec { slo, explore, .. }| PhaseObjectives {
+                slo: slo.clone(),
+                explore: *explore,
+            })
+            .collect();
+        Some((Schedule::new(with_names(phases)), objectives))
     }
 
     fn phases(
@@ -96,11 +113,13 @@ impl Validator<'_> {
         list: &Located<FieldList<Phase>>,
         max_concurrency: Option<NonZeroU32>,
         prompts: PromptCount,
+        streams: bool,
     ) -> Option<Vec<PhaseSpec>> {
         let mut expansion = Expansion {
             context: ShapeContext { previous_rate: PreviousRate::First, max_concurrency },
             names: HashSet::new(),
             prompts,
+            streams,
             next_id: 0,
         };
         let phases = self.expand(list, &mut expansion)?;
@@ -116,6 +135,19 @@ impl Validator<'_> {
         }
         if phases.iter().all(|phase| phase.load == Load::Pause) {
             self.problem(list.node, "the schedule sends nothing", "add a phase with load");
+            return None;
+        }
+        let different: HashSet<usize> = phases.iter().map(|phase| phase.id).collect();
+        let has_objectives = phases.iter().any(|phase| phase.slo.is_some() || phase.explore);
+        if has_objectives && different.len() > MAX_REPORTED_PHASES {
+            self.problem(
+                list.node,
+                format!(
+                    "a schedule of {} phases has `slo` or `explore` on a phase",
+                    different.len()
+                ),
+                format!("use at most {MAX_REPORTED_PHASES} phases, or write `slo` on the scenario"),
+            );
             return None;
         }
         Some(phases)
@@ -185,6 +217,7 @@ impl Validator<'_> {
             PhaseName::Generated => None,
             PhaseName::Given(name) => Some(name),
         };
+        let (slo, explore) = self.phase_objectives(phase, expansion.streams)?;
         let (levels, length) = (levels?, length?);
         let has_several = levels.len() > 1;
         let phases = levels.into_iter().map(|Level { label, load }| {
@@ -196,9 +229,30 @@ impl Validator<'_> {
                 (load, _) => load,
             };
             expansion.next_id += 1;
-            PhaseSpec { id: expansion.next_id, name, load, length }
+            let slo = slo.clone();
+            PhaseSpec { id: expansion.next_id, name, load, length, slo, explore }
         });
         Some(phases.collect())
+    }
+
+    /// Reads the objectives of a phase. A pause has none, because it sends nothing.
+    fn phase_objectives(
+        &self,
+        phase: &Located<Phase>,
+        streams: bool,
+    ) -> Option<(Option<Arc<Slo>>, bool)> {
+        let phase = &phase.value;
+        if phase.pause.node().is_some() {
+            let keys = [("slo", phase.slo.node()), ("explore", phase.explore.node())];
+            for (key, node) in keys {
+                if let Some(node) = node {
+                    let message = format!("a pause sends nothing, so `{key}` has no effect");
+                    self.problem(node, message, "remove it");
+                }
+            }
+        }
+        let explore = phase.explore.present().is_some_and(|explore| explore.value);
+        Some((self.slo(&phase.slo, streams)?.map(Arc::new), explore))
     }
 
     fn expand_loop(
@@ -210,6 +264,8 @@ impl Validator<'_> {
             ("name", phase.name.node()),
             ("requests", phase.requests.node()),
             ("for", phase.r#for.node()),
+            ("slo", phase.slo.node()),
+            ("explore", phase.explore.node()),
         ];
         let kinds = PHASE_KINDS.iter().map(|kind| (kind.key, (kind.node)(phase)));
         let mut is_valid = true;
@@ -302,7 +358,7 @@ impl Validator<'_> {
 fn with_names(phases: Vec<PhaseSpec>) -> Vec<schedule::Phase> {
     let mut taken: HashSet<String> = phases.iter().filter_map(|phase| phase.name.clone()).collect();
     let mut generated: HashMap<usize, String> = HashMap::new();
-    let with_name = |PhaseSpec { id, name, load, length }| {
+    let with_name = |PhaseSpec { id, name, load, length, .. }| {
         let name = name.unwrap_or_else(|| {
             let generate = || unused_name(&load, &mut taken);
             generated.entry(id).or_insert_with(generate).clone()

@@ -1,4 +1,4 @@
-//! Validates the service level objectives of a scenario.
+//! Validates the service level objectives of a scenario or of a phase.
 
 use std::time::Duration;
 
@@ -50,11 +50,12 @@ impl Validator<'_> {
         if keys.success_rate.is_absent() && fields.iter().all(|field| field.is_absent()) {
             self.missing(
                 *node,
-                "the scenario has no objective",
+                "`slo` has no objective",
                 "write an objective such as `ttft: {p99: 1s}` or `success_rate: 99%`",
             );
         }
-        Some(Some(Slo { objectives }))
+        let abort = keys.abort.present().is_some_and(|abort| abort.value);
+        Some(Some(Slo { objectives, abort }))
     }
 
     /// Adds one objective for each threshold, in the order of the percentiles.
