@@ -427,11 +427,13 @@ async fn refuse(mut stream: TcpStream, body: usize) -> std::io::Result<()> {
             n => received.extend_from_slice(&buffer[..n]),
         }
     }
-    let text = "HTTP/1.1 413 Payload Too Large\r\ncontent-length: 9\r\n\r\ntoo large";
+    // Without `connection: close`, the next request could begin on this connection.
+    let text = "HTTP/1.1 413 Payload Too Large\r\nconnection: close\r\ncontent-length: 9\r\n\r\n\
+                too large";
     stream.write_all(text.as_bytes()).await
 }
 
-/// Prints the figures of `docs/decisions/0029-one-counted-resend.md`.
+/// Prints the figures of `docs/decisions/0033-own-http1-client.md`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_response_before_the_end_of_a_large_request_is_read() {
     for read_by_the_server in [0, 1 << 20] {
