@@ -6,6 +6,7 @@
 
 mod check;
 mod compare;
+mod failures;
 mod health;
 mod load;
 mod logs;
@@ -74,6 +75,8 @@ enum Command {
     Run(run::RunArgs),
     /// Compare the report.json of two runs: exit code 0, or 3 if the new run is worse
     Compare(compare::CompareArgs),
+    /// List the failed requests in an archive, show one of them or send it again
+    Failures(failures::FailuresArgs),
     /// Send two small requests to an endpoint, explain the responses and suggest remedies
     Probe(probe::ProbeArgs),
     /// Validate configuration files and forecast the next 24 h, without sending anything
@@ -250,6 +253,7 @@ fn execute(cli: Cli) -> Result<(), Failed> {
         }
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Failures(args) => failures::failures(&args),
         Command::Probe(args) => probe::probe(&args),
         Command::Check(args) => check::check(&args),
         Command::Simulator(args) => simulate(&args),

@@ -14,7 +14,7 @@
 //! | the plan | [`plan`], [`config`] |
 //! | synchronous decisions | [`pacer`], [`timetable`], [`guard`] |
 //! | sending requests | [`deadline`], [`endpoint`], [`exchange`], [`launch`] |
-//! | results, displays and commands | [`stderr`], [`remedy`], [`generator`], [`archive`], [`metrics`], [`check`], [`probe`], [`incidents`], [`recent`], [`tally`], [`observe`], [`status`], [`control`], [`web`], [`report`] |
+//! | results, displays and commands | [`stderr`], [`remedy`], [`generator`], [`archive`], [`metrics`], [`check`], [`probe`], [`failures`], [`incidents`], [`recent`], [`tally`], [`observe`], [`status`], [`control`], [`web`], [`report`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
 //! A module can import only from rows above, and from earlier modules in its row.
@@ -33,6 +33,7 @@ pub mod deadline;
 pub mod endpoint;
 pub mod event;
 pub mod exchange;
+pub mod failures;
 pub mod generator;
 pub mod guard;
 pub mod incidents;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
+use url::Url;
 
 use super::load::endpoint_url;
 use super::{Failed, block_on, print, stdout_style, variable};
@@ -47,17 +48,7 @@ pub(super) struct ProbeArgs {
 pub(super) fn probe(args: &ProbeArgs) -> Result<(), Failed> {
     let (target, warnings) = target(args)?;
     // The simulator must live until the probe has ended.
-    let mut simulator = None;
-    let base = match &target.location {
-        Location::Url(url) => url.clone(),
-        Location::Simulator(options) => {
-            let started = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-                .and_then(|listener| Simulator::start(options.clone(), listener))
-                .context("the simulator could not be started")?;
-            let address = format!("http://{}/v1", simulator.insert(started).address());
-            address.parse().context("the address of the simulator is not a URL")?
-        }
-    };
+    let (base, simulator) = address_of(&target)?;
     let probe = Probe { target, base, warnings };
     let report = block_on(probe.run())?.map_err(anyhow::Error::new)?;
     drop(simulator);
@@ -72,20 +63,12 @@ pub(super) fn probe(args: &ProbeArgs) -> Result<(), Failed> {
 
 fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
     if let Some(url) = &args.url {
-        let options = UrlOptions {
-            // A plan needs a load, but the probe ignores it.
-            concurrency: Some(NonZeroU32::MIN),
-            model: args.model.clone(),
-            api_key_env: args.api_key_env.clone(),
-            ..UrlOptions::default()
-        };
-        let plan = config::plan_from_url(url, &options, &variable)?;
+        let plan = plan_of_url(url, args.model.clone(), args.api_key_env.clone())?;
         let targets = targets(&plan);
         let target = targets.into_iter().next().context("the plan has no target")?;
         return Ok((target, plan.warnings));
     }
-    let plan = config::load(&args.config_file, &variable)
-        .map_err(|invalid| suggest_url(invalid, &args.config_file))?;
+    let plan = plan_of_file(&args.config_file, "llmload probe http://localhost:8000/v1")?;
     let target = choose(targets(&plan), args)?;
     let Some(model) = &args.model else { return Ok((target, Vec::new())) };
     if let Some(fault) = plan::model_name_problem(model) {
@@ -96,16 +79,49 @@ fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
     Ok((Arc::new(Target { model: Some(model.clone()), ..Target::clone(&target) }), Vec::new()))
 }
 
-/// If the file does not exist, the remedies suggest a URL.
-fn suggest_url(mut invalid: Invalid, file: &Path) -> Failed {
-    if !file.exists() {
-        for problem in &mut invalid.problems {
-            let remedy = "pass a URL, as in llmload probe http://localhost:8000/v1, or name a file \
-                          with --config.file";
-            problem.remedy = Some(remedy.to_owned());
+/// Returns a plan with the endpoint at this URL as its only target.
+pub(super) fn plan_of_url(
+    url: &str,
+    model: Option<String>,
+    api_key_env: Option<String>,
+) -> Result<Plan, Invalid> {
+    let options = UrlOptions {
+        // A plan needs a load, but the caller ignores it.
+        concurrency: Some(NonZeroU32::MIN),
+        model,
+        api_key_env,
+        ..UrlOptions::default()
+    };
+    config::plan_from_url(url, &options, &variable)
+}
+
+/// If the file does not exist, the remedies suggest a URL. `example` is a command with a URL.
+pub(super) fn plan_of_file(file: &Path, example: &str) -> Result<Plan, Invalid> {
+    config::load(file, &variable).map_err(|mut invalid| {
+        if !file.exists() {
+            for problem in &mut invalid.problems {
+                let remedy =
+                    format!("pass a URL, as in {example}, or name a file with --config.file");
+                problem.remedy = Some(remedy);
+            }
+        }
+        invalid
+    })
+}
+
+/// Returns the base URL of a target. Starts the simulator of a simulated target.
+pub(super) fn address_of(target: &Target) -> anyhow::Result<(Url, Option<Simulator>)> {
+    match &target.location {
+        Location::Url(url) => Ok((url.clone(), None)),
+        Location::Simulator(options) => {
+            let simulator = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .and_then(|listener| Simulator::start(options.clone(), listener))
+                .context("the simulator could not be started")?;
+            let address = format!("http://{}/v1", simulator.address());
+            let url = address.parse().context("the address of the simulator is not a URL")?;
+            Ok((url, Some(simulator)))
         }
     }
-    invalid.into()
 }
 
 fn targets(plan: &Plan) -> Vec<Arc<Target>> {

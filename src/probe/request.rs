@@ -21,17 +21,24 @@ pub async fn send<E: Endpoint>(
     parameters: &RequestParameters,
     prompt: &str,
 ) -> ProbedRequest {
+    let body = target.dialect.encode(model, parameters, &prompt.into());
+    send_body(endpoint, target, model, body.into(), parameters.stream).await
+}
+
+/// Sends a complete request body.
+pub async fn send_body<E: Endpoint>(
+    endpoint: &Arc<E>,
+    target: &Target,
+    model: &str,
+    body: Bytes,
+    stream: bool,
+) -> ProbedRequest {
     let inspector = Arc::new(Mutex::new(Inspector::new(target.dialect.api, target.terminal)));
     let inspected =
         InspectedEndpoint { endpoint: Arc::clone(endpoint), inspector: Arc::clone(&inspector) };
     let request_spec = || {
         Ok(RequestSpec {
-            request: Request {
-                path: target.dialect.path(),
-                body: target.dialect.encode(model, parameters, &prompt.into()).into(),
-                stream: parameters.stream,
-                trace: None,
-            },
+            request: Request { path: target.dialect.path(), body, stream, trace: None },
             model: model.to_owned(),
             api: target.dialect.api,
             terminal: target.terminal,

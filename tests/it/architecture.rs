@@ -36,6 +36,7 @@ const LAYERS: &[&[&str]] = &[
         "metrics",
         "check",
         "probe",
+        "failures",
         "incidents",
         "recent",
         "tally",
@@ -96,7 +97,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tower_layer", &["endpoint"]),
     ("tower_service", &["endpoint"]),
     ("tracing_subscriber", &["cli"]),
-    ("url", &["config", "plan", "endpoint", "probe", "daemon", "web"]),
+    ("url", &["config", "plan", "endpoint", "probe", "failures", "daemon", "cli", "web"]),
     // Only this crate defines some kinds of certificate errors.
     ("webpki", &["endpoint"]),
 ];

@@ -25,6 +25,7 @@ mod distortion;
 mod documents;
 mod exchange;
 mod exposition;
+mod failures;
 mod faults;
 mod health;
 mod http1;
