@@ -30,7 +30,7 @@ use crate::generator::GeneratorMonitor;
 use crate::plan::Scenario;
 use crate::schedule::Load;
 use crate::status::RouteMonitor;
-pub use findings::{Finding, Severity};
+pub use findings::{Code as FindingCode, Finding, Severity};
 pub use layout::{Block, blocks};
 pub use objectives::ObjectiveResult;
 pub use render::{RenderError, html, markdown, text};
@@ -79,7 +79,7 @@ pub struct Distortion {
 }
 
 /// The report of one scenario on one target.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RouteReport {
     pub scenario: String,
     pub target: String,
@@ -306,7 +306,7 @@ impl Report {
             interrupted: run.interrupted,
             seed: run.seed,
             tested: run.tested,
-            findings: findings::find(&routes, run.time_limit),
+            findings: findings::find(&routes, &distortions, run.time_limit),
             verdict: verdict::judge(&routes, &distortions, end),
             distortions,
             routes,

@@ -1,7 +1,6 @@
 //! The server's side of a run in a report: the values of the metrics pages, the findings that
 //! follow from them, and their tables and charts.
 
-mod findings;
 mod tables;
 
 use std::sync::Arc;
@@ -10,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::observe::{Level, Levels, ObservedPage, PageState, Quantity};
 use crate::tally::Timeline;
-pub(super) use findings::{missing_pages, server_findings};
 pub(super) use tables::{charts, tables, whole_percent};
 
 /// The values of one metrics page of the server.
@@ -106,7 +104,7 @@ fn page_report(page: &ObservedPage, phases: &[&str], timeline: &Timeline) -> Obs
 }
 
 impl ObservedReport {
-    fn quantity(&self, quantity: Quantity) -> Option<&ObservedQuantity> {
+    pub(super) fn quantity(&self, quantity: Quantity) -> Option<&ObservedQuantity> {
         self.quantities.iter().find(|known| known.quantity == quantity.as_str())
     }
 }

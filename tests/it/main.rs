@@ -27,6 +27,7 @@ mod exchange;
 mod exposition;
 mod failures;
 mod faults;
+mod findings;
 mod health;
 mod http1;
 mod http2;

@@ -1,7 +1,7 @@
 //! Tests of the findings: data that must give a finding, and data that must not.
 
 use super::*;
-use crate::report::ObservedQuantity;
+use crate::report::server::ObservedQuantity;
 
 fn quantity(quantity: Quantity, phases: &[(&str, f64, f64)]) -> ObservedQuantity {
     let phases = phases.iter().map(|(phase, mean, max)| ObservedPhase {
@@ -34,7 +34,7 @@ fn page(quantities: Vec<ObservedQuantity>) -> ObservedReport {
 /// Returns the findings about a page with these values of one quantity.
 fn found(kind: Quantity, phases: &[(&str, f64, f64)]) -> Vec<String> {
     let page = page(vec![quantity(kind, phases)]);
-    of_page(&page, &[]).into_iter().map(|(phase, text)| format!("{phase}: {text}")).collect()
+    of_page(&page, &[]).into_iter().map(|(_, phase, text)| format!("{phase}: {text}")).collect()
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn the_requests_at_the_server_are_compared_with_those_of_llmload() {
             quantity(Quantity::RequestsRunning, &[("p", running, running)]),
             quantity(Quantity::RequestsWaiting, &[("p", waiting, waiting)]),
         ]);
-        super::in_flight(&page, &[("p", in_flight)]).map(|(_, text)| text)
+        super::in_flight(&page, &[("p", in_flight)]).map(|(_, _, text)| text)
     };
     assert_eq!(
         compare(30.0, 10.0, 20.0).unwrap(),

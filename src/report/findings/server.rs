@@ -4,10 +4,11 @@
 #[cfg(test)]
 mod tests;
 
-use super::{ObservedPhase, ObservedReport, whole_percent};
+use super::{Code, Draft};
 use crate::check::numbers::three_digits;
 use crate::observe::Quantity;
 use crate::report::RouteReport;
+use crate::report::server::{ObservedPhase, ObservedReport, whole_percent};
 
 /// A phase needs this many pages for a finding about it.
 const ENOUGH_PAGES: u64 = 5;
@@ -43,8 +44,14 @@ impl ObservedReport {
     }
 }
 
-/// Returns a sentence if a page gave no values.
-pub(in crate::report) fn missing_pages(route: &RouteReport) -> Vec<String> {
+pub(super) fn drafts(route: &RouteReport, is_alone: bool) -> Vec<Draft> {
+    let mut drafts = missing_pages(route);
+    drafts.extend(server_findings(route, is_alone));
+    drafts
+}
+
+/// Returns a finding if a page gave no values.
+fn missing_pages(route: &RouteReport) -> Vec<Draft> {
     let text = |page: &ObservedReport| {
         let ObservedReport { program, page, reads, failed_reads, last_failed_read, .. } = page;
         let reason = last_failed_read.as_deref();
@@ -60,28 +67,30 @@ pub(in crate::report) fn missing_pages(route: &RouteReport) -> Vec<String> {
             (_, None) => return None,
         })
     };
-    route.observed.iter().filter_map(text).collect()
+    let texts = route.observed.iter().filter_map(text);
+    texts.map(|text| Draft::new(Code::MissingServerMetrics, text)).collect()
 }
 
-/// Returns the sentences that follow from the metrics pages. `is_alone` is true if no other route
+/// Returns the findings that follow from the metrics pages. `is_alone` is true if no other route
 /// of the run sends requests to the server.
-pub(in crate::report) fn server_findings(route: &RouteReport, is_alone: bool) -> Vec<String> {
+fn server_findings(route: &RouteReport, is_alone: bool) -> Vec<Draft> {
     let loads = route
         .phases
         .iter()
         .filter(|_| is_alone)
         .filter_map(|phase| Some((phase.name.as_str(), phase.statistics.requests_in_flight?)));
     let loads: Vec<_> = loads.collect();
-    let texts = route.observed.iter().flat_map(|page| of_page(page, &loads));
-    let prefix = |(phase, text): (&str, String)| {
-        if route.phases.len() > 1 { format!("{phase}: {text}") } else { text }
+    let found = route.observed.iter().flat_map(|page| of_page(page, &loads));
+    let draft = |(code, phase, text): (Code, &str, String)| {
+        let text = if route.phases.len() > 1 { format!("{phase}: {text}") } else { text };
+        Draft { phase: Some(phase.to_owned()), ..Draft::new(code, text) }
     };
-    texts.map(prefix).collect()
+    found.map(draft).collect()
 }
 
-/// Returns the sentences that follow from one page, each with its phase. `loads` contains phases
-/// and the mean number of requests that llmload had in flight.
-fn of_page<'a>(page: &'a ObservedReport, loads: &[(&'a str, f64)]) -> Vec<(&'a str, String)> {
+/// Returns the findings that follow from one page. `loads` contains phases and the mean number of
+/// requests that llmload had in flight.
+fn of_page<'a>(page: &'a ObservedReport, loads: &[(&'a str, f64)]) -> Vec<(Code, &'a str, String)> {
     let all = [
         waiting(page),
         full_cache(page),
@@ -93,7 +102,7 @@ fn of_page<'a>(page: &'a ObservedReport, loads: &[(&'a str, f64)]) -> Vec<(&'a s
 }
 
 /// A phase and a sentence about it.
-type OfPhase<'a> = Option<(&'a str, String)>;
+type OfPhase<'a> = Option<(Code, &'a str, String)>;
 
 fn waiting(page: &ObservedReport) -> OfPhase<'_> {
     let phase = page.highest(Quantity::RequestsWaiting, |phase| phase.mean)?;
@@ -104,7 +113,7 @@ fn waiting(page: &ObservedReport) -> OfPhase<'_> {
             page.program,
             three_digits(phase.max)
         );
-        (phase.phase.as_str(), text)
+        (Code::ServerQueue, phase.phase.as_str(), text)
     })
 }
 
@@ -117,7 +126,7 @@ fn full_cache(page: &ObservedReport) -> OfPhase<'_> {
             whole_percent(phase.max),
             whole_percent(phase.mean)
         );
-        (phase.phase.as_str(), text)
+        (Code::KvCacheFull, phase.phase.as_str(), text)
     })
 }
 
@@ -130,7 +139,7 @@ fn preemptions(page: &ObservedReport) -> OfPhase<'_> {
             page.program,
             three_digits(phase.mean)
         );
-        (phase.phase.as_str(), text)
+        (Code::Preemptions, phase.phase.as_str(), text)
     })
 }
 
@@ -143,7 +152,7 @@ fn prefix_cache(page: &ObservedReport) -> OfPhase<'_> {
             page.program,
             whole_percent(phase.mean)
         );
-        (phase.phase.as_str(), text)
+        (Code::ServerPrefixCache, phase.phase.as_str(), text)
     })
 }
 
@@ -165,13 +174,14 @@ fn in_flight<'a>(page: &ObservedReport, loads: &[(&'a str, f64)]) -> OfPhase<'a>
         three_digits(in_flight)
     );
     if at_server > OTHER_CLIENTS * in_flight {
-        Some((name, format!("{numbers}, so other clients used the server too")))
+        let text = format!("{numbers}, so other clients used the server too");
+        Some((Code::OtherClients, name, text))
     } else if at_server < MISSING_AT_SERVER * in_flight {
         let text = format!(
             "{numbers}, so the others waited before the server, for example in a gateway, or other \
              replicas served them"
         );
-        Some((name, text))
+        Some((Code::WaitBeforeServer, name, text))
     } else {
         None
     }

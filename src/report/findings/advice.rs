@@ -1,0 +1,175 @@
+//! The level to choose, and the next thing to try.
+
+use super::ladder::{Ladder, value};
+use super::levels::room_at_top;
+use super::{Code, Draft, label};
+use crate::check::numbers::{duration, rate, three_digits};
+use crate::report::{LevelKind, ObjectiveResult, PhaseReport, RouteReport};
+
+/// The fewest requests that a p99 needs.
+const REQUESTS_FOR_P99: u64 = 100;
+/// The lowest success rate of a level whose objectives are not missed because of failures.
+const FEW_FAILURES: f64 = 0.99;
+
+/// `is_valid` is false if llmload distorted the measurement. Then there is no advice about levels.
+pub(super) fn drafts(route: &RouteReport, ladder: &Ladder<'_>, is_valid: bool) -> Vec<Draft> {
+    if !is_valid {
+        return Vec::new();
+    }
+    let mut drafts = Vec::new();
+    drafts.extend(best_level(ladder));
+    let room = room_at_top(ladder);
+    drafts.extend(next_step(route, ladder, room.is_some()));
+    drafts.extend(room);
+    drafts
+}
+
+fn meets_all(phase: &PhaseReport) -> bool {
+    phase.slo.iter().all(|objective| objective.passed)
+}
+
+/// The levels with judged objectives.
+fn judged<'a>(ladder: &Ladder<'a>) -> Vec<&'a PhaseReport> {
+    let is_judged = |phase: &&PhaseReport| {
+        !phase.slo.is_empty() && phase.slo.iter().all(|objective| objective.judged > 0)
+    };
+    ladder.sent.iter().copied().filter(is_judged).collect()
+}
+
+fn miss(phase: &PhaseReport) -> Option<String> {
+    let objective = phase.slo.iter().find(|objective| !objective.passed)?;
+    Some(match objective.measured {
+        Some(_) => format!(
+            "{} was {} instead of {}",
+            objective.label(),
+            objective.measured_text(),
+            objective.threshold()
+        ),
+        None => format!("{} was missed", objective.label()),
+    })
+}
+
+fn best_level(ladder: &Ladder<'_>) -> Option<Draft> {
+    let levels = judged(ladder);
+    let [lowest, .., highest] = levels.as_slice() else { return None };
+    let Some(best) = levels.iter().rposition(|phase| meets_all(phase)) else {
+        let text =
+            format!("no level meets all objectives; at {}, {}", label(lowest), miss(lowest)?);
+        return Some(Draft::new(Code::BestLevel, text).about(lowest));
+    };
+    let (best, higher) = (levels[best], levels.get(best + 1));
+    let is_sure = best.slo.iter().all(|objective| objective.sure);
+    let sure = if is_sure { "" } else { " (with too few requests to be sure)" };
+    let text = match higher {
+        None => {
+            format!("{} is the highest level, and it meets all objectives{sure}", label(highest))
+        }
+        Some(higher) => format!(
+            "{} is the highest level that meets all objectives{sure}; at {}, {}",
+            label(best),
+            label(higher),
+            miss(higher)?
+        ),
+    };
+    Some(Draft::new(Code::BestLevel, text).about(best).with([("level", value(best))]))
+}
+
+/// A level as the value of an option: `35`, `5/s`.
+fn option(phase: &PhaseReport) -> String {
+    level_text(phase, value(phase))
+}
+
+fn level_text(phase: &PhaseReport, value: f64) -> String {
+    match phase.level.map(|level| level.kind) {
+        Some(LevelKind::Rate) => rate(value),
+        _ => three_digits(value),
+    }
+}
+
+fn next_step(route: &RouteReport, ladder: &Ladder<'_>, has_room: bool) -> Option<Draft> {
+    let levels = judged(ladder);
+    let best = levels.iter().rposition(|phase| meets_all(phase));
+    let next = |text: String| Some(Draft::new(Code::NextStep, text));
+    match best {
+        Some(index) if index + 1 < levels.len() => {
+            let (low, high) = (levels[index], levels[index + 1]);
+            let by = match low.level?.kind {
+                LevelKind::Rate => "rate",
+                LevelKind::Concurrency => "concurrency",
+            };
+            // The address of a built-in simulator ends with the run.
+            let command = if route.simulated {
+                "llmload capacity".to_owned()
+            } else {
+                format!(
+                    "llmload capacity {} --slo '{}' --by {by} --from {} --to {}",
+                    route.address,
+                    slo_text(&low.slo),
+                    option(low),
+                    option(high)
+                )
+            };
+            return next(format!(
+                "next, find the limit between {} and {}: {command}",
+                label(low),
+                label(high)
+            ));
+        }
+        None if levels.len() > 1 => {
+            let lowest = levels.first()?;
+            // Lower levels help against a slow server, and not against failures.
+            let is_slow = lowest.statistics.success_rate.is_some_and(|rate| rate >= FEW_FAILURES);
+            return next(if is_slow {
+                format!("next, try levels below {}", option(lowest))
+            } else {
+                "next, fix the causes of the failures, because requests fail even at the lowest \
+                 level"
+                    .to_owned()
+            });
+        }
+        _ => {}
+    }
+    if has_room {
+        let top = ladder.measured.last()?;
+        let further = [2.0, 4.0].map(|factor| level_text(top, value(top) * factor));
+        return next(format!("next, try higher levels, such as {} and {}", further[0], further[1]));
+    }
+    if let Some(knee) = ladder.knee() {
+        let index = ladder.measured.iter().position(|phase| std::ptr::eq(*phase, knee.level))?;
+        return next(match index.checked_sub(1) {
+            Some(before) => format!(
+                "next, set objectives (`slo`) and try levels between {} and {}, where throughput \
+                 stops growing",
+                label(ladder.measured[before]),
+                label(knee.level)
+            ),
+            None => format!(
+                "next, try levels below {}; the server is saturated there",
+                option(knee.level)
+            ),
+        });
+    }
+    let phase = route.levels().find(|phase| {
+        phase.sent && phase.statistics.succeeded > 0 && phase.statistics.arrivals < REQUESTS_FOR_P99
+    })?;
+    let qps = phase.statistics.queries_per_second.filter(|qps| *qps > 0.0)?;
+    #[allow(clippy::cast_precision_loss)]
+    let seconds = (REQUESTS_FOR_P99 as f64 / qps).ceil();
+    next(format!(
+        "next, run {} for at least {}, so that {REQUESTS_FOR_P99} requests give a p99",
+        label(phase),
+        duration(seconds)
+    ))
+}
+
+/// The objectives as the value of `--slo`: `ttft p99<1s, success>99%`.
+fn slo_text(objectives: &[ObjectiveResult]) -> String {
+    let texts = objectives.iter().map(|objective| {
+        let threshold = objective.threshold().replace(' ', "");
+        match objective.threshold_seconds {
+            Some(_) => format!("{}<{threshold}", objective.label()),
+            None => format!("success>{threshold}"),
+        }
+    });
+    texts.collect::<Vec<_>>().join(", ")
+}
