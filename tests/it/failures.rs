@@ -104,7 +104,7 @@ async fn the_failures_of_a_run_are_listed_shown_and_sent_again() {
     tokio::task::spawn_blocking(work).await.unwrap();
 }
 
-/// A server that keeps the body of the last request.
+/// A server that keeps the body of the last POST request.
 async fn recorder() -> (String, Arc<Mutex<String>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
@@ -122,7 +122,10 @@ async fn recorder() -> (String, Arc<Mutex<String>>) {
                 let length = length.split("content-length: ").nth(1).unwrap_or("0");
                 let length: usize = length.lines().next().unwrap().parse().unwrap();
                 if body.len() >= length {
-                    body.clone_into(&mut last.lock().unwrap());
+                    // llmload also requests the models and the version.
+                    if head.starts_with("POST ") {
+                        body.clone_into(&mut last.lock().unwrap());
+                    }
                     break;
                 }
             }
