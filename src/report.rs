@@ -6,17 +6,20 @@
 //! requests for a quantile, the report contains no value instead of a guess. `docs/report.md`
 //! explains every field.
 
-mod chart;
+mod charts;
 pub mod comparison;
 mod findings;
+mod headline;
 mod layout;
 mod objectives;
+mod page;
 mod render;
 mod routes;
 mod server;
 mod statistics;
 mod tables;
 mod tested;
+mod timeline;
 mod totals;
 mod verdict;
 
@@ -33,10 +36,12 @@ use crate::status::RouteMonitor;
 pub use findings::{Code as FindingCode, Finding, Severity};
 pub use layout::{Block, blocks};
 pub use objectives::ObjectiveResult;
-pub use render::{RenderError, html, markdown, text};
+pub use page::{RenderError, html};
+pub use render::{markdown, text};
 pub use server::{ObservedPhase, ObservedQuantity, ObservedReport};
 pub use statistics::{Cost, Statistics, Summary, WindowReport};
 pub use tested::{PromptProfile, Tested};
+pub use timeline::TimelineReport;
 pub use verdict::{Outcome, Reason, ReasonCode, Verdict};
 
 /// The version of the JSON format. It rises if programs for the previous version would misread a
@@ -221,25 +226,6 @@ pub struct Connections {
     pub retries: u64,
     /// The time to open a connection, with the DNS lookup and TLS.
     pub connect_seconds: Summary,
-}
-
-/// Counts and TTFT over time. The lists have one value per interval. All intervals have the same
-/// length, and the first interval begins with the first arrival.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct TimelineReport {
-    /// The length of one interval.
-    pub interval_seconds: f64,
-    /// The start of the first interval, in seconds from the start of the schedule.
-    pub start_seconds: f64,
-    pub arrivals: Vec<u64>,
-    pub dropped: Vec<u64>,
-    pub succeeded: Vec<u64>,
-    pub failed: Vec<u64>,
-    /// The median TTFT of the requests whose first token arrived in the interval, with one
-    /// significant digit.
-    pub time_to_first_token_p50_seconds: Vec<Option<f64>>,
-    /// The highest TTFT of the same requests.
-    pub time_to_first_token_max_seconds: Vec<Option<f64>>,
 }
 
 /// The difference between a target and the first target of its scenario.

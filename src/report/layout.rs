@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
-use super::chart::{self, Line};
 use super::findings::Severity;
 use super::tables::integer;
-use super::{FailureClass, MeanDifference, Outcome, Report, RouteReport, server, tables, totals};
-use crate::check::numbers::{duration, three_digits};
+use super::{
+    FailureClass, MeanDifference, Report, RouteReport, charts, headline, server, tables, totals,
+};
+use crate::check::numbers::duration;
 
 /// One block of a report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,33 +50,13 @@ pub enum Block {
     },
 }
 
-/// Returns all blocks of a report, in order.
+/// Returns all blocks of a report, in order: the results of all routes, the findings, the charts,
+/// the details of each route, and the setup of the test.
 pub fn blocks(report: &Report) -> Vec<Block> {
-    let line = |text: String| Block::Line { text };
     let mut blocks = vec![verdict(report)];
     for route in &report.routes {
         blocks.push(Block::Heading { text: heading(route) });
-        if route.ledger.arrivals > 0 || !route.has_objectives() {
-            blocks.push(tables::levels(route));
-        }
-        blocks.extend(tables::level_notes(route).into_iter().map(line));
-        blocks.extend(tables::objectives(route));
-        blocks.extend(server::tables(route));
-        if route.levels().count() > 1 && route.total.sent > 0 {
-            blocks.push(Block::Heading { text: "All phases together".to_owned() });
-        }
-        blocks.extend(tables::per_request(&route.total));
-        blocks.push(totals::totals(route));
-        blocks.push(line(ledger(route)));
-        blocks.extend(totals::connections(&route.connections).map(line));
-        blocks.extend(difference(route, report).map(line));
-        blocks.extend(tables::failures(route));
-        let remedy = |class: &FailureClass| {
-            line(format!("{}: {}; {}", class.reason, class.last_message, class.remedy))
-        };
-        blocks.extend(route.failures.iter().map(remedy));
-        blocks.extend(charts(route));
-        blocks.extend(server::charts(route));
+        blocks.extend(results(route));
     }
     if !report.findings.is_empty() {
         let all = report.findings.iter();
@@ -84,8 +65,55 @@ pub fn blocks(report: &Report) -> Vec<Block> {
             .collect();
         blocks.push(Block::Findings { all });
     }
+    blocks.extend(charts::charts(report));
+    let is_one = report.routes.len() == 1;
+    for route in &report.routes {
+        let all = "All phases together";
+        let has_phases = route.levels().count() > 1 && route.total.sent > 0;
+        match (is_one, has_phases) {
+            (true, true) => blocks.push(Block::Heading { text: all.to_owned() }),
+            (true, false) => {}
+            (false, _) => {
+                let all =
+                    if has_phases { format!(": {}", all.to_lowercase()) } else { String::new() };
+                blocks.push(Block::Heading { text: format!("{}{all}", heading(route)) });
+            }
+        }
+        blocks.extend(details(route, report));
+    }
     blocks.push(totals::tested(report));
     blocks
+}
+
+/// The results of a route by level.
+fn results(route: &RouteReport) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    if route.ledger.arrivals > 0 || !route.has_objectives() {
+        blocks.push(tables::levels(route));
+    }
+    blocks.extend(tables::level_notes(route).into_iter().map(line));
+    blocks.extend(tables::objectives(route));
+    blocks.extend(server::tables(route));
+    blocks
+}
+
+/// The values of a route over all phases, and its failures.
+fn details(route: &RouteReport, report: &Report) -> Vec<Block> {
+    let mut blocks = Vec::from_iter(tables::per_request(&route.total));
+    blocks.push(totals::totals(route));
+    blocks.push(line(ledger(route)));
+    blocks.extend(totals::connections(&route.connections).map(line));
+    blocks.extend(difference(route, report).map(line));
+    blocks.extend(tables::failures(route));
+    let remedy = |class: &FailureClass| {
+        line(format!("{}: {}; {}", class.reason, class.last_message, class.remedy))
+    };
+    blocks.extend(route.failures.iter().map(remedy));
+    blocks
+}
+
+fn line(text: String) -> Block {
+    Block::Line { text }
 }
 
 /// The name of a route, and its model. The names of a run without a file say nothing.
@@ -98,22 +126,12 @@ fn heading(route: &RouteReport) -> String {
 }
 
 fn verdict(report: &Report) -> Block {
-    let has_objectives = report.routes.iter().any(RouteReport::has_objectives);
-    let verdict = &report.verdict;
-    let text = match (verdict.result, has_objectives, verdict.sure) {
-        (Outcome::Passed, true, true) => "passed: all objectives met",
-        (Outcome::Passed, true, false) => {
-            "passed: all objectives met, some by too few requests to be sure"
-        }
-        (Outcome::Passed, false, _) => "passed: no objectives set; measurement valid",
-        (Outcome::Failed, ..) => "failed",
-        (Outcome::Invalid, ..) => "invalid: the run proves nothing",
-    };
+    let text = headline::verdict(report);
     let title = report.tested.title.as_ref();
     Block::Verdict {
-        passed: verdict.has_passed(),
-        text: title.map_or_else(|| text.to_owned(), |title| format!("{text} · {title}")),
-        reasons: verdict.reasons.iter().map(|reason| reason.text.clone()).collect(),
+        passed: report.verdict.has_passed(),
+        text: title.map_or_else(|| text.clone(), |title| format!("{text} · {title}")),
+        reasons: report.verdict.reasons.iter().map(|reason| reason.text.clone()).collect(),
     }
 }
 
@@ -170,40 +188,4 @@ fn difference(route: &RouteReport, report: &Report) -> Option<String> {
         baseline.target,
         times.join(", ")
     ))
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn charts(route: &RouteReport) -> Vec<Block> {
-    let timeline = &route.timeline;
-    if timeline.arrivals.len() < 2 || timeline.interval_seconds <= 0.0 {
-        return Vec::new();
-    }
-    let rates = |counts: &[u64]| -> Vec<Option<f64>> {
-        counts.iter().map(|count| Some(*count as f64 / timeline.interval_seconds)).collect()
-    };
-    let failed_or_dropped: Vec<u64> = timeline
-        .dropped
-        .iter()
-        .zip(&timeline.failed)
-        .map(|(dropped, failed)| dropped + failed)
-        .collect();
-    let chart = |title: &str, unit: fn(f64) -> String, lines: Vec<Line>| Block::Chart {
-        title: title.to_owned(),
-        legend: lines.iter().map(|line| (line.class.to_owned(), line.name.to_owned())).collect(),
-        svg: chart::svg(&lines, timeline.interval_seconds, unit),
-    };
-    let line = |class, name, values| Line { class, name, values };
-    let rates = vec![
-        line("arrivals", "arrivals/s", rates(&timeline.arrivals)),
-        line("succeeded", "successes/s", rates(&timeline.succeeded)),
-        line("failed", "failures and drops/s", rates(&failed_or_dropped)),
-    ];
-    let mut charts = vec![chart("Requests", three_digits, rates)];
-    let (p50, max) =
-        (&timeline.time_to_first_token_p50_seconds, &timeline.time_to_first_token_max_seconds);
-    if p50.iter().any(Option::is_some) {
-        let times = vec![line("median", "median", p50.clone()), line("max", "max", max.clone())];
-        charts.push(chart("Time to first token", duration, times));
-    }
-    charts
 }

@@ -1,18 +1,8 @@
-//! Renders a report as text for a terminal, as Markdown, and as a self-contained HTML page.
+//! Renders a report as text for a terminal and as Markdown.
 
 use std::fmt::Write as _;
 
-use minijinja::{AutoEscape, Environment};
-use serde::Serialize;
-
 use super::{Block, Report, blocks};
-
-/// The error if the HTML page cannot be rendered. This would be a defect of llmload.
-#[derive(Debug, thiserror::Error)]
-#[error("the HTML report could not be rendered: {0}; please report this")]
-pub struct RenderError(#[from] minijinja::Error);
-
-const PAGE: &str = include_str!("page.html");
 
 /// Renders a report for a terminal.
 pub fn text(report: &Report) -> String {
@@ -27,7 +17,7 @@ pub(super) fn terminal(command: &str, blocks: &[Block]) -> String {
     for block in blocks {
         match block {
             Block::Verdict { text, reasons, .. } => {
-                let _ = writeln!(out, "{command} {text}");
+                wrapped(&mut out, "", &format!("{command} {text}"));
                 for reason in reasons {
                     wrapped(&mut out, "  ✗ ", reason);
                 }
@@ -166,7 +156,7 @@ pub fn markdown(report: &Report) -> String {
                 out.push('\n');
             }
             Block::Findings { all } => {
-                out.push_str("## Notes\n\n");
+                out.push_str("## Findings\n\n");
                 for (warning, text) in &all {
                     let _ =
                         writeln!(out, "- {}{}", if *warning { "⚠️ " } else { "" }, escaped(text));
@@ -191,25 +181,4 @@ fn escaped(text: &str) -> String {
         }
     }
     out
-}
-
-/// Renders a report as an HTML page without scripts and without external resources.
-///
-/// # Errors
-/// If the template cannot be rendered.
-pub fn html(report: &Report) -> Result<String, RenderError> {
-    #[derive(Serialize)]
-    struct Page<'a> {
-        passed: bool,
-        config: &'a str,
-        blocks: Vec<Block>,
-    }
-    let mut environment = Environment::new();
-    environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    let page = minijinja::value::Serde(Page {
-        passed: report.verdict.has_passed(),
-        config: &report.config,
-        blocks: blocks(report),
-    });
-    Ok(environment.render_str(PAGE, page)?)
 }

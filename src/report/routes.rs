@@ -19,7 +19,7 @@ use crate::plan::Scenario;
 use crate::remedy::DiagnosedTarget;
 use crate::schedule::{Arrivals, Load};
 use crate::status::RouteMonitor;
-use crate::tally::{PhaseTally, RawStatistics, TallySnapshot, Timeline, TimelineInterval};
+use crate::tally::{PhaseTally, RawStatistics, TallySnapshot};
 
 /// Returns `None` for a route without a tally, or of an unknown scenario.
 pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<RouteReport> {
@@ -58,7 +58,7 @@ pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<R
         phases: phases.collect(),
         failures: failures(monitor, &counts),
         connections: connections(&arrived),
-        timeline: TimelineReport::new(&timeline, origin),
+        timeline: TimelineReport::new(&timeline, origin, per_chunk),
         observed,
         difference: paired_difference(monitor),
         distributions: distributions(&arrived),
@@ -240,35 +240,4 @@ fn paired_difference(monitor: &RouteMonitor) -> Option<PairedDifference> {
         time_to_first_token: mean(all.first_token),
         request_duration: mean(all.duration),
     })
-}
-
-impl TimelineReport {
-    fn new(timeline: &Timeline, origin: Option<Instant>) -> TimelineReport {
-        fn each<T>(
-            intervals: &[TimelineInterval],
-            value: impl Fn(&TimelineInterval) -> T,
-        ) -> Vec<T> {
-            intervals.iter().map(value).collect()
-        }
-        let intervals = timeline.intervals();
-        let start = timeline.origin().zip(origin);
-        let times = |interval: &TimelineInterval| interval.time_to_first_token.clone();
-        TimelineReport {
-            interval_seconds: timeline.width().as_secs_f64(),
-            start_seconds: start.map_or(0.0, |(start, origin)| {
-                start.saturating_duration_since(origin).as_secs_f64()
-            }),
-            arrivals: each(intervals, |interval| interval.arrivals),
-            dropped: each(intervals, |interval| interval.dropped),
-            succeeded: each(intervals, |interval| interval.succeeded),
-            failed: each(intervals, |interval| interval.failed),
-            time_to_first_token_p50_seconds: each(intervals, |interval| {
-                let times = times(interval)?;
-                times.quantile(0.5).or(times.mean())
-            }),
-            time_to_first_token_max_seconds: each(intervals, |interval| {
-                Some(times(interval)?.extremes()?.1)
-            }),
-        }
-    }
 }

@@ -1,5 +1,5 @@
 //! The server's side of a run in a report: the values of the metrics pages, the findings that
-//! follow from them, and their tables and charts.
+//! follow from them, and their tables.
 
 mod tables;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::observe::{Level, Levels, ObservedPage, PageState, Quantity};
 use crate::tally::Timeline;
-pub(super) use tables::{charts, tables, whole_percent};
+pub(super) use tables::{tables, whole_percent};
 
 /// The values of one metrics page of the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -141,6 +141,16 @@ impl TokensPerChunk {
         }
     }
 
+    /// Returns the number of output tokens that arrived. `counted` are the tokens of the successes
+    /// that ended, which count if there was no stream.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn arrived(self, chunks: u64, counted: Option<u64>) -> Option<f64> {
+        if self.is_streamed {
+            return Some(self.tokens(chunks));
+        }
+        counted.map(|tokens| tokens as f64)
+    }
+
     /// Returns the number of tokens of a number of events with text.
     #[allow(clippy::cast_precision_loss)]
     pub fn tokens(self, chunks: u64) -> f64 {
@@ -192,11 +202,7 @@ impl WindowReport {
             succeeded: window.succeeded,
             failed: window.failed,
             input_tokens: window.tokens.input,
-            output_tokens: if per_chunk.is_streamed {
-                Some(per_chunk.tokens(window.chunks))
-            } else {
-                window.tokens.output.map(|tokens| tokens as f64)
-            },
+            output_tokens: per_chunk.arrived(window.chunks, window.tokens.output),
             request_seconds: window.in_flight_nanos as f64 / 1e9,
         }
     }

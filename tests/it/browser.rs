@@ -10,13 +10,20 @@ use crate::upstream::{Upstream, plain};
 
 /// Opens a page for nine seconds of virtual time, which stops while the browser waits for a
 /// response. Returns the DOM and the lines of the console.
-fn open(url: &str) -> (String, Vec<String>) {
+pub fn open(url: &str) -> (String, Vec<String>) {
+    let (page, log) = chromium(&["--virtual-time-budget=9000", "--dump-dom"], url);
+    (page, log.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned).collect())
+}
+
+/// Runs Chromium without a window on a page. Returns stdout and the log.
+pub fn chromium(arguments: &[&str], url: &str) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();
     let (page, log) = (folder.path().join("page"), folder.path().join("log"));
     let mut browser = Command::new("chromium")
         .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         .args(["--no-first-run", "--disable-background-networking", "--disable-component-update"])
-        .args(["--enable-logging=stderr", "--virtual-time-budget=9000", "--dump-dom"])
+        .arg("--enable-logging=stderr")
+        .args(arguments)
         .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
         .arg(url)
         .stdin(Stdio::null())
@@ -40,7 +47,7 @@ fn open(url: &str) -> (String, Vec<String>) {
     let read = |path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
     let (page, log) = (read(&page), read(&log));
     assert!(ended.is_some_and(|ended| ended.success()), "{ended:?}\n{log}");
-    (page, log.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned).collect())
+    (page, log)
 }
 
 /// The number `name` of the first route on the page. A route is one scenario on one target.

@@ -40,6 +40,7 @@ mod probe;
 mod prometheus;
 mod prompts;
 mod reload;
+mod report_page;
 mod resend;
 mod resources;
 mod run;

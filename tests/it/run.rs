@@ -121,6 +121,20 @@ fn assert_consistent(report: &Report) {
                 .map(|c| over_time(c)),
             [total.arrivals, total.dropped, total.succeeded, total.failed]
         );
+        let classes = timeline.failures.iter();
+        let classes: Vec<_> =
+            classes.map(|(class, counts)| (class.clone(), over_time(counts))).collect();
+        assert_eq!(classes, Vec::from_iter(ledger.failed.clone()));
+        if aborted == 0 {
+            let in_flight: f64 = timeline.requests_in_flight.iter().sum();
+            let difference = in_flight * timeline.interval_seconds - total.request_seconds;
+            assert!(difference.abs() < 1e-3 + 0.01 * total.request_seconds, "{timeline:?}");
+        }
+        if let Some(tokens) = total.output_tokens.filter(|_| total.failed == 0) {
+            let rates = timeline.output_tokens_per_second.iter().flatten();
+            let over_time = rates.sum::<f64>() * timeline.interval_seconds;
+            assert!((over_time / tokens as f64 - 1.0).abs() < 1e-6, "{tokens} {timeline:?}");
+        }
         let values: u64 =
             route.distributions["request_duration_seconds"].iter().map(|value| value.1).sum();
         assert_eq!(
@@ -716,6 +730,10 @@ scenarios:
     // This run had no distortion, but the page must explain the fields of a distortion too.
     let (kind, message) = (String::new(), String::new());
     report.distortions.push(report::Distortion { kind, message });
+    // The keys of this map are the classes of failure, as in the ledger.
+    for route in &mut report.routes {
+        route.timeline.failures.clear();
+    }
     let mut there = std::collections::BTreeSet::new();
     keys(&serde_json::to_value(&report).unwrap(), &mut there);
     assert_eq!(there, explained);

@@ -1,10 +1,9 @@
-//! The tables and the charts of the metrics pages.
+//! The tables of the metrics pages.
 
 use super::ObservedReport;
 use crate::check::numbers::{percent, three_digits};
 use crate::observe::Quantity;
 use crate::report::RouteReport;
-use crate::report::chart::{self, Line};
 use crate::report::layout::Block;
 
 /// The head of a column and the text of a value.
@@ -81,57 +80,6 @@ fn table(phases: &[&str], page: &ObservedReport) -> Option<Block> {
         columns: std::iter::once(format!("{}, mean/max", page.program)).chain(heads).collect(),
         rows: rows.collect(),
     })
-}
-
-/// Returns the charts of all metrics pages, on the time axis of the other charts.
-pub(in crate::report) fn charts(route: &RouteReport) -> Vec<Block> {
-    let timeline = &route.timeline;
-    let line = |page: &ObservedReport, quantity, class, name: &'static str, is_max: bool| {
-        let known = page.quantity(quantity)?;
-        let values = if is_max { &known.timeline_max } else { &known.timeline_mean };
-        let has_values = values.iter().any(Option::is_some);
-        has_values.then(|| Line { class, name, values: values.clone() })
-    };
-    let chart = |title: String, unit: fn(f64) -> String, lines: Vec<Option<Line>>| {
-        let lines: Vec<_> = lines.into_iter().flatten().collect();
-        let legend = lines.iter().map(|line| (line.class.to_owned(), line.name.to_owned()));
-        (!lines.is_empty()).then(|| Block::Chart {
-            title,
-            legend: legend.collect(),
-            svg: chart::svg(&lines, timeline.interval_seconds, unit),
-        })
-    };
-    if timeline.arrivals.len() < 2 || timeline.interval_seconds <= 0.0 {
-        return Vec::new();
-    }
-    let of_page = |page: &ObservedReport| {
-        use Quantity::{
-            CpuUse, GpuMemoryUsed, GpuPower, GpuUse, KvCacheUse, MemoryUsed, RequestsRunning,
-            RequestsWaiting,
-        };
-        let title = |text: &str| format!("{text} ({})", page.program);
-        let mean_and_max = |text: &str, unit, quantity| {
-            let lines = vec![
-                line(page, quantity, "median", "mean", false),
-                line(page, quantity, "max", "maximum", true),
-            ];
-            chart(title(text), unit, lines)
-        };
-        let requests = vec![
-            line(page, RequestsRunning, "succeeded", "running", false),
-            line(page, RequestsWaiting, "failed", "waiting", false),
-        ];
-        [
-            chart(title("Requests at the server"), three_digits, requests),
-            mean_and_max("KV cache use", whole_percent, KvCacheUse),
-            mean_and_max("GPU use", whole_percent, GpuUse),
-            mean_and_max("GPU memory in GiB", gibibytes, GpuMemoryUsed),
-            mean_and_max("GPU power in watts", three_digits, GpuPower),
-            mean_and_max("CPU use", whole_percent, CpuUse),
-            mean_and_max("Memory in GiB", gibibytes, MemoryUsed),
-        ]
-    };
-    route.observed.iter().flat_map(of_page).flatten().collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,118 @@
+//! The charts of the page, as SVG without scripts. All targets of a scenario share each chart.
+
+mod axis;
+mod distribution;
+mod labels;
+mod levels;
+mod over_time;
+mod plot;
+mod server;
+
+use super::layout::Block;
+use super::{PhaseReport, Report, RouteReport};
+use plot::Plot;
+
+/// The classes of the colours. They are defined in the style sheet of the page, and people with
+/// colour blindness can distinguish them.
+const COLOURS: [&str; 6] = ["c0", "c1", "c2", "c3", "c4", "c5"];
+/// The classes of line patterns.
+const PATTERNS: [&str; 4] = ["", "p1", "p2", "p3"];
+/// If an objective is higher than the values by more than this factor, the chart does not reach up
+/// to it, because the values would be too small.
+const HIGHEST_OBJECTIVE: f64 = 3.0;
+
+/// Returns the charts of all routes.
+pub(super) fn charts(report: &Report) -> Vec<Block> {
+    let mut scenarios: Vec<(&str, Vec<&RouteReport>)> = Vec::new();
+    for route in &report.routes {
+        match scenarios.iter_mut().find(|(name, _)| *name == route.scenario) {
+            Some((_, routes)) => routes.push(route),
+            None => scenarios.push((&route.scenario, vec![route])),
+        }
+    }
+    let several = scenarios.len() > 1;
+    let all = scenarios.iter().flat_map(|(name, routes)| {
+        let charts = levels::charts(routes)
+            .into_iter()
+            .chain(over_time::charts(routes))
+            .chain(server::charts(routes))
+            .chain(distribution::charts(routes))
+            .chain(over_time::failures(routes));
+        charts.map(move |chart| chart.block(several.then_some(*name)))
+    });
+    all.collect()
+}
+
+/// A chart with its title and its legend.
+struct Chart {
+    title: String,
+    plot: Plot,
+    /// The CSS class and the name of each line.
+    legend: Vec<(String, String)>,
+}
+
+impl Chart {
+    /// `scenario` is the name of the scenario if the report has several scenarios.
+    fn block(self, scenario: Option<&str>) -> Block {
+        let title = match scenario {
+            Some(name) => format!("{name}: {}", self.title),
+            None => self.title,
+        };
+        let plot = Plot { name: title.clone(), ..self.plot };
+        Block::Chart { title, svg: plot.svg(), legend: self.legend }
+    }
+}
+
+fn colour(index: usize) -> &'static str {
+    COLOURS.get(index % COLOURS.len()).copied().unwrap_or_default()
+}
+
+fn pattern(index: usize) -> &'static str {
+    PATTERNS.get(index % PATTERNS.len()).copied().unwrap_or_default()
+}
+
+/// The legend of charts with one line per target. One target needs no legend.
+fn target_legend(routes: &[&RouteReport]) -> Vec<(String, String)> {
+    let entries =
+        routes.iter().enumerate().map(|(index, route)| (colour(index).to_owned(), name(route)));
+    if routes.len() > 1 { entries.collect() } else { Vec::new() }
+}
+
+/// The name of a target in a legend.
+fn name(route: &RouteReport) -> String {
+    let model = &route.model;
+    if model.is_empty() { route.target.clone() } else { format!("{} ({model})", route.target) }
+}
+
+/// The top of an axis for values up to `highest`, with those objectives that are not much higher.
+fn top(highest: f64, objectives: impl Iterator<Item = f64>) -> f64 {
+    objectives.filter(|objective| *objective <= highest * HIGHEST_OBJECTIVE).fold(highest, f64::max)
+}
+
+/// The label of an objective. The arrow means that the objective is above the chart.
+fn objective_label(threshold: &str, seconds: f64, axis_end: f64) -> String {
+    let arrow = if seconds > axis_end { "↑ " } else { "" };
+    format!("{arrow}objective {threshold}")
+}
+
+/// The distinct thresholds of an objective in all phases: the seconds, and the text in the file.
+fn thresholds<'a>(
+    phases: impl Iterator<Item = &'a PhaseReport>,
+    measure: &str,
+    share: Option<f64>,
+) -> Vec<(f64, String)> {
+    let mut found: Vec<(f64, String)> = Vec::new();
+    for objective in phases.flat_map(|phase| &phase.slo) {
+        let is_share = share.is_none_or(|share| (objective.share - share).abs() < 1e-9);
+        if let Some(seconds) = objective.threshold_seconds
+            && objective.measure == measure
+            && is_share
+        {
+            let entry = (seconds, objective.threshold());
+            if !found.contains(&entry) {
+                found.push(entry);
+            }
+        }
+    }
+    found
+}

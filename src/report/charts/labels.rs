@@ -1,0 +1,114 @@
+//! The places of the texts in a chart, so that no text covers another text, and as few texts as
+//! possible cover a line.
+
+/// The width of a character, in a wide font.
+pub(super) const CHARACTER: f64 = 7.4;
+/// The height of a line of text.
+pub(super) const LINE: f64 = 14.0;
+
+/// A rectangle in the chart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Area {
+    pub left: f64,
+    pub right: f64,
+    pub top: f64,
+    pub bottom: f64,
+}
+
+impl Area {
+    fn of(text: &str, (left, baseline): (f64, f64)) -> Area {
+        let right = left + width(text);
+        Area { left, right, top: baseline - LINE + 3.0, bottom: baseline + 3.0 }
+    }
+
+    fn overlaps(&self, other: &Area) -> bool {
+        self.left < other.right
+            && other.left < self.right
+            && self.top < other.bottom
+            && other.top < self.bottom
+    }
+
+    fn has_inside(&self, other: &Area) -> bool {
+        self.left <= other.left
+            && other.right <= self.right
+            && self.top <= other.top
+            && other.bottom <= self.bottom
+    }
+
+    fn contains(&self, (x, y): (f64, f64)) -> bool {
+        (self.left..self.right).contains(&x) && (self.top..self.bottom).contains(&y)
+    }
+}
+
+/// The width of a text.
+#[allow(clippy::cast_precision_loss)]
+pub(super) fn width(text: &str) -> f64 {
+    text.chars().count() as f64 * CHARACTER
+}
+
+/// Shortens a text to a width. `None` if less than three characters fit.
+pub(super) fn fitted(text: &str, available: f64) -> Option<String> {
+    if width(text) <= available {
+        return Some(text.to_owned());
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let most = (available / CHARACTER).max(0.0) as usize;
+    (most >= 3).then(|| text.chars().take(most - 1).chain(['…']).collect())
+}
+
+/// The free places of a chart.
+pub(super) struct Labels {
+    /// No text extends beyond this area.
+    pub bounds: Area,
+    /// No text covers these areas.
+    pub occupied: Vec<Area>,
+    /// Points on the lines of the chart, so near to each other that no text fits between them.
+    pub traces: Vec<(f64, f64)>,
+}
+
+impl Labels {
+    /// Occupies the first place of a text that covers the fewest points of lines, and returns its
+    /// left end and its baseline. `None` if no place is free.
+    pub fn place(
+        &mut self,
+        text: &str,
+        places: impl IntoIterator<Item = (f64, f64)>,
+    ) -> Option<(f64, f64)> {
+        let is_free = |place: &(f64, f64)| {
+            let area = Area::of(text, *place);
+            self.bounds.has_inside(&area)
+                && !self.occupied.iter().any(|other| other.overlaps(&area))
+        };
+        let covered = |place: &(f64, f64)| {
+            let area = Area::of(text, *place);
+            self.traces.iter().filter(|point| area.contains(**point)).count()
+        };
+        let place = places.into_iter().filter(is_free).min_by_key(covered)?;
+        self.occupied.push(Area::of(text, place));
+        Some(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_takes_the_first_place_that_covers_the_least() {
+        let bounds = Area { left: 0.0, right: 200.0, top: 0.0, bottom: 100.0 };
+        let traces = vec![(20.0, 45.0), (20.0, 75.0), (21.0, 75.0)];
+        let mut labels = Labels { bounds, occupied: Vec::new(), traces };
+        let places = [(190.0, 50.0), (10.0, 80.0), (10.0, 50.0), (12.0, 49.0)];
+        assert_eq!(labels.place("text", places), Some((10.0, 50.0)));
+        // The last place overlaps the first text.
+        assert_eq!(labels.place("text", places), Some((10.0, 80.0)));
+        assert_eq!(labels.place("text", places), None);
+    }
+
+    #[test]
+    fn a_text_is_shortened_to_its_width() {
+        assert_eq!(fitted("peak", 4.0 * CHARACTER).unwrap(), "peak");
+        assert_eq!(fitted("evening peak", 5.5 * CHARACTER).unwrap(), "even…");
+        assert_eq!(fitted("evening peak", 2.9 * CHARACTER), None);
+    }
+}

@@ -1,0 +1,238 @@
+//! The course of a run: throughput, requests in flight, TTFT and failures over time. Bands show the
+//! phases.
+
+use std::collections::BTreeMap;
+
+use super::axis::Axis;
+use super::plot::{Band, Bar, Dashed, Line, Plot};
+use super::{COLOURS, Chart, colour, name, objective_label, target_legend, top};
+use crate::check::numbers::{count, duration, three_digits};
+use crate::report::{PhaseReport, RouteReport, TimelineReport};
+
+/// The classes of failure with a separate colour. The other classes share the last colour.
+const MOST_CLASSES: usize = COLOURS.len() - 1;
+
+const TIME: &str = "time since the start of the schedule";
+
+pub(super) fn charts(routes: &[&RouteReport]) -> Vec<Chart> {
+    let Some(clock) = Clock::new(routes) else { return Vec::new() };
+    let estimate = routes.iter().any(|route| route.total.is_token_estimate);
+    let unit = if estimate { "≈ tokens/s, from chunks" } else { "tokens/s" };
+    let tokens: Vec<_> =
+        routes.iter().map(|route| route.timeline.output_tokens_per_second.clone()).collect();
+    let in_flight = routes.iter().map(|route| {
+        route.timeline.requests_in_flight.iter().map(|number| Some(*number)).collect()
+    });
+    let charts = [
+        clock.chart(routes, "Output tokens per second", unit, &tokens),
+        clock.chart(routes, "Requests in flight", "requests", &in_flight.collect::<Vec<_>>()),
+        first_token(routes, &clock),
+    ];
+    charts.into_iter().flatten().collect()
+}
+
+/// The charts of failures and of dropped arrivals. Without failures, there is no chart.
+pub(super) fn failures(routes: &[&RouteReport]) -> Vec<Chart> {
+    let Some(clock) = Clock::new(routes) else { return Vec::new() };
+    let charts = routes.iter().flat_map(|route| {
+        let of = if routes.len() > 1 { format!(" at {}", route.target) } else { String::new() };
+        let timeline = &route.timeline;
+        let dropped = BTreeMap::from([("dropped".to_owned(), timeline.dropped.clone())]);
+        let failures = clock.stacked(timeline, "failures/s", &timeline.failures);
+        let dropped = clock.stacked(timeline, "drops/s", &dropped);
+        let titles = ["Failures by class", "Dropped arrivals"];
+        titles.into_iter().zip([failures, dropped]).filter_map(move |(title, chart)| {
+            Some(Chart { title: format!("{title}{of}"), ..chart? })
+        })
+    });
+    charts.collect()
+}
+
+/// The axis of time that all charts of a scenario share.
+pub(super) struct Clock {
+    end: f64,
+    bands: Vec<Band>,
+}
+
+impl Clock {
+    /// Returns `None` if no route has at least two intervals.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn new(routes: &[&RouteReport]) -> Option<Clock> {
+        let is_drawn = |timeline: &TimelineReport| {
+            timeline.arrivals.len() >= 2 && timeline.interval_seconds > 0.0
+        };
+        let ends = routes.iter().filter(|route| is_drawn(&route.timeline)).map(|route| {
+            let TimelineReport { interval_seconds, start_seconds, arrivals, .. } = &route.timeline;
+            let last = route.phases.iter().flat_map(|phase| &phase.spans);
+            let last = last.map(|span| span.1).fold(0.0, f64::max) + route.tail.seconds;
+            let intervals = arrivals.len() as f64;
+            // The last interval can be longer than the run.
+            last.max(start_seconds + (intervals - 1.0) * interval_seconds)
+        });
+        let end = ends.fold(0.0, f64::max);
+        let first = routes.first().filter(|_| end > 0.0)?;
+        let bands = first.levels().flat_map(|phase| {
+            let band = |(from, to): &(f64, f64)| Band {
+                from: *from,
+                to: to.min(end),
+                name: phase.name.clone(),
+            };
+            phase.spans.iter().map(band)
+        });
+        let mut bands: Vec<Band> = bands.collect();
+        bands.sort_by(|one, other| one.from.total_cmp(&other.from));
+        Some(Clock { end, bands })
+    }
+
+    pub fn plot(&self, name: &str, unit: &str, y: Axis) -> Plot {
+        let bands = self.bands.clone();
+        Plot { bands, ..Plot::new(name, (Axis::time(self.end), TIME), (y, unit)) }
+    }
+
+    /// A chart with one line per target; `None` without values.
+    fn chart(
+        &self,
+        routes: &[&RouteReport],
+        title: &str,
+        unit: &str,
+        values: &[Vec<Option<f64>>],
+    ) -> Option<Chart> {
+        let highest = highest(values.iter())?;
+        let mut plot = self.plot(title, unit, Axis::linear(highest, three_digits));
+        for (index, (route, values)) in routes.iter().zip(values).enumerate() {
+            let line = self.line(route, values);
+            plot.lines.push(Line { class: colour(index).to_owned(), points: line });
+        }
+        plot.description = format!("Up to {} {unit}.", three_digits(highest));
+        Some(Chart { title: title.to_owned(), plot, legend: target_legend(routes) })
+    }
+
+    /// The points of a line, each in the middle of its interval.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn line(&self, route: &RouteReport, values: &[Option<f64>]) -> Vec<Option<(f64, f64)>> {
+        let TimelineReport { interval_seconds, start_seconds, .. } = route.timeline;
+        let point = |(index, value): (usize, &Option<f64>)| {
+            let from = start_seconds + index as f64 * interval_seconds;
+            let to = (from + interval_seconds).min(self.end);
+            Some((f64::midpoint(from, to.max(from)), (*value)?))
+        };
+        values.iter().enumerate().map(point).collect()
+    }
+
+    /// Stacked bars of counts per second; `None` if all counts are zero.
+    #[allow(clippy::cast_precision_loss)]
+    fn stacked(
+        &self,
+        timeline: &TimelineReport,
+        unit: &str,
+        counts: &BTreeMap<String, Vec<u64>>,
+    ) -> Option<Chart> {
+        let total = |counts: &Vec<u64>| counts.iter().sum::<u64>();
+        let mut classes: Vec<(&str, Vec<u64>)> = counts
+            .iter()
+            .filter(|(_, counts)| total(counts) > 0)
+            .map(|(name, counts)| (name.as_str(), counts.clone()))
+            .collect();
+        classes.sort_by_key(|(_, counts)| std::cmp::Reverse(total(counts)));
+        if classes.len() > MOST_CLASSES + 1 {
+            let rest = classes.split_off(MOST_CLASSES);
+            let mut others = vec![0; timeline.arrivals.len()];
+            for (_, counts) in rest {
+                for (sum, count) in others.iter_mut().zip(counts) {
+                    *sum += count;
+                }
+            }
+            classes.push(("other", others));
+        }
+        let (width, start) = (timeline.interval_seconds, timeline.start_seconds);
+        let mut bars = Vec::new();
+        let mut highest = 0.0_f64;
+        for interval in 0..timeline.arrivals.len() {
+            let from = start + interval as f64 * width;
+            let mut low = 0.0;
+            for (index, (_, counts)) in classes.iter().enumerate() {
+                let number = counts.get(interval).copied().unwrap_or_default();
+                if number > 0 && from < self.end {
+                    let high = low + number as f64 / width;
+                    let to = (from + width).min(self.end);
+                    bars.push(Bar { class: colour(index), from, to, low, high });
+                    low = high;
+                }
+            }
+            highest = highest.max(low);
+        }
+        if bars.is_empty() {
+            return None;
+        }
+        let all = classes.iter().enumerate().map(|(index, (name, counts))| {
+            (format!("{} area", colour(index)), format!("{name}: {}", count(total(counts) as f64)))
+        });
+        let legend: Vec<(String, String)> = all.collect();
+        let named: Vec<&str> = legend.iter().map(|entry| entry.1.as_str()).collect();
+        let description = format!("{}.", named.join(", "));
+        let axis = Axis::linear(highest, three_digits);
+        let plot = Plot { description, bars, ..self.plot("", unit, axis) };
+        Some(Chart { title: String::new(), plot, legend })
+    }
+}
+
+fn highest<'a>(all: impl Iterator<Item = &'a Vec<Option<f64>>>) -> Option<f64> {
+    all.flatten().flatten().copied().reduce(f64::max)
+}
+
+/// The median and the p99 of TTFT, with the objective of each phase.
+fn first_token(routes: &[&RouteReport], clock: &Clock) -> Option<Chart> {
+    let quantiles = |route: &RouteReport| {
+        let timeline = &route.timeline;
+        [
+            ("p99", "", timeline.time_to_first_token_p99_seconds.clone()),
+            ("p50", " thin p1", timeline.time_to_first_token_p50_seconds.clone()),
+        ]
+    };
+    let all: Vec<_> = routes.iter().map(|route| quantiles(route)).collect();
+    let highest = highest(all.iter().flatten().map(|line| &line.2))?;
+    let objectives: Vec<(&PhaseReport, f64, String)> = objectives(routes).collect();
+    let axis = Axis::linear(top(highest, objectives.iter().map(|entry| entry.1)), duration);
+    let above = axis.ticks.last().map_or(0.0, |tick| tick.0);
+    let title = "TTFT over time";
+    let mut plot = clock.plot(title, "TTFT", axis);
+    let mut legend = Vec::new();
+    for (index, (route, lines)) in routes.iter().zip(all).enumerate() {
+        for (quantile, class, values) in lines {
+            let class = format!("{}{class}", colour(index));
+            plot.lines.push(Line { class: class.clone(), points: clock.line(route, &values) });
+            let of = if routes.len() > 1 { format!("{} ", name(route)) } else { String::new() };
+            legend.push((class, format!("{of}{quantile}")));
+        }
+    }
+    plot.description = format!("Up to {}.", duration(highest));
+    let mut labelled: Vec<String> = Vec::new();
+    for (phase, seconds, threshold) in &objectives {
+        for (from, to) in &phase.spans {
+            let label = objective_label(threshold, *seconds, above);
+            let is_new = !labelled.contains(&label);
+            labelled.push(label.clone());
+            plot.objectives.push(Dashed {
+                from: (*from, *seconds),
+                to: (to.min(clock.end), *seconds),
+                label: if is_new { label } else { String::new() },
+            });
+        }
+    }
+    Some(Chart { title: title.to_owned(), plot, legend })
+}
+
+/// The objectives of TTFT: the phase, the threshold in seconds, and the text of the objective. All
+/// targets of a scenario have the same objectives.
+fn objectives<'a>(
+    routes: &[&'a RouteReport],
+) -> impl Iterator<Item = (&'a PhaseReport, f64, String)> + use<'a> {
+    let phases = routes.first().copied().into_iter().flat_map(RouteReport::levels);
+    phases.flat_map(|phase| {
+        let results = phase.slo.iter().filter(|result| result.measure == "ttft");
+        results.filter_map(move |result| {
+            let label = format!("{} {}", result.label(), result.threshold());
+            Some((phase, result.threshold_seconds?, label))
+        })
+    })
+}

@@ -1,0 +1,67 @@
+//! The HTML page of a report: one file without scripts and without external resources. It is
+//! readable on a phone, on a dark screen and on paper.
+
+use minijinja::{AutoEscape, Environment};
+use serde::Serialize;
+
+use super::{Block, Outcome, Report, blocks, headline};
+
+/// The error if the HTML page cannot be rendered. This would be a defect of llmload.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTML report could not be rendered: {0}; please report this")]
+pub struct RenderError(#[from] minijinja::Error);
+
+const PAGE: &str = include_str!("page.html");
+
+#[derive(Serialize)]
+struct Page<'a> {
+    title: String,
+    /// A CSS class.
+    outcome: &'static str,
+    headline: String,
+    /// The title of the run, if it has one.
+    name: Option<&'a str>,
+    models: Vec<String>,
+    date: String,
+    reasons: Vec<&'a str>,
+    /// The blocks of a report. Charts that follow each other are one part.
+    parts: Vec<Vec<Block>>,
+    config: &'a str,
+}
+
+/// Renders a report as an HTML page without scripts and without external resources.
+///
+/// # Errors
+/// If the template cannot be rendered.
+pub fn html(report: &Report) -> Result<String, RenderError> {
+    let outcome = match report.verdict.result {
+        Outcome::Passed => "passed",
+        Outcome::Failed => "failed",
+        Outcome::Invalid => "invalid",
+    };
+    let date = headline::date_in_words(&report.started);
+    let subject = headline::subject(report);
+    // The headline of the page contains the verdict, and the model of the only route.
+    let is_shown = |block: &Block| match block {
+        Block::Verdict { .. } => false,
+        Block::Heading { .. } => report.routes.len() > 1,
+        _ => true,
+    };
+    let blocks: Vec<Block> = blocks(report).into_iter().filter(is_shown).collect();
+    let is_chart = |block: &Block| matches!(block, Block::Chart { .. });
+    let parts = blocks.chunk_by(|one, next| is_chart(one) && is_chart(next));
+    let page = Page {
+        title: format!("Load test of {subject}, {date}: {outcome}"),
+        outcome,
+        headline: headline::headline(report),
+        name: report.tested.title.as_deref(),
+        models: headline::models(report),
+        date,
+        reasons: report.verdict.reasons.iter().map(|reason| reason.text.as_str()).collect(),
+        parts: parts.map(<[Block]>::to_vec).collect(),
+        config: &report.config,
+    };
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    Ok(environment.render_str(PAGE, minijinja::value::Serde(page))?)
+}
