@@ -97,6 +97,9 @@ pub struct RouteReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
     pub prompts: PromptProfile,
+    /// The highest number of output tokens of a request.
+    #[serde(default)]
+    pub max_tokens: Option<u32>,
     /// The distribution of the gaps between open-loop arrivals.
     pub gaps: String,
     pub ledger: LedgerReport,

@@ -21,6 +21,9 @@ use crate::schedule::{Arrivals, Load};
 use crate::status::RouteMonitor;
 use crate::tally::{PhaseTally, RawStatistics, TallySnapshot};
 
+/// The load of a name that several phases with different loads share.
+pub(super) const SEVERAL_LOADS: &str = "several loads";
+
 /// Returns `None` for a route without a tally, or of an unknown scenario.
 pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<RouteReport> {
     let tally = monitor.tally.as_deref()?;
@@ -47,6 +50,7 @@ pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<R
         simulated: info.simulated,
         server_version: monitor.server_version.get().cloned(),
         prompts: PromptProfile::new(&scenario.prompts),
+        max_tokens: Some(scenario.request.max_tokens.get()),
         gaps: gaps(scenario.arrivals),
         total: Statistics::new(&arrived, &window, per_chunk, prices, has_objectives),
         peak_output_tokens_per_second: peak_chunks_per_second
@@ -124,7 +128,7 @@ fn planned(tally: &PhaseTally, scenario: &Scenario) -> Planned {
     loads.dedup();
     let (load, level) = match (loads.as_slice(), spans.first()) {
         ([only], Some(first)) => (only.clone(), level(&first.phase.load)),
-        _ => ("several loads".to_owned(), None),
+        _ => (SEVERAL_LOADS.to_owned(), None),
     };
     let counts: Option<u64> =
         spans.iter().map(|span| span.phase.load.count().map(|count| count.get() * passes)).sum();
@@ -202,6 +206,7 @@ fn distributions(arrived: &RawStatistics) -> Distributions {
     let distributions = [
         ("time_to_first_token_seconds", &arrived.time_to_first_token),
         ("time_per_output_token_seconds", &arrived.time_per_output_token),
+        ("inter_chunk_latency_seconds", &arrived.inter_chunk_latency),
         ("request_duration_seconds", &arrived.request_duration),
         ("output_tokens_per_second", &arrived.output_tokens_per_second),
     ];
