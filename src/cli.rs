@@ -73,7 +73,8 @@ enum Command {
     /// Run the schedule once and print a report: exit code 0 if the run passed, 3 if it failed,
     /// 4 if it proves nothing
     Run(run::RunArgs),
-    /// Compare the report.json of two runs: exit code 0, or 3 if the new run is worse
+    /// Compare the report.json of runs: exit code 0, 3 if a new run is worse, or 4 if it proves
+    /// nothing
     Compare(compare::CompareArgs),
     /// List the failed requests in an archive, show one of them or send it again
     Failures(failures::FailuresArgs),

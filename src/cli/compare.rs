@@ -1,51 +1,83 @@
-//! `llmload compare`: compares two reports and returns a verdict.
+//! `llmload compare`: compares reports and returns a verdict.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 use clap::Args;
 
 use super::{Failed, print};
-use crate::report::Report;
-use crate::report::comparison::{self, Comparison};
+use crate::report::Outcome;
+use crate::report::comparison::{self, Comparison, Rules, Run};
 
 #[derive(Debug, Args)]
 pub(super) struct CompareArgs {
-    /// The report.json of the base run, or its folder
-    base: PathBuf,
-    /// The report.json of the new run, or its folder
-    new: PathBuf,
-    /// Ignore changes of latency and output speed up to this percentage. A significant rise of the
+    /// The report.json of the base run, or its folder. With #SCENARIO/TARGET at the end, only this
+    /// route is compared
+    #[arg(value_name = "BASE[#SCENARIO/TARGET]")]
+    base: String,
+    /// The report.json of each new run, or its folder
+    #[arg(value_name = "NEW[#SCENARIO/TARGET]", required = true)]
+    new: Vec<String>,
+    /// Ignore changes of latency and throughput up to this percentage. A significant rise of the
     /// failure rate always makes the new run worse
     #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = percent)]
     tolerance: f64,
-    /// Print one JSON document instead of text
+    /// Compare runs with different schedules: only the phases with the same name and the same load
     #[arg(long)]
-    json: bool,
+    allow_different_schedules: bool,
+    /// Format of the output. Markdown is for a comment in a pull request
+    // The log format already has the id `format`.
+    #[arg(long = "format", value_enum, value_name = "FORMAT", default_value = "text")]
+    output: Format,
 }
 
-/// The exit code if a value is worse, or if a run is not valid.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    Text,
+    Markdown,
+    Json,
+}
+
+/// The exit code if a value is worse.
 const WORSE: u8 = 3;
+/// The exit code if the comparison proves nothing.
+const INVALID: u8 = 4;
 
 /// The size of the largest report, in bytes. A report of a thousand scenarios has some 10 MiB.
 const MAX_BYTES: u64 = 64 << 20;
 
 pub(super) fn compare(args: &CompareArgs) -> Result<(), Failed> {
-    let (base, new) = (read(&args.base)?, read(&args.new)?);
-    let comparison = Comparison::new(&base, &new, args.tolerance / 100.0);
-    if args.json {
-        print(
-            &serde_json::to_string_pretty(&comparison)
-                .context("cannot write the comparison as JSON")?,
-        )?;
-    } else {
-        print(comparison.text().trim_end())?;
+    let base = read(&args.base)?;
+    let new = args.new.iter().map(|argument| read(argument)).collect::<Result<Vec<_>, _>>()?;
+    let rules = Rules {
+        tolerance: args.tolerance / 100.0,
+        allow_different_schedules: args.allow_different_schedules,
+    };
+    let comparison = Comparison::new(&base, &new, rules)
+        .map_err(|refusal| Failed::Usage(format!("error: {refusal}")))?;
+    let shown = match args.output {
+        Format::Text => comparison.text(),
+        Format::Markdown => comparison.markdown(),
+        Format::Json => serde_json::to_string_pretty(&comparison)
+            .context("cannot write the comparison as JSON")?,
+    };
+    print(shown.trim_end())?;
+    match comparison.result {
+        Outcome::Passed => Ok(()),
+        Outcome::Failed => Err(Failed::Reported(WORSE)),
+        Outcome::Invalid => Err(Failed::Reported(INVALID)),
     }
-    if comparison.passed { Ok(()) } else { Err(Failed::Reported(WORSE)) }
 }
 
-fn read(path: &Path) -> Result<Report, Failed> {
+/// Reads the report of an argument such as `out#chat/main`.
+fn read(argument: &str) -> Result<Run, Failed> {
+    // The name of a file can contain the separator too.
+    let (path, route) = match comparison::split_route(argument) {
+        _ if Path::new(argument).exists() => (argument, None),
+        parts => parts,
+    };
+    let path = Path::new(path);
     let file = if path.is_dir() { path.join("report.json") } else { path.to_owned() };
     let name = file.display();
     let text = read_text(&file).map_err(|error| {
@@ -53,7 +85,9 @@ fn read(path: &Path) -> Result<Report, Failed> {
             "error: {name}: {error}; pass a report.json that `llmload run --report` wrote"
         ))
     })?;
-    comparison::read(&text).map_err(|error| Failed::Usage(format!("error: {name}: {error}")))
+    comparison::read(&text)
+        .and_then(|report| Run::new(argument, report, route))
+        .map_err(|error| Failed::Usage(format!("error: {name}: {error}")))
 }
 
 /// Reads a regular file of a limited size. A pipe or a device could be endless.

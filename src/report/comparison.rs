@@ -1,75 +1,67 @@
-//! Compares two reports: is the new run worse than the base run?
+//! Compares reports phase by phase: is a new run worse than the base run?
 //!
-//! Each quantile has a 95 % confidence interval (CI). It is computed from the order of the values
-//! alone, so it is right for any distribution. It assumes that the values are independent. In
-//! reality, requests in one queue depend on each other, and two runs of the same server differ too.
-//! A change therefore counts only if the intervals do not overlap and the change exceeds a
-//! tolerance.
+//! Phases are compared only if they have the same name and the same load, because a latency without
+//! its load says nothing. A change counts if it is significant and larger than a tolerance. The
+//! significance is corrected for the number of tests ([`significance::significant`]): if nothing
+//! has changed, the complete comparison has a false alarm in at most 5 of 100 cases.
+//!
+//! The tests assume that the values are independent. In reality, requests in one queue depend on
+//! each other, and two runs of the same server differ too. This is the reason for the tolerance.
+
+mod markdown;
+mod matching;
+mod metrics;
+mod read;
+mod setup;
+mod significance;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use serde::Serialize;
 
-use super::layout::Block;
-use super::{FORMAT_VERSION, Report, RouteReport};
-use crate::check::numbers::{duration, percent, three_digits};
+use super::{Outcome, PhaseReport, ReasonCode, RouteReport};
 use crate::measurement::printable;
+use matching::match_routes;
+use metrics::{Evidence, Metric, PhaseRun};
+pub use read::{ReadError, Run, read, split_route};
+pub use significance::Estimate;
 
-/// The half-width of a 95 % confidence interval in standard deviations.
-const Z_95: f64 = 1.96;
-
-const SUCCESS_RATE: &str = "success rate";
-
-/// An error while reading a report.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    #[error(
-        "the report has format {found}, but this llmload reads format {FORMAT_VERSION}; \
-         repeat the run with this version"
-    )]
-    FormatVersion { found: u32 },
-    /// The text is not JSON, or the JSON is not a report.
-    #[error("not a report of `llmload run`: {0}")]
-    NotAReport(String),
-}
-
-/// Reads a report from its JSON.
-///
-/// # Errors
-/// If the text is not a report of this format.
-pub fn read(text: &str) -> Result<Report, ReadError> {
-    #[derive(serde::Deserialize)]
-    struct Header {
-        llmload_report: u32,
-    }
-    let not_a_report = |error: serde_json::Error| ReadError::NotAReport(error.to_string());
-    let Header { llmload_report: found } = serde_json::from_str(text).map_err(not_a_report)?;
-    if found != FORMAT_VERSION {
-        return Err(ReadError::FormatVersion { found });
-    }
-    let report: Report = serde_json::from_str(text).map_err(not_a_report)?;
-    // A user can pass any file, so llmload checks the values.
-    let values = report.routes.iter().flat_map(|route| {
-        let phases = route.phases.iter().map(|phase| &phase.distributions);
-        phases.chain([&route.distributions]).flat_map(|all| all.values())
-    });
-    for values in values {
-        let is_sorted = values.is_sorted_by(|one, next| one.0 <= next.0);
-        let is_in_range =
-            values.iter().all(|(value, count)| (0.0..=1e9).contains(value) && *count <= 1 << 48);
-        if !is_sorted || !is_in_range || values.len() > 1 << 20 {
-            return Err(ReadError::NotAReport(
-                "the distributions are not sorted, or a value is out of range".to_owned(),
-            ));
-        }
-    }
-    Ok(report)
-}
+/// The probability that a comparison of two equal runs finds any change.
+const FALSE_ALARMS: f64 = 0.05;
 
 /// The name of a route without control characters.
 fn route_name(route: &RouteReport) -> String {
     printable(&route.route(), 256)
 }
 
-/// The change of a metric from the base run to the new run.
+/// The rules of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rules {
+    /// A fraction of the base value. A smaller change does not count.
+    pub tolerance: f64,
+    /// Compares the phases with the same name and the same load, although the schedules differ.
+    pub allow_different_schedules: bool,
+}
+
+/// The reason why reports cannot be compared. The user must change the command.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error(
+        "the schedules of the runs differ, so their values do not belong to the same load:\n  {}\n\
+         repeat a run with the schedule of the other, or pass --allow-different-schedules to \
+         compare only the phases with the same name and the same load",
+        .0.join("\n  ")
+    )]
+    DifferentSchedules(Vec<String>),
+    #[error(
+        "{argument} has several routes ({routes}); choose one of them as in \
+         `{argument}#scenario/target`"
+    )]
+    SeveralRoutes { argument: String, routes: String },
+}
+
+/// The change of a metric from the base run to a new run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
@@ -79,316 +71,367 @@ pub enum Change {
     Better,
     /// The change is significant, but within the tolerance.
     Tolerated,
-    /// The change is not significant, because the confidence intervals overlap.
+    /// The change is larger than the tolerance, but not significant.
+    Unclear,
+    /// The change is not significant, and not larger than the tolerance.
     None,
     /// At least one of the runs has too few values.
-    Unknown,
+    TooFew,
+    /// The metric is shown only for information.
+    NotJudged,
 }
 
-/// The values of one metric in both runs.
+/// The value of a metric in a new run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ComparedMetric {
-    /// The scenario and the target.
-    pub route: String,
-    pub name: String,
-    pub base: Option<IntervalEstimate>,
-    pub new: Option<IntervalEstimate>,
+pub struct NewValue {
+    /// `None` if the run does not have this metric.
+    pub estimate: Option<Estimate>,
+    /// The new value / the base value − 1.
+    pub change_ratio: Option<f64>,
+    /// The probability of such a difference, if both runs measure the same. `None` if there was no
+    /// test.
+    pub probability: Option<f64>,
     pub change: Change,
 }
 
-/// The value of a metric, with the bounds of its 95 % confidence interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct IntervalEstimate {
-    pub value: f64,
-    pub low: f64,
-    pub high: f64,
+/// The values of one metric in all runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ComparedMetric {
+    pub name: String,
+    pub base: Option<Estimate>,
+    /// One entry per new run.
+    pub new: Vec<NewValue>,
+    #[serde(skip)]
+    metric: Metric,
+}
+
+/// A phase of the base run, with the same phase of all new runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ComparedPhase {
+    /// The scenario and the target in the base run.
+    pub route: String,
+    pub phase: String,
+    pub load: String,
+    pub metrics: Vec<ComparedMetric>,
+}
+
+/// The kind of a reason why a comparison did not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ComparisonCode {
+    /// Metrics of a phase are worse.
+    Worse,
+    /// The verdict of a run is invalid.
+    InvalidRun,
+    /// The new run did not complete a phase, or it does not have a latency of the base run.
+    NotMeasured,
+    /// No latency and no rate has enough values.
+    TooFewValues,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ComparisonReason {
+    pub code: ComparisonCode,
+    pub text: String,
 }
 
 /// The result of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// True if no metric is worse and both runs are valid.
-    pub passed: bool,
+    /// `failed` if a metric is worse, and `invalid` if nothing can be judged.
+    pub result: Outcome,
     /// The reasons why the comparison did not pass.
-    pub reasons: Vec<String>,
-    /// Differences between the two runs that can explain a change.
+    pub reasons: Vec<ComparisonReason>,
+    /// Differences between the runs that can explain a change.
     pub notes: Vec<String>,
-    pub metrics: Vec<ComparedMetric>,
+    /// The arguments of the command line, the base run first.
+    pub runs: Vec<String>,
+    pub tolerance: f64,
+    pub phases: Vec<ComparedPhase>,
 }
 
 impl Comparison {
-    /// Compares a new run with a base run. `tolerated` is a fraction of the base value. A smaller
-    /// change does not count.
-    pub fn new(base: &Report, new: &Report, tolerated: f64) -> Comparison {
-        let mut reasons = invalid_reasons("the base run", base);
-        reasons.extend(invalid_reasons("the new run", new));
-        let (mut notes, mut metrics) = (Vec::new(), Vec::new());
-        for before in &base.routes {
-            let name = route_name(before);
-            let Some(after) = new.routes.iter().find(|route| route_name(route) == name) else {
-                reasons.push(format!("{name} is in the base run, but not in the new run"));
-                continue;
-            };
-            if before.model != after.model {
-                let model = |route: &RouteReport| printable(&route.model, 256);
-                let (old, new) = (model(before), model(after));
-                notes.push(format!("{name}: the model changed from {old} to {new}"));
+    /// Compares new runs with a base run.
+    ///
+    /// # Errors
+    /// If the schedules differ and the rules do not allow this, or if the routes to compare are not
+    /// clear.
+    pub fn new(base: &Run, new: &[Run], rules: Rules) -> Result<Comparison, Refusal> {
+        let mut comparison = Comparison {
+            result: Outcome::Passed,
+            reasons: Vec::new(),
+            notes: Vec::new(),
+            runs: std::iter::once(base)
+                .chain(new)
+                .map(|run| printable(&run.argument, 256))
+                .collect(),
+            tolerance: rules.tolerance,
+            phases: Vec::new(),
+        };
+        let mut pairs = Vec::new();
+        let mut differences = Vec::new();
+        for (index, run) in new.iter().enumerate() {
+            let label = label(index, new.len());
+            comparison.add_invalid_reasons(&label, run);
+            comparison.notes.extend(setup::run_notes(&label, base.report(), run.report()));
+            let (matched, missing) = match_routes(base, run, &label)?;
+            differences.extend(missing);
+            for (before, after) in &matched {
+                let name = route_name(before);
+                differences.extend(setup::schedule_differences(&name, &label, before, after));
+                comparison.notes.extend(setup::route_notes(&name, &label, before, after));
             }
-            metrics.extend(compare_routes(&name, before, after, tolerated));
+            pairs.push(matched);
         }
-        let is_new = |route: &&RouteReport| {
-            !base.routes.iter().any(|old| route_name(old) == route_name(route))
+        comparison.add_invalid_reasons("the base run", base);
+        if !differences.is_empty() && !rules.allow_different_schedules {
+            return Err(Refusal::DifferentSchedules(differences));
+        }
+        comparison.notes.splice(0..0, differences);
+        if !comparison.reasons.is_empty() {
+            comparison.result = Outcome::Invalid;
+            return Ok(comparison);
+        }
+        comparison.compare_phases(base.routes(), &pairs);
+        comparison.judge(rules.tolerance);
+        Ok(comparison)
+    }
+
+    /// Adds the reasons why a run cannot be compared.
+    fn add_invalid_reasons(&mut self, label: &str, run: &Run) {
+        let verdict = &run.report().verdict;
+        if verdict.result != Outcome::Invalid {
+            return;
+        }
+        let misses = [ReasonCode::ObjectiveMissed, ReasonCode::Failures];
+        let invalid = verdict.reasons.iter().filter(|reason| !misses.contains(&reason.code));
+        self.reasons.extend(invalid.map(|reason| ComparisonReason {
+            code: ComparisonCode::InvalidRun,
+            text: format!("{label} is invalid: {}", printable(&reason.text, 512)),
+        }));
+    }
+
+    /// Adds the values and the tests of all phases. `pairs` has the matched routes of each new run.
+    fn compare_phases(
+        &mut self,
+        base: &[RouteReport],
+        pairs: &[Vec<(&RouteReport, &RouteReport)>],
+    ) {
+        for before in base {
+            let routes: Vec<Option<&RouteReport>> = pairs
+                .iter()
+                .map(|matched| {
+                    matched.iter().find(|pair| std::ptr::eq(pair.0, before)).map(|pair| pair.1)
+                })
+                .collect();
+            for phase in before.levels() {
+                if phase.sent {
+                    self.compare_phase(PhaseRun { route: before, phase }, &routes);
+                } else {
+                    let place = place(before, phase);
+                    self.notes.push(format!("{place}: the base run did not send this phase"));
+                }
+            }
+        }
+    }
+
+    fn compare_phase(&mut self, base: PhaseRun<'_>, routes: &[Option<&RouteReport>]) {
+        let phase = setup::phase_name(base.phase);
+        let place = place(base.route, base.phase);
+        let mut runs = Vec::new();
+        for (index, route) in routes.iter().enumerate() {
+            let run = route.and_then(|route| {
+                let same = route.phases.iter().find(|new| {
+                    new.name == base.phase.name && setup::have_same_load(base.phase, new)
+                })?;
+                Some(PhaseRun { route, phase: same })
+            });
+            runs.push(run);
+            let Some(run) = run else { continue };
+            let label = label(index, routes.len());
+            if !run.phase.sent || (run.phase.cut && !base.phase.cut) {
+                self.reasons.push(ComparisonReason {
+                    code: ComparisonCode::NotMeasured,
+                    text: format!("{place}: {label} did not complete this phase"),
+                });
+            }
+            if run.phase.sent && !run.phase.explore {
+                for missing in metrics::missing(base.phase, run.phase) {
+                    self.reasons.push(ComparisonReason {
+                        code: ComparisonCode::NotMeasured,
+                        text: format!("{place}: {label} has no value for {missing}"),
+                    });
+                }
+            }
+        }
+        if runs.iter().all(Option::is_none) {
+            return;
+        }
+        let all = Metric::all().into_iter().map(|metric| compared(metric, base, &runs));
+        self.phases.push(ComparedPhase {
+            route: route_name(base.route),
+            phase,
+            load: printable(&base.phase.load, 128),
+            metrics: all.filter(ComparedMetric::has_value).collect(),
+        });
+    }
+
+    /// Decides which changes count, and the result.
+    fn judge(&mut self, tolerance: f64) {
+        let mut tested: Vec<(Metric, Option<Estimate>, &mut NewValue)> = Vec::new();
+        for compared in self.phases.iter_mut().flat_map(|phase| &mut phase.metrics) {
+            let ComparedMetric { metric, base, new, .. } = compared;
+            let new = new.iter_mut().filter(|value| value.probability.is_some());
+            tested.extend(new.map(|value| (*metric, *base, value)));
+        }
+        let probabilities: Vec<f64> =
+            tested.iter().filter_map(|(_, _, value)| value.probability).collect();
+        let significant = significance::significant(&probabilities, FALSE_ALARMS);
+        let is_comparable = tested.iter().any(|(metric, ..)| *metric != Metric::SuccessRate);
+        for ((metric, base, value), is_significant) in tested.into_iter().zip(significant) {
+            let (Some(base), Some(new)) = (base, value.estimate) else { continue };
+            value.change = change(metric, base.value, new.value, is_significant, tolerance);
+        }
+        let worse = self.worse_reasons();
+        self.result = if !worse.is_empty() {
+            Outcome::Failed
+        } else if !self.reasons.is_empty() {
+            Outcome::Invalid
+        } else if is_comparable {
+            Outcome::Passed
+        } else {
+            self.reasons.push(ComparisonReason {
+                code: ComparisonCode::TooFewValues,
+                text: "the runs have too few values, so no latency and no rate can be compared"
+                    .to_owned(),
+            });
+            Outcome::Invalid
         };
-        let added = new.routes.iter().filter(is_new);
-        notes.extend(added.map(|route| format!("{} is only in the new run", route_name(route))));
-        if base.config != new.config {
-            notes.push("the two runs have different configurations".to_owned());
+        self.reasons.splice(0..0, worse);
+    }
+    /// Returns a reason for each phase of each new run with worse metrics.
+    fn worse_reasons(&self) -> Vec<ComparisonReason> {
+        let mut reasons = Vec::new();
+        for phase in &self.phases {
+            for index in 0..self.runs.len() - 1 {
+                let worse = phase.metrics.iter().filter_map(|metric| {
+                    let value = metric.new.get(index)?;
+                    let change = value.change_text()?;
+                    (value.change == Change::Worse).then(|| format!("{} ({change})", metric.name))
+                });
+                let worse: Vec<String> = worse.collect();
+                if !worse.is_empty() {
+                    let (place, label) = (phase.place(), label(index, self.runs.len() - 1));
+                    reasons.push(ComparisonReason {
+                        code: ComparisonCode::Worse,
+                        text: format!("{place}: {label} is worse in {}", worse.join(", ")),
+                    });
+                }
+            }
         }
-        reasons.extend(metric_reasons(&metrics));
-        Comparison { passed: reasons.is_empty(), reasons, notes, metrics }
+        reasons
     }
 
-    /// The comparison for a terminal.
-    pub fn text(&self) -> String {
-        let text = if self.passed { "passed: no metric is worse" } else { "failed" };
-        let mut blocks = vec![Block::Verdict {
-            passed: self.passed,
-            text: text.to_owned(),
-            reasons: self.reasons.clone(),
-        }];
-        let mut routes: Vec<&str> =
-            self.metrics.iter().map(|metric| metric.route.as_str()).collect();
-        routes.dedup();
-        for route in routes {
-            let rows = self.metrics.iter().filter(|metric| metric.route == route).map(row);
-            blocks.push(Block::Heading { text: route.to_owned() });
-            blocks.push(Block::Table {
-                title: "Compared with the base run".to_owned(),
-                columns: ["", "base", "95 % CI", "new", "95 % CI", "change", ""]
-                    .map(str::to_owned)
-                    .to_vec(),
-                rows: rows.collect(),
-            });
+    /// The number of changes of this kind.
+    fn number_of(&self, change: Change) -> usize {
+        let metrics = self.phases.iter().flat_map(|phase| &phase.metrics);
+        metrics.flat_map(|metric| &metric.new).filter(|value| value.change == change).count()
+    }
+
+    /// The result as a sentence.
+    fn sentence(&self) -> String {
+        let metrics = |number: usize, verb: &str| match number {
+            1 => format!("1 metric is {verb}"),
+            _ => format!("{number} metrics are {verb}"),
+        };
+        let better = self.number_of(Change::Better);
+        match self.result {
+            Outcome::Passed if better > 0 => {
+                format!("passed: no metric is worse, {}", metrics(better, "better"))
+            }
+            Outcome::Passed => "passed: no metric is worse".to_owned(),
+            Outcome::Failed => {
+                format!("failed: {}", metrics(self.number_of(Change::Worse), "worse"))
+            }
+            Outcome::Invalid => "invalid: the comparison proves nothing".to_owned(),
         }
-        if !self.notes.is_empty() {
-            blocks.push(Block::Findings {
-                all: self.notes.iter().map(|note| (true, note.clone())).collect(),
-            });
-        }
-        super::render::terminal("llmload compare", &blocks)
     }
 }
 
-/// Returns the reasons why a run cannot be compared. `run` names the run in these texts.
-fn invalid_reasons(run: &str, report: &Report) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if report.interrupted {
-        reasons.push(format!("{run} was interrupted, so its measurement is not valid"));
+impl ComparedPhase {
+    fn place(&self) -> String {
+        format!("{}, {}", self.route, self.phase)
     }
-    for route in &report.routes {
-        let invalid = super::verdict::invalid_reasons(route).into_iter();
-        let name = route_name(route);
-        reasons.extend(invalid.map(|reason| format!("{run}, {name}: {}", reason.text)));
-    }
-    let distortions = report.distortions.iter().map(|distortion| &distortion.message);
-    reasons.extend(distortions.map(|text| format!("llmload distorted {run}: {text}")));
-    reasons
 }
 
-/// Returns the reasons why the metrics let the comparison fail.
-fn metric_reasons(metrics: &[ComparedMetric]) -> Vec<String> {
-    let worse = metrics.iter().filter(|metric| metric.change == Change::Worse);
-    let worse = worse.map(|metric| format!("{}: {} is worse", metric.route, metric.name));
-    let missing = metrics.iter().filter(|metric| metric.base.is_some() && metric.new.is_none());
-    let missing = missing.map(|metric| {
-        format!("{}: the new run has too few values for {}", metric.route, metric.name)
+impl ComparedMetric {
+    fn has_value(&self) -> bool {
+        self.base.is_some() || self.new.iter().any(|value| value.estimate.is_some())
+    }
+}
+
+impl NewValue {
+    /// Returns the change as a percentage: `+10.2 %`.
+    fn change_text(&self) -> Option<String> {
+        let percent = self.change_ratio? * 100.0;
+        let decimals = usize::from(percent.abs() < 99.95);
+        Some(format!("{percent:+.decimals$} %"))
+    }
+}
+
+/// The place of a phase in a text.
+fn place(route: &RouteReport, phase: &PhaseReport) -> String {
+    format!("{}, {}", route_name(route), setup::phase_name(phase))
+}
+
+/// The name of a new run in a text. With several new runs, the base run is the first of all runs.
+fn label(index: usize, number: usize) -> String {
+    if number == 1 { "the new run".to_owned() } else { format!("run {}", index + 2) }
+}
+
+/// Returns the values and the tests of a metric. `change` is not decided yet.
+fn compared(metric: Metric, base: PhaseRun<'_>, runs: &[Option<PhaseRun<'_>>]) -> ComparedMetric {
+    let before = metric.estimate(base);
+    let new = runs.iter().map(|run| {
+        let run = run.filter(|run| run.phase.sent);
+        let estimate = run.and_then(|run| metric.estimate(run));
+        let evidence = match (run, before, estimate) {
+            (Some(run), Some(_), Some(_)) => {
+                let decides = |phase: &PhaseReport| !phase.explore && !phase.cut;
+                if decides(base.phase) && decides(run.phase) {
+                    metric.evidence(base, run)
+                } else {
+                    Evidence::NotJudged
+                }
+            }
+            _ => Evidence::TooFew,
+        };
+        let (change, probability) = match evidence {
+            Evidence::Probability(probability) => (Change::None, Some(probability)),
+            Evidence::Equal => (Change::None, None),
+            Evidence::NotJudged => (Change::NotJudged, None),
+            Evidence::TooFew => (Change::TooFew, None),
+        };
+        let ratio = before.zip(estimate).filter(|(before, _)| before.value > 0.0);
+        NewValue {
+            estimate,
+            change_ratio: ratio.map(|(before, after)| after.value / before.value - 1.0),
+            probability,
+            change,
+        }
     });
-    let mut reasons: Vec<String> = worse.chain(missing).collect();
-    let is_comparable =
-        |metric: &ComparedMetric| metric.change != Change::Unknown && metric.name != SUCCESS_RATE;
-    if !metrics.iter().any(is_comparable) {
-        reasons.push("both runs have too few values, so no latency can be compared".to_owned());
-    }
-    reasons
+    ComparedMetric { name: metric.name(), base: before, new: new.collect(), metric }
 }
 
-fn row(metric: &ComparedMetric) -> Vec<String> {
-    let show = |value: f64| match metric.name.as_str() {
-        SUCCESS_RATE => percent(value),
-        "output tokens/s p50" => three_digits(value),
-        _ => duration(value),
-    };
-    let cells = |estimate: Option<IntervalEstimate>| match estimate {
-        Some(IntervalEstimate { value, low, high }) => {
-            [show(value), format!("{} – {}", show(low), show(high))]
-        }
-        None => ["–".to_owned(), String::new()],
-    };
-    let [base, base_interval] = cells(metric.base);
-    let [new, new_interval] = cells(metric.new);
-    let change = match (metric.base, metric.new) {
-        (Some(base), Some(new)) if base.value > 0.0 => {
-            format!("{:+.1} %", (new.value / base.value - 1.0) * 100.0)
-        }
-        _ => "–".to_owned(),
-    };
-    let verdict = match metric.change {
-        Change::Worse => "worse",
-        Change::Better => "better",
-        Change::Tolerated => "within tolerance",
-        Change::None => "no clear change",
-        Change::Unknown => "too few values",
-    };
-    vec![metric.name.clone(), base, base_interval, new, new_interval, change, verdict.to_owned()]
-}
-
-fn compare_routes(
-    route: &str,
-    before: &RouteReport,
-    after: &RouteReport,
-    tolerated: f64,
-) -> Vec<ComparedMetric> {
-    let distributions = [
-        ("TTFT", "time_to_first_token_seconds", &[0.5, 0.9, 0.99][..], 1.0),
-        ("TPOT", "time_per_output_token_seconds", &[0.5, 0.99], 1.0),
-        ("request duration", "request_duration_seconds", &[0.5, 0.99], 1.0),
-        ("output tokens/s", "output_tokens_per_second", &[0.5], -1.0),
-    ];
-    let mut metrics = Vec::new();
-    let mut add =
-        |name: String, base: Option<IntervalEstimate>, new: Option<IntervalEstimate>, change| {
-            metrics.push(ComparedMetric { route: route.to_owned(), name, base, new, change });
-        };
-    for (name, key, quantiles, worse) in distributions {
-        let values = |route: &RouteReport| {
-            route.distributions.get(key).filter(|values| !values.is_empty()).cloned()
-        };
-        let (base, new) = (values(before), values(after));
-        if base.is_none() && new.is_none() {
-            continue;
-        }
-        let quantile_of = |values: &Option<Vec<(f64, u64)>>, q| quantile(values.as_deref()?, q);
-        for q in quantiles {
-            let (base, new) = (quantile_of(&base, *q), quantile_of(&new, *q));
-            let change = change(base, new, worse, |base| base * tolerated);
-            add(format!("{name} p{}", q * 100.0), base, new, change);
-        }
-    }
-    let (base, new) = (success_rate(before), success_rate(after));
-    // The success rate has no tolerance, so any significant rise of failures is worse.
-    add(SUCCESS_RATE.to_owned(), base, new, change(base, new, -1.0, |_| 0.0));
-    metrics
-}
-
-/// Classifies a change. `worse` is 1 if a higher value is worse, and −1 if a lower value is worse.
-fn change(
-    base: Option<IntervalEstimate>,
-    new: Option<IntervalEstimate>,
-    worse: f64,
-    tolerated: impl Fn(f64) -> f64,
-) -> Change {
-    let (Some(base), Some(new)) = (base, new) else { return Change::Unknown };
-    let is_significant = base.high < new.low || new.high < base.low;
-    let change = new.value - base.value;
+/// Classifies a tested change.
+fn change(metric: Metric, base: f64, new: f64, is_significant: bool, tolerance: f64) -> Change {
+    let difference = new - base;
+    let is_tolerated = difference.abs() <= base * tolerance;
     if !is_significant {
-        return Change::None;
+        return if is_tolerated { Change::None } else { Change::Unclear };
     }
-    if change.abs() <= tolerated(base.value) {
+    if difference == 0.0 || (metric.has_tolerance() && is_tolerated) {
         return Change::Tolerated;
     }
-    if change * worse > 0.0 { Change::Worse } else { Change::Better }
-}
-
-/// Returns the quantile `q` of sorted values with counts. The bounds of its confidence interval are
-/// the values of the ranks n·q ± 1.96·√(n·q·(1−q)). This is the normal approximation of the
-/// binomial distribution. `None` if there are too few values for these ranks.
-#[allow(clippy::cast_precision_loss)]
-fn quantile(values: &[(f64, u64)], q: f64) -> Option<IntervalEstimate> {
-    let count = values.iter().map(|value| value.1).sum::<u64>() as f64;
-    let (middle, reach) = (count * q, Z_95 * (count * q * (1.0 - q)).sqrt());
-    let (low, high) = ((middle - reach).floor(), (middle + reach).ceil());
-    if low < 1.0 || high > count {
-        return None;
-    }
-    let at = |rank: f64| {
-        let mut passed = 0.0;
-        let reached = values.iter().find(|value| {
-            passed += value.1 as f64;
-            passed >= rank
-        });
-        reached.map(|value| value.0)
-    };
-    Some(IntervalEstimate { value: at(middle.ceil())?, low: at(low)?, high: at(high)? })
-}
-
-/// Returns the success rate with Wilson's confidence interval, which is also right near 0 and 1.
-#[allow(clippy::cast_precision_loss)]
-fn success_rate(route: &RouteReport) -> Option<IntervalEstimate> {
-    let n = (route.total.succeeded + route.total.failed) as f64;
-    if n < 1.0 {
-        return None;
-    }
-    let (rate, z) = (route.total.succeeded as f64 / n, Z_95 * Z_95);
-    let middle = (rate + z / (2.0 * n)) / (1.0 + z / n);
-    let reach = Z_95 * (rate * (1.0 - rate) / n + z / (4.0 * n * n)).sqrt() / (1.0 + z / n);
-    Some(IntervalEstimate {
-        value: rate,
-        low: (middle - reach).max(0.0),
-        high: (middle + reach).min(1.0),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::cast_precision_loss)]
-
-    use super::*;
-
-    /// The values 0.01, 0.02, … n/100, multiplied by a factor. Each value has the count 1.
-    fn values(n: u64, factor: f64) -> Vec<(f64, u64)> {
-        (1..=n).map(|i| (i as f64 / 100.0 * factor, 1)).collect()
-    }
-
-    #[test]
-    fn an_interval_contains_the_true_quantile_in_about_95_of_100_samples() {
-        use rand::{RngExt as _, SeedableRng as _};
-        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-        for q in [0.5, 0.9, 0.99] {
-            let held = (0..400).filter(|_| {
-                let mut sample: Vec<(f64, u64)> =
-                    (0..1000).map(|_| (random.random::<f64>(), 1)).collect();
-                sample.sort_by(|a, b| a.0.total_cmp(&b.0));
-                let IntervalEstimate { low, high, .. } = quantile(&sample, q).unwrap();
-                (low..=high).contains(&q)
-            });
-            let held = held.count();
-            assert!((368..=400).contains(&held), "p{q}: {held} of 400");
-        }
-    }
-
-    #[test]
-    fn a_quantile_of_too_few_values_has_no_interval() {
-        assert_eq!(quantile(&values(5, 1.0), 0.5), None);
-        assert!(quantile(&values(30, 1.0), 0.5).is_some());
-        assert_eq!(quantile(&values(300, 1.0), 0.99), None);
-        assert!(quantile(&values(1000, 1.0), 0.99).is_some());
-        assert_eq!(quantile(&[], 0.5), None);
-        // One value with a high count is as good as many values.
-        let one = quantile(&[(0.2, 1000)], 0.99).unwrap();
-        assert_eq!((one.value, one.low, one.high), (0.2, 0.2, 0.2));
-    }
-
-    #[test]
-    fn a_change_counts_only_if_it_is_significant_and_above_the_tolerance() {
-        let changed = |n, factor, tolerated: f64| {
-            let (base, new) = (quantile(&values(n, 1.0), 0.5), quantile(&values(n, factor), 0.5));
-            change(base, new, 1.0, |base| base * tolerated)
-        };
-        assert_eq!(changed(10_000, 1.2, 0.05), Change::Worse);
-        assert_eq!(changed(10_000, 0.8, 0.05), Change::Better);
-        assert_eq!(changed(10_000, 1.2, 0.25), Change::Tolerated);
-        assert_eq!(changed(40, 1.2, 0.05), Change::None, "not significant");
-        assert_eq!(changed(5, 3.0, 0.05), Change::Unknown);
-        assert_eq!(changed(10_000, 1.0, 0.0), Change::None);
-    }
+    if (difference > 0.0) == metric.is_better_if_lower() { Change::Worse } else { Change::Better }
 }

@@ -168,7 +168,7 @@ pub fn markdown(report: &Report) -> String {
 }
 
 /// Escapes Markdown and HTML, because a report contains messages of servers and configured names.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -18,6 +18,7 @@ mod browser;
 mod check;
 mod clock_steps;
 mod closed_loop;
+mod compare;
 mod connections;
 mod dashboards;
 mod deploy;

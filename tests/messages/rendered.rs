@@ -28,5 +28,20 @@ fn the_output_of_run_is_in_the_catalogue() {
 
 #[test]
 fn the_output_of_compare_is_in_the_catalogue() {
-    assert_committed("compare", &output(&["compare", "base.json", "new.json"]));
+    let mut all = String::new();
+    for arguments in [
+        &["base.json", "new.json"][..],
+        &["base.json", "new.json", "--format", "markdown"],
+        &["base.json", "base.json", "new.json"],
+        &["base.json#chat/main", "new.json#chat/other"],
+    ] {
+        let arguments = [&["compare"], arguments].concat();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_llmload"));
+        let command = command.args(&arguments).current_dir(repository("tests/messages"));
+        let output = command.output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let code = output.status.code().unwrap();
+        all += &format!("$ llmload {}\n{text}(exit code {code})\n\n", arguments.join(" "));
+    }
+    assert_committed("compare", &all);
 }
