@@ -8,8 +8,10 @@
 
 mod charts;
 pub mod comparison;
+mod csv;
 mod findings;
 mod headline;
+mod junit;
 mod layout;
 mod objectives;
 mod page;
@@ -33,7 +35,9 @@ use crate::generator::GeneratorMonitor;
 use crate::plan::Scenario;
 use crate::schedule::Load;
 use crate::status::RouteMonitor;
+pub use csv::csv;
 pub use findings::{Code as FindingCode, Finding, Severity};
+pub use junit::junit;
 pub use layout::{Block, blocks};
 pub use objectives::ObjectiveResult;
 pub use page::{RenderError, html};
@@ -199,6 +203,16 @@ pub enum LevelKind {
     Concurrency,
 }
 
+impl LevelKind {
+    /// The value in the JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LevelKind::Rate => "rate",
+            LevelKind::Concurrency => "concurrency",
+        }
+    }
+}
+
 /// A class of failure that occurred.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FailureClass {
@@ -322,6 +336,15 @@ impl RouteReport {
 }
 
 impl PhaseReport {
+    /// Returns `sent`, `cut` or `not sent`.
+    pub fn state(&self) -> &'static str {
+        match (self.sent, self.cut) {
+            (false, _) => "not sent",
+            (true, true) => "cut",
+            (true, false) => "sent",
+        }
+    }
+
     /// True if the phase sends nothing.
     pub fn is_pause(&self) -> bool {
         self.load == Load::Pause.kind()

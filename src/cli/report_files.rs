@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use crate::archive;
 use crate::report::{self, Report};
 
-const NAMES: [&str; 3] = ["report.json", "report.md", "report.html"];
+const NAMES: [&str; 5] = ["report.json", "report.md", "report.html", "report.csv", "junit.xml"];
 
 /// Creates the folder of the report and removes an older report. If this run fails, nobody should
 /// mistake the older report for the result of this run.
@@ -41,10 +41,15 @@ pub(super) fn prepare(folder: &Path) -> anyhow::Result<()> {
 
 /// Writes all files that can be written. Returns the first error.
 pub(super) fn write(report: &Report, folder: &Path) -> anyhow::Result<()> {
-    let json = serde_json::to_string_pretty(report).context("cannot write the report as JSON")?;
-    let html = report::html(report)?;
+    let texts = [
+        json(report)?,
+        report::markdown(report),
+        report::html(report)?,
+        report::csv(report),
+        report::junit(report),
+    ];
     let mut result = Ok(());
-    for (name, text) in NAMES.into_iter().zip([json, report::markdown(report), html]) {
+    for (name, text) in NAMES.into_iter().zip(texts) {
         let path = folder.join(name);
         let written = write_and_rename(&path, &text).map_err(|error| {
             anyhow::anyhow!(
@@ -56,9 +61,13 @@ pub(super) fn write(report: &Report, folder: &Path) -> anyhow::Result<()> {
         result = result.and(written);
     }
     if result.is_ok() {
-        tracing::info!("wrote report.json, report.md and report.html to {}", folder.display());
+        tracing::info!("wrote {} to {}", NAMES.join(", "), folder.display());
     }
     result
+}
+
+pub(super) fn json(report: &Report) -> anyhow::Result<String> {
+    serde_json::to_string_pretty(report).context("cannot write the report as JSON")
 }
 
 fn write_and_rename(path: &Path, text: &str) -> io::Result<()> {

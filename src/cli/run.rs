@@ -1,5 +1,6 @@
 //! `llmload run`: runs the schedule once, writes a report and returns an exit code.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -41,12 +42,15 @@ pub(super) struct RunArgs {
     /// Label of the report, such as gpu=H100. Repeat this option for several labels
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
-    /// Write report.json, report.md and report.html to this folder
+    /// Write report.json, report.md, report.html, report.csv and junit.xml to this folder
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
     // Not a doc comment, because clippy would require backticks around the file name.
     #[arg(long, value_name = "PART", requires = "report", default_value = "none", value_parser = kept_prompts, help = "With --report: the part of each failed request that failures.jsonl keeps: `full` for the complete request body, `hash` for its size and a hash, or `none`")]
     archive_prompts: KeptPrompts,
+    /// Print the report as one JSON document instead of a table
+    #[arg(long)]
+    json: bool,
     /// Exit with code 0 even if the run did not pass
     #[arg(long)]
     no_gate: bool,
@@ -99,11 +103,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     }
     args.report.as_deref().map_or(Ok(()), report_files::prepare)?;
     let signals = StopSignals::watch(Hangup::Stops, INVALID)?;
-    let Ended { report, has_sent, error } = execute(args, plan, &signals)?;
+    let Ended { report, error } = execute(args, plan, &signals)?;
     signals.set_ended();
-    // If an error explains why no request was sent, a table of zeros would hide it.
     let has_ended_early = error.is_some();
-    let has_table = has_sent || !has_ended_early;
     let mut errors = Vec::from_iter(error.map(anyhow::Error::new));
     // The files are written first, because printing to stdout can fail or wait for a reader.
     let written = args.report.as_deref().map(|folder| report_files::write(&report, folder));
@@ -120,10 +122,11 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     // change the exit code.
     let of_run = usize::from(has_ended_early);
     signals.set_exit_code(if errors.len() > of_run { FAILED } else { result });
-    if has_table {
-        errors.extend(print(report::text(&report).trim_end()).err());
-    }
-    for error in &errors {
+    let text = if args.json { report_files::json(&report) } else { Ok(report::text(&report)) };
+    errors.extend(text.and_then(|text| print(text.trim_end())).err());
+    // On a terminal, the table has already shown the reason why the run ended.
+    let is_shown = !args.json && std::io::stdout().is_terminal();
+    for error in errors.iter().skip(if is_shown { of_run } else { 0 }) {
         stderr::write_line(format!("llmload: {error:#}\n"));
     }
     match (errors.len() > of_run, result) {
@@ -145,8 +148,6 @@ fn kept_prompts(text: &str) -> Result<KeptPrompts, String> {
 /// A run that has ended.
 struct Ended {
     report: Report,
-    /// True if the run has sent a request.
-    has_sent: bool,
     /// The error that ended the run.
     error: Option<daemon::Error>,
 }
@@ -204,8 +205,7 @@ fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, F
         tested: tested(args, config_hash),
         config,
     };
-    let has_sent = monitors.iter().any(|monitor| monitor.state.ledger.counts().started > 0);
-    Ok(Ended { report: Report::new(run, &monitors), has_sent, error })
+    Ok(Ended { report: Report::new(run, &monitors), error })
 }
 
 /// Returns the reason that the verdict gives for an error.

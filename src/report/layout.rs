@@ -67,7 +67,8 @@ pub fn blocks(report: &Report) -> Vec<Block> {
     }
     blocks.extend(charts::charts(report));
     let is_one = report.routes.len() == 1;
-    for route in &report.routes {
+    // A table of zeros would hide the reason why llmload sent nothing.
+    for route in report.routes.iter().filter(|route| route.ledger.arrivals > 0) {
         let all = "All phases together";
         let has_phases = route.levels().count() > 1 && route.total.sent > 0;
         match (is_one, has_phases) {

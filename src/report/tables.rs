@@ -59,12 +59,10 @@ pub(super) fn level_notes(route: &RouteReport) -> Vec<String> {
 }
 
 fn level_name(phase: &PhaseReport) -> String {
-    let state = match (phase.sent, phase.cut) {
-        (false, _) => " (not sent)",
-        (true, true) => " (cut)",
-        (true, false) => "",
-    };
-    format!("{}{state}", phase.name)
+    match phase.state() {
+        "sent" => phase.name.clone(),
+        state => format!("{} ({state})", phase.name),
+    }
 }
 
 /// The objectives: a row for each phase, and a column for each objective.

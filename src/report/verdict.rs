@@ -82,7 +82,23 @@ pub enum ReasonCode {
     Error,
 }
 
+impl Outcome {
+    /// The value in the JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Passed => "passed",
+            Outcome::Failed => "failed",
+            Outcome::Invalid => "invalid",
+        }
+    }
+}
+
 impl ReasonCode {
+    /// Returns true if the target did not meet a requirement. All other reasons make a run invalid.
+    pub fn is_of_target(self) -> bool {
+        matches!(self, ReasonCode::ObjectiveMissed | ReasonCode::Failures)
+    }
+
     /// The value in the JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -178,12 +194,11 @@ pub(super) fn judge(routes: &[RouteReport], distortions: &[Distortion], end: End
         );
     }
     let has = |codes: &[ReasonCode]| reasons.iter().any(|reason| codes.contains(&reason.code));
-    let failed = [ReasonCode::ObjectiveMissed, ReasonCode::Failures];
     let result = if reasons.is_empty() {
         Outcome::Passed
     } else if has(&[ReasonCode::Distorted, ReasonCode::ClientFailures, ReasonCode::Error]) {
         Outcome::Invalid
-    } else if is_missed_for_certain || reasons.iter().all(|reason| failed.contains(&reason.code)) {
+    } else if is_missed_for_certain || reasons.iter().all(|reason| reason.code.is_of_target()) {
         Outcome::Failed
     } else {
         Outcome::Invalid

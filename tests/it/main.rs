@@ -46,6 +46,7 @@ mod resend;
 mod resources;
 mod run;
 mod run_failures;
+mod run_forms;
 mod secrets;
 mod sequence;
 mod several;

@@ -428,7 +428,7 @@ async fn a_secret_in_a_request_body_is_masked_in_every_output_of_a_run() {
             .current_dir(folder.path());
         let output = run.output().unwrap();
         let mut outputs = vec![output.stdout, output.stderr];
-        for name in ["report.json", "report.md", "report.html"] {
+        for name in ["report.json", "report.md", "report.html", "report.csv", "junit.xml"] {
             outputs.push(std::fs::read(folder.path().join("report").join(name)).unwrap());
         }
         outputs.into_iter().map(|output| String::from_utf8(output).unwrap()).collect::<Vec<_>>()
