@@ -2,8 +2,8 @@
 //!
 //! Phases are compared only if they have the same name and the same load, because a latency without
 //! its load says nothing. A change counts if it is significant and larger than a tolerance. The
-//! significance is corrected for the number of tests ([`significance::significant`]): if nothing
-//! has changed, the complete comparison has a false alarm in at most 5 of 100 cases.
+//! significance is corrected for the number of tests (the module `significance`): if nothing has
+//! changed, the complete comparison has a false alarm in at most 5 of 100 cases.
 //!
 //! The tests assume that the values are independent. In reality, requests in one queue depend on
 //! each other, and two runs of the same server differ too. This is the reason for the tolerance.
