@@ -151,7 +151,7 @@ pub(super) fn find(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let generator = validity::generator_limit(distortions);
-    findings.extend(generator.map(|draft| finding(draft, None)));
+    findings.extend(generator.map(|draft| finding(draft, None, &[])));
     for route in routes {
         let ladder = Ladder::new(route);
         let mut drafts = validity::drafts(route, time_limit);
@@ -162,25 +162,31 @@ pub(super) fn find(
         let is_valid = distortions.is_empty();
         drafts.extend(advice::drafts(route, &ladder, is_valid));
         let name = (routes.len() > 1).then(|| route.route());
-        findings.extend(drafts.into_iter().map(|draft| finding(draft, name.as_deref())));
+        let finding = |draft| finding(draft, name.as_deref(), &route.phases);
+        findings.extend(drafts.into_iter().map(finding));
     }
     findings.sort_by_key(|finding| finding.code);
     findings
 }
 
-fn finding(draft: Draft, route: Option<&str>) -> Finding {
+fn finding(draft: Draft, route: Option<&str>, phases: &[PhaseReport]) -> Finding {
     let Draft { code, phase, text, values } = draft;
+    let text = match route {
+        Some(route) => format!("{route}: {text}"),
+        None if phases.iter().any(|phase| text.starts_with(&phase.name)) => text,
+        None => capitalized(&text),
+    };
     Finding {
         code,
         severity: code.severity(),
-        text: route.map_or_else(|| capitalized(&text), |route| format!("{route}: {text}")),
+        text,
         route: route.map(str::to_owned),
         phase,
         values: values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }
 }
 
-/// Begins a sentence with a capital letter. The name of the program stays as it is.
+/// Begins a sentence with a capital letter. Names stay as they are.
 fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
     match letters.next() {

@@ -231,14 +231,14 @@ schedule: [{{name: p, constant: 20/s, for: 3s}}]
     assert!(passwords.load(Ordering::Relaxed) > 0, "the page gets its user and password");
     let texts: Vec<_> = report.findings.iter().map(|finding| finding.text.as_str()).collect();
     let gone = format!(
-        "the metrics of dcgm-exporter at http://{root}/gone are missing: the page has the HTTP \
+        "The metrics of dcgm-exporter at http://{root}/gone are missing: the page has the HTTP \
          status 404"
     );
     let other = format!(
-        "the metrics of node_exporter at http://{root}/other are missing: the page has no metric \
+        "The metrics of node_exporter at http://{root}/other are missing: the page has no metric \
          of node_exporter that llmload knows"
     );
-    let silent = format!("the metrics of vLLM at http://{root}/silent are missing: ");
+    let silent = format!("The metrics of vLLM at http://{root}/silent are missing: ");
     assert!(texts.contains(&gone.as_str()) && texts.contains(&other.as_str()), "{texts:?}");
     assert!(texts.iter().any(|text| text.starts_with(&silent)), "{texts:?}");
     assert_eq!(ran.log.matches("/gone are missing").count(), 1, "{}", ran.log);

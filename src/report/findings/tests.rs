@@ -168,7 +168,7 @@ fn the_best_level_is_the_highest_that_meets_all_objectives() {
     let findings = all(with_objectives(saturated(), [0.01, 0.9, 3.2]));
     assert_eq!(
         text(&findings, Code::BestLevel).unwrap(),
-        "Concurrency 35 is the highest level that meets all objectives; at concurrency 100, ttft p99 \
+        "concurrency 35 is the highest level that meets all objectives; at concurrency 100, ttft p99 \
          was 3.2 s instead of 1 s"
     );
     assert_eq!(
@@ -236,7 +236,7 @@ fn a_closed_loop_below_nine_tenths_of_its_level_did_not_reach_it() {
     let findings = all(route.clone());
     assert_eq!(
         text(&findings, Code::LevelNotReached).unwrap(),
-        "Concurrency 100 had only 89 requests in flight on average"
+        "concurrency 100 had only 89 requests in flight on average"
     );
     route.phases[2].statistics.failed = 20;
     let with_failures = text(&all(route.clone()), Code::LevelNotReached).unwrap();
@@ -315,7 +315,7 @@ fn levels_without_enough_requests_for_a_p99_are_named_together() {
     }
     assert_eq!(
         text(&all(route.clone()), Code::TooFewRequests).unwrap(),
-        "Concurrency 5 and concurrency 35 have fewer than 100 successes, which are too few for a p99"
+        "concurrency 5 and concurrency 35 have fewer than 100 successes, which are too few for a p99"
     );
     route.phases.iter_mut().for_each(|phase| phase.statistics.succeeded = 100);
     assert_eq!(text(&all(route), Code::TooFewRequests), None);
