@@ -73,15 +73,16 @@ fn pattern(index: usize) -> &'static str {
 
 /// The legend of charts with one line per target. One target needs no legend.
 fn target_legend(routes: &[&RouteReport]) -> Vec<(String, String)> {
-    let entries =
-        routes.iter().enumerate().map(|(index, route)| (colour(index).to_owned(), name(route)));
+    let entry =
+        |(index, route): (usize, &&RouteReport)| (colour(index).to_owned(), name(route, routes));
+    let entries = routes.iter().enumerate().map(entry);
     if routes.len() > 1 { entries.collect() } else { Vec::new() }
 }
 
-/// The name of a target in a legend.
-fn name(route: &RouteReport) -> String {
-    let model = &route.model;
-    if model.is_empty() { route.target.clone() } else { format!("{} ({model})", route.target) }
+/// The name of a target in a legend, with its model if the targets have different models.
+fn name(route: &RouteReport, routes: &[&RouteReport]) -> String {
+    let is_same = routes.iter().all(|other| other.model == route.model);
+    if is_same { route.target.clone() } else { format!("{} ({})", route.target, route.model) }
 }
 
 /// The top of an axis for values up to `highest`, with those objectives that are not much higher.

@@ -94,6 +94,7 @@ fn failed(report: &Report) -> String {
     let place = match bad.len() {
         _ if judged.len() < 2 && highest(&judged).is_none() => String::new(),
         few if few <= MOST_NAMES => format!(" {}", at(&bad)),
+        many if many == judged.len() => format!(" at all {many} levels"),
         many => format!(" at {many} of {} levels", judged.len()),
     };
     format!("{} {noun} missed{by}{place}{}", list(&measures), met_below(&bad, &good))
@@ -333,10 +334,19 @@ mod tests {
                  objectives met at 5",
             ),
             ([&["ttft"], &[], &[]], "TTFT objective missed at 5 concurrent requests"),
+            ([&["ttft"]; 3], "TTFT objective missed at 5, 35 and 100 concurrent requests"),
             ([&[], &[], &[]], "All objectives met up to 100 concurrent requests"),
         ] {
             assert_eq!(headline(&levels(missed)), expected);
         }
+        let many = |missed: fn(i32) -> bool| {
+            let level =
+                |value: i32| concurrency(value.into(), if missed(value) { &["ttft"] } else { &[] });
+            headline(&report((1..6).map(level).collect()))
+        };
+        assert_eq!(many(|_| true), "TTFT objective missed at all 5 levels");
+        let expected = "TTFT objective missed at 4 of 5 levels; all objectives met at 1";
+        assert_eq!(many(|level| level > 1), expected);
     }
 
     #[test]

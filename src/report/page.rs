@@ -11,6 +11,9 @@ use super::{Block, Outcome, Report, blocks, headline};
 #[error("the HTML report could not be rendered: {0}; please report this")]
 pub struct RenderError(#[from] minijinja::Error);
 
+/// The most reasons beside the headline. The others are below the details.
+const MOST_REASONS: usize = 6;
+
 const PAGE: &str = include_str!("page.html");
 
 #[derive(Serialize)]
@@ -23,7 +26,10 @@ struct Page<'a> {
     name: Option<&'a str>,
     models: Vec<String>,
     date: String,
+    /// The first reasons of the verdict.
     reasons: Vec<&'a str>,
+    /// The other reasons.
+    more_reasons: Vec<&'a str>,
     /// The blocks of a report. Charts that follow each other are one part.
     parts: Vec<Vec<Block>>,
     config: &'a str,
@@ -50,6 +56,11 @@ pub fn html(report: &Report) -> Result<String, RenderError> {
     let blocks: Vec<Block> = blocks(report).into_iter().filter(is_shown).collect();
     let is_chart = |block: &Block| matches!(block, Block::Chart { .. });
     let parts = blocks.chunk_by(|one, next| is_chart(one) && is_chart(next));
+    let mut reasons: Vec<&str> =
+        report.verdict.reasons.iter().map(|reason| reason.text.as_str()).collect();
+    // A single reason takes no more space than the sentence about it.
+    let first = if reasons.len() > MOST_REASONS + 1 { MOST_REASONS } else { reasons.len() };
+    let more_reasons = reasons.split_off(first);
     let page = Page {
         title: format!("Load test of {subject}, {date}: {outcome}"),
         outcome,
@@ -57,7 +68,8 @@ pub fn html(report: &Report) -> Result<String, RenderError> {
         name: report.tested.title.as_deref(),
         models: headline::models(report),
         date,
-        reasons: report.verdict.reasons.iter().map(|reason| reason.text.as_str()).collect(),
+        reasons,
+        more_reasons,
         parts: parts.map(<[Block]>::to_vec).collect(),
         config: &report.config,
     };

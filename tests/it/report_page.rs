@@ -260,6 +260,11 @@ fn the_page_begins_with_the_result_and_its_title_says_which_model_was_tested() {
     assert_eq!(title, without_spaces(&expected.replace('"', "")));
     let first = texts(&page, "h1").remove(0);
     assert!(!first.contains("llmloadrun"), "{first}");
+    let items = texts(&page, "li");
+    assert!(report.verdict.reasons.len() > 7, "{:?}", report.verdict.reasons);
+    for reason in &report.verdict.reasons {
+        assert!(items.contains(&without_spaces(&reason.text)), "{reason:?} is not in {items:?}");
+    }
     let parts = texts(&page, "h3");
     let position = |name: &str| {
         let name = without_spaces(name);

@@ -63,7 +63,7 @@ fn chart(
     let colours = colours.map(|(level, name)| (colour(level).to_owned(), (*name).to_owned()));
     let patterns = routes.iter().enumerate().filter(|_| has_targets);
     let patterns =
-        patterns.map(|(target, route)| (format!("plain {}", pattern(target)), name(route)));
+        patterns.map(|(target, route)| (format!("plain {}", pattern(target)), name(route, routes)));
     Some(Chart { title: title.to_owned(), legend: colours.chain(patterns).collect(), plot })
 }
 

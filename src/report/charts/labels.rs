@@ -1,8 +1,10 @@
 //! The places of the texts in a chart, so that no text covers another text, and as few texts as
 //! possible cover a line.
 
-/// The width of a character, in a wide font.
-pub(super) const CHARACTER: f64 = 7.4;
+/// The size of the font.
+const FONT: f64 = 13.0;
+/// Points on a line are at most this far from each other, so no character fits between them.
+pub(super) const NARROW: f64 = 5.0;
 /// The height of a line of text.
 pub(super) const LINE: f64 = 14.0;
 
@@ -40,10 +42,22 @@ impl Area {
     }
 }
 
-/// The width of a text.
-#[allow(clippy::cast_precision_loss)]
+/// The width of a text in a wide font. The page has the font of the reader's system, so the real
+/// width is not known.
 pub(super) fn width(text: &str) -> f64 {
-    text.chars().count() as f64 * CHARACTER
+    text.chars().map(character_width).sum()
+}
+
+fn character_width(character: char) -> f64 {
+    let ems = match character {
+        'i' | 'j' | 'l' | 'f' | 't' | 'r' | 'I' | ' ' | '.' | ',' | ':' | ';' | '!' | '|'
+        | '\'' | '(' | ')' | '/' | '-' => 0.42,
+        'm' | 'w' | 'M' | 'W' | '@' | '%' | '…' | '→' => 1.0,
+        'A'..='Z' | '<' | '>' | '=' | '+' | '≈' | '≤' | '↑' | '&' => 0.84,
+        ' '..='~' => 0.65,
+        _ => 1.05,
+    };
+    ems * FONT
 }
 
 /// Shortens a text to a width. `None` if less than three characters fit.
@@ -51,9 +65,13 @@ pub(super) fn fitted(text: &str, available: f64) -> Option<String> {
     if width(text) <= available {
         return Some(text.to_owned());
     }
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let most = (available / CHARACTER).max(0.0) as usize;
-    (most >= 3).then(|| text.chars().take(most - 1).chain(['…']).collect())
+    let mut left = available - character_width('…');
+    let fits = |character: &char| {
+        left -= character_width(*character);
+        left >= 0.0
+    };
+    let start: String = text.chars().take_while(fits).collect();
+    (start.chars().count() >= 2).then(|| format!("{}…", start.trim_end()))
 }
 
 /// The free places of a chart.
@@ -107,8 +125,9 @@ mod tests {
 
     #[test]
     fn a_text_is_shortened_to_its_width() {
-        assert_eq!(fitted("peak", 4.0 * CHARACTER).unwrap(), "peak");
-        assert_eq!(fitted("evening peak", 5.5 * CHARACTER).unwrap(), "even…");
-        assert_eq!(fitted("evening peak", 2.9 * CHARACTER), None);
+        assert_eq!(fitted("peak", width("peak")).unwrap(), "peak");
+        assert_eq!(fitted("evening peak", width("even…") + 1.0).unwrap(), "even…");
+        assert_eq!(fitted("evening peak", width("evening …") + 1.0).unwrap(), "evening…");
+        assert_eq!(fitted("evening peak", width("e…") + 1.0), None);
     }
 }

@@ -76,6 +76,7 @@ impl Clock {
                 from: *from,
                 to: to.min(end),
                 name: phase.name.clone(),
+                short: short_name(phase),
             };
             phase.spans.iter().map(band)
         });
@@ -176,6 +177,12 @@ impl Clock {
     }
 }
 
+/// The name of a phase without the kind of its load: `5/s` for `constant 5/s`.
+fn short_name(phase: &PhaseReport) -> String {
+    let level = phase.name.split_once(' ').filter(|_| phase.name == phase.load);
+    level.map_or_else(|| phase.name.clone(), |(_, level)| level.to_owned())
+}
+
 fn highest<'a>(all: impl Iterator<Item = &'a Vec<Option<f64>>>) -> Option<f64> {
     all.flatten().flatten().copied().reduce(f64::max)
 }
@@ -201,7 +208,8 @@ fn first_token(routes: &[&RouteReport], clock: &Clock) -> Option<Chart> {
         for (quantile, class, values) in lines {
             let class = format!("{}{class}", colour(index));
             plot.lines.push(Line { class: class.clone(), points: clock.line(route, &values) });
-            let of = if routes.len() > 1 { format!("{} ", name(route)) } else { String::new() };
+            let of =
+                if routes.len() > 1 { format!("{} ", name(route, routes)) } else { String::new() };
             legend.push((class, format!("{of}{quantile}")));
         }
     }

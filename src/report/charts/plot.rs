@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use super::axis::Axis;
-use super::labels::{Area, CHARACTER, LINE, Labels, fitted, width};
+use super::labels::{Area, LINE, Labels, NARROW, fitted, width};
 
 const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 280.0;
@@ -49,6 +49,8 @@ pub(super) struct Band {
     pub from: f64,
     pub to: f64,
     pub name: String,
+    /// The name in a narrow band.
+    pub short: String,
 }
 
 /// A part of a stacked bar.
@@ -191,7 +193,9 @@ impl Plot {
                 right - left,
                 bottom - top
             );
-            if let Some(name) = fitted(&band.name, right - left - 2.0) {
+            let available = right - left - 2.0;
+            let name = if width(&band.name) <= available { &band.name } else { &band.short };
+            if let Some(name) = fitted(name, available) {
                 let _ = write!(
                     out,
                     "<text class=\"tick\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
@@ -270,7 +274,7 @@ impl Plot {
             for point in &line.points {
                 let point = point.map(|(x, y)| (self.x(x), self.y(y)));
                 if let Some(((x, y), (to_x, to_y))) = last.zip(point) {
-                    let steps = ((to_x - x).hypot(to_y - y) / CHARACTER).ceil().max(1.0);
+                    let steps = ((to_x - x).hypot(to_y - y) / NARROW).ceil().max(1.0);
                     let mut step = 1.0;
                     while step <= steps {
                         let part = step / steps;
@@ -399,7 +403,7 @@ mod tests {
     #[test]
     fn a_name_from_a_configuration_stays_text() {
         let name = "<script>\"'&";
-        let band = Band { from: 0.0, to: 10.0, name: name.to_owned() };
+        let band = Band { from: 0.0, to: 10.0, name: name.to_owned(), short: name.to_owned() };
         let dot = Dot { class: "c", at: (5.0, 5.0), name: name.to_owned() };
         let objective =
             Dashed { from: (0.0, 1.0), to: (10.0, 1.0), label: format!("objective {name}") };
