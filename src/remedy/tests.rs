@@ -1,5 +1,7 @@
 //! Tests of the remedies.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::measurement::{LookupFault, TlsFault};
 use crate::protocol;
@@ -251,21 +253,26 @@ fn an_error_while_connecting_names_the_proxy() {
     }
 }
 
+/// The causes that change a remedy, with one example for each kind of cause that has many values.
+const CAUSES: [Option<FailureCause>; 11] = [
+    None,
+    Some(FailureCause::NoFinishReason),
+    Some(FailureCause::NoEndMarker),
+    Some(FailureCause::UnstreamedCompletion),
+    Some(FailureCause::Status(404)),
+    Some(FailureCause::Status(302)),
+    Some(FailureCause::Tls(TlsFault::UntrustedIssuer)),
+    Some(FailureCause::NoMetadata),
+    Some(FailureCause::Client(ClientFault::Memory)),
+    Some(FailureCause::Client(ClientFault::Streams)),
+    Some(FailureCause::Lookup(LookupFault::NoAnswer)),
+];
+
 /// A diagnosis is displayed as `problem; remedy`, so a remedy must not contain `; `.
 #[test]
 fn every_failure_class_has_a_remedy() {
     for failure in Failure::ALL {
-        for cause in [
-            None,
-            Some(FailureCause::NoFinishReason),
-            Some(FailureCause::UnstreamedCompletion),
-            Some(FailureCause::Status(404)),
-            Some(FailureCause::Status(302)),
-            Some(FailureCause::Tls(TlsFault::UntrustedIssuer)),
-            Some(FailureCause::NoMetadata),
-            Some(FailureCause::Client(ClientFault::Memory)),
-            Some(FailureCause::Lookup(LookupFault::NoAnswer)),
-        ] {
+        for cause in CAUSES {
             for address in ["http://h:1", "https://localhost/v1"] {
                 let detail = FailureDetail { cause, ..FailureDetail::new(failure, "") };
                 let remedy = remedy(address, &detail);
@@ -276,19 +283,54 @@ fn every_failure_class_has_a_remedy() {
     }
 }
 
-/// The configuration accepts every key in a remedy.
+/// Returns the texts in backticks that are a key with a value, such as `terminal: done`.
+fn settings(remedy: &str) -> Vec<String> {
+    let quoted = remedy.split('`').skip(1).step_by(2);
+    quoted.filter(|text| text.contains(": ")).map(str::to_owned).collect()
+}
+
 #[test]
-fn every_key_that_a_remedy_names_is_a_configuration_key() {
-    target(
-        ", max_tokens_field: max_completion_tokens, stream_options: none, terminal: done, model: m",
-    );
-    for (cause, key) in [
+fn the_configuration_accepts_every_setting_in_a_remedy() {
+    let mut remedies: Vec<String> = Vec::new();
+    for failure in Failure::ALL {
+        for cause in CAUSES {
+            let detail = FailureDetail { cause, ..FailureDetail::new(failure, "") };
+            remedies.push(remedy(URL, &detail));
+        }
+    }
+    for field in ["max_completion_tokens", "stream_options"] {
+        remedies.push(refused(URL, 400, &format!("{field} is unknown")));
+    }
+    let found: BTreeSet<_> = remedies.iter().flat_map(|remedy| settings(remedy)).collect();
+    for setting in &found {
+        let text = if setting.starts_with("request: ") {
+            format!("target: '{URL}'\nrate: 1/s\n{setting}\n")
+        } else {
+            format!("target: {{base_url: '{URL}', {setting}}}\nrate: 1/s\n")
+        };
+        let plan = crate::config::parse(&text, "test", None, &|_| None);
+        assert!(plan.is_ok(), "{setting}: {plan:?}");
+    }
+    let expected = [
+        "http2: false",
+        "max_tokens_field: max_completion_tokens",
+        "request: {stream: false}",
+        "stream_options: none",
+        "terminal: done",
+        "terminal: eof",
+        "terminal: finish_reason",
+    ];
+    assert_eq!(Vec::from_iter(found), expected);
+}
+
+#[test]
+fn the_remedy_for_an_incomplete_response_names_the_terminal_that_accepts_it() {
+    for (cause, setting) in [
         (Some(FailureCause::NoFinishReason), "terminal: done"),
         (Some(FailureCause::NoEndMarker), "terminal: finish_reason"),
         (None, "terminal: eof"),
     ] {
         let detail = FailureDetail { cause, ..FailureDetail::new(Failure::Incomplete, "") };
-        assert!(remedy(URL, &detail).contains(&format!("`{key}`")), "{cause:?}");
-        target(&format!(", {key}"));
+        assert_eq!(settings(&remedy(URL, &detail)), [setting], "{cause:?}");
     }
 }
