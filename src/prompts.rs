@@ -99,7 +99,8 @@ enum Source {
     Mix(mix::WeightedRoundRobin, Arc<[Prompts]>),
 }
 
-/// The values that determine a prompt. All members of a mix get the same values.
+/// The inputs of a prompt other than its number and its random sequence. All members of a mix get
+/// the same inputs.
 #[derive(Clone, Copy)]
 struct PromptInputs {
     seed: u64,
@@ -240,8 +241,9 @@ impl Prompts {
     }
 
     /// The mean number of prompt tokens and the mean output limit. `limit` applies to prompts
-    /// without an output limit. The means are exact for generated prompts and for a trace, whose
-    /// token counts are in `lengths`. Otherwise, they are estimates.
+    /// without an output limit. The number of prompt tokens is an estimate unless llmload generates
+    /// the prompts. `lengths`, the token counts of a row of a trace, replace the output limit of
+    /// every prompt, and the number of tokens of a generated prompt.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
     pub fn mean_tokens(&self, lengths: Lengths, limit: f64) -> (f64, f64) {
@@ -267,8 +269,8 @@ impl Prompts {
         (input, from_trace(lengths.output).unwrap_or(output))
     }
 
-    /// Returns the prompt of arrival `k`, counted from 0. Scenarios with different names draw
-    /// different prompts.
+    /// Returns the prompt of arrival `k`, counted from 0. The name of the scenario changes only
+    /// random choices: two scenarios get equal prompts from a sequential file.
     ///
     /// If the arrival is from a trace, `lengths` contains the token counts of its row. They
     /// determine the length of a generated prompt, and the output limit of every prompt.
@@ -345,9 +347,9 @@ impl fmt::Debug for Prompts {
     }
 }
 
-/// Returns a number that no other request has, almost certainly not even in another run. The
-/// algorithm is `SplitMix64` from a random start. It is invertible, so different states give
-/// different numbers.
+/// Returns a number that no other request of this run has. Almost certainly, no request of another
+/// run has it either. The algorithm is `SplitMix64` from a random start. It is invertible, so
+/// different states give different numbers.
 fn next_nonce(state: &AtomicU64) -> u64 {
     let mut mixed = state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -65,7 +65,7 @@ pub struct Timetable {
 struct LastCycle {
     number: u64,
     start: Instant,
-    /// The full length, even if something cuts the cycle short.
+    /// The length of the cycle, even if an active window or a command ends its segment earlier.
     length: Duration,
     completed: bool,
 }
@@ -121,9 +121,10 @@ impl Timetable {
         self.active.is_some() || matches!(self.cycles, Cycles::WallClock(_))
     }
 
-    /// Continues at the new time after a step of the wall clock. If the wall clock places segments,
-    /// the driver must leave its segment first. Otherwise, `is_running` is true if the driver stays
-    /// in its segment.
+    /// Continues at the new time after a step of the wall clock. If
+    /// [`Timetable::places_segments_by_wall_clock`] is true, the driver must leave its segment
+    /// first, unless a `requests` phase runs. `is_running` is true if the driver is still in a
+    /// segment.
     pub fn follow_clock_step(
         &mut self,
         step: ClockStep,
@@ -141,8 +142,8 @@ impl Timetable {
         }
     }
 
-    /// Returns true if the next entry starts a cycle that can wait for the target. An endless phase
-    /// has cycles only for the computation, so they never wait.
+    /// Returns true if the next entry starts a cycle that can wait for the target. The cycles of an
+    /// endless phase are internal: users see one cycle, so none of them waits.
     pub fn can_be_postponed(&self) -> bool {
         let is_at_start = self.last_cycle.is_none_or(|last| last.completed);
         is_at_start
@@ -154,7 +155,7 @@ impl Timetable {
     /// example for a manual override.
     pub fn leave_segment(&mut self, segment: Segment, completed: bool) {
         if let Some(last) = &mut self.last_cycle {
-            // A `requests` phase has moved the start of the cycle.
+            // Each `requests` phase moves the start of the cycle later: see `Pacer::segment`.
             last.start = segment.cycle_start;
             last.completed = completed && segment.until_offset >= last.length;
         }

@@ -22,12 +22,12 @@ use crate::random::Fnv;
 pub const MASK: &str = "[redacted]";
 /// The header with which a server starts a session. Its value is a secret of the server.
 const SET_COOKIE: &str = "set-cookie";
-/// The shortest value in a request that is masked because of the name of its field. Shorter values
-/// are hardly secret and occur in ordinary text.
+/// The minimum length, in bytes, of a value in a request that is masked because of the name of its
+/// field. Shorter values are hardly secret and occur in ordinary text.
 const MIN_SECRET: usize = 6;
 
-/// A failed request in the archive. A reader ignores unknown fields, and fields that can be missing
-/// are `None`.
+/// A failed request in the archive. A reader ignores unknown fields. An optional field that is
+/// missing becomes `None`, empty, 0 or false.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct FailureRecord {
     /// The time of the failure, in RFC 3339 with milliseconds.
@@ -68,12 +68,11 @@ pub struct FailureRecord {
     pub is_retried: bool,
     /// The path of the request below the base URL.
     pub path: String,
-    /// The size of the request body. `None` if the configuration does not keep prompts.
+    /// The size of the request body. `None` with `prompts: none`.
     pub request_bytes: Option<u64>,
-    /// A hash of the request body. Equal bodies have equal hashes.
+    /// A hash of the request body. Equal bodies have equal hashes. `None` with `prompts: none`.
     pub request_hash: Option<String>,
-    /// The request body. `None` if the configuration does not keep prompts, or if the body is
-    /// longer than the limit.
+    /// The request body. `None` without `prompts: full`, or if the body is longer than the limit.
     pub request: Option<Box<RawValue>>,
 }
 
@@ -169,8 +168,8 @@ fn masked_header(line: &str, mask: &impl Fn(String) -> String) -> String {
     }
 }
 
-/// Masks the secrets of the target in a request body, and all values whose names sound secret.
-/// Recorded bodies can have such values.
+/// Masks the secrets of the target in a request body, and all values whose names sound secret. A
+/// body from a prompt file (`payloads`) can contain such values.
 fn masked_request(body: &[u8], mask: &impl Fn(String) -> String) -> String {
     let mut text = mask(String::from_utf8_lossy(body).into_owned());
     let fields: BTreeMap<String, Value> = serde_json::from_slice(body).unwrap_or_default();
@@ -184,7 +183,8 @@ fn masked_request(body: &[u8], mask: &impl Fn(String) -> String) -> String {
     text
 }
 
-/// Returns the text as JSON. If a masked number makes the JSON invalid, it becomes a string.
+/// Returns the text as JSON. If a masked number makes the JSON invalid, returns the whole text as
+/// one JSON string.
 fn as_json(text: &str) -> Option<Box<RawValue>> {
     serde_json::from_str(text).or_else(|_| serde_json::value::to_raw_value(text)).ok()
 }
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recorded_body_is_masked_by_the_names_of_its_fields() {
+    fn a_body_from_a_prompt_file_is_masked_by_the_names_of_its_fields() {
         let request = json!({"api_key": "sk-\"quoted\"-1", "tools": [{"headers": {"x": "header-1"}}],
             "max_tokens": 123_456, "messages": [{"content": "sk-\"quoted\"-1 and header-1"}]});
         let masked = record(&request, KeptPrompts::Full, 1000)["request"].clone();

@@ -99,7 +99,7 @@ impl State {
     }
 }
 
-/// Logs that the disk does not accept records, and that it accepts them again.
+/// Logs the beginning and the end of a time in which the disk does not accept records.
 #[derive(Default)]
 struct DiskLog {
     has_failed: bool,

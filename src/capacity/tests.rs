@@ -119,8 +119,8 @@ fn root(mut low: f64, mut high: f64, f: impl Fn(f64) -> f64) -> f64 {
 
 #[test]
 fn the_capacity_under_even_load_is_slots_divided_by_service_time() {
-    // 16 slots, 2 s for each request on average: 8/s. At a rate that is 1 % higher, the wait grows
-    // by 10 ms a second, so a step of a minute finds it.
+    // 16 slots, 2 s for each request on average: 8/s. At a rate 1 % above the capacity, the wait
+    // grows by 10 ms a second, so it passes the 500 ms of the objective within a one-minute step.
     let spec = spec(rates("1/s", "100/s"), 0.02, ttft(0.99, 500));
     let server = |seed| Server::new(seed, 16, Service::Uniform(1.8, 2.2), Load::Even);
     assert_finds(&spec, 8.0, server);
@@ -162,9 +162,10 @@ fn the_highest_concurrency_follows_from_the_wait_for_a_slot() {
 
 /// A server stops for a second in each step, as for a very long prompt. After the stall, a queue of
 /// λ requests shrinks by 16 − λ a second. A request waits longer than half a second while the queue
-/// has more than 8 requests, so for (λ − 8)/(16 − λ) seconds. With the stall, this is a tenth of a
-/// minute at 14.7/s, and less if the step ends before. A decision by the slope of the latency would
-/// stop the steps below this rate.
+/// has more than 8 requests, so for (λ − 8)/(16 − λ) seconds. Together with the second of the
+/// stall, that is a tenth of a one-minute step at 14.7/s. If the stall is near the end of a step,
+/// fewer requests miss, so the result can be up to 16.2/s. If a step ended because its latency
+/// rises, the stall would wrongly end steps below 14.7/s too.
 #[test]
 fn a_stall_in_a_step_does_not_end_the_step_and_hardly_changes_the_capacity() {
     let spec = spec(rates("1/s", "100/s"), 0.02, ttft(0.9, 500));
@@ -200,7 +201,7 @@ fn an_overloaded_step_ends_early() {
     assert_eq!(verdict, Verdict::Missed);
 }
 
-/// A step with a verdict for certain: `missed` of 2,000 requests missed the objective.
+/// The result of an undistorted step in which `missed` of 2,000 requests missed the objective.
 fn result(missed: u64) -> StepResult {
     StepResult {
         elapsed: Duration::from_secs(70),
@@ -295,7 +296,8 @@ fn a_distorted_step_is_repeated_once_and_does_not_count() {
 
 #[test]
 fn every_search_ends_within_its_limit_of_steps() {
-    // The worst case: the conclusions contradict each other.
+    // The verdicts of neighbouring levels contradict each other: the number of misses is
+    // pseudo-random in the level.
     for pattern in 0_u64..64 {
         let (_, steps) = decide(rates("0.01/s", "100/s"), |level| {
             (level.to_bits() >> 30).wrapping_mul(pattern) % 7 * 8

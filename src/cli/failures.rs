@@ -32,7 +32,8 @@ pub(super) struct FailuresArgs {
     /// Show all that is known about the failure with this number
     #[arg(long, value_name = "NUMBER", conflicts_with = "resend")]
     show: Option<usize>,
-    /// Send the request of the failure with this number again. The archive must have its body
+    /// Resend the request of the failure with this number. The archive must contain the body of the
+    /// request
     #[arg(long, value_name = "NUMBER")]
     resend: Option<usize>,
     /// With --resend: configuration file with the target and its key
@@ -94,7 +95,8 @@ fn resend(args: &FailuresArgs, entry: &Entry) -> Result<(), Failed> {
         plan_of_file(&args.config_file, example)?
     };
     let mut scenarios = plan.scenarios;
-    // The fields of the scenario of the failure have priority, if the file still has it.
+    // Several scenarios can use the target. Prefer the scenario of the failure, if the file still
+    // has it, because its fields replace the masked ones.
     scenarios.sort_by_key(|scenario| scenario.name != record.scenario);
     let mut targets = scenarios.iter().flat_map(|s| s.targets().map(move |target| (s, target)));
     let is_wanted = |name: &str| args.url.is_some() || name == record.target;

@@ -88,9 +88,9 @@ pub fn plan_from_url(
     })
 }
 
-/// Returns the settings of a simulator. Each option is a key of `simulator` in the file and its
-/// value as text. Each fault is a key of `simulator.faults` and its percentage as text. The option
-/// `seed` is the key `seed` at the top of the file.
+/// Returns the settings of a simulator. `options` are pairs: a key of `simulator` in the file, and
+/// the value as text. `faults` are pairs: a key of `simulator.faults`, and the percentage as text.
+/// The option `seed` is the key `seed` at the top of the file.
 ///
 /// # Errors
 /// The problems of the options.
@@ -158,7 +158,7 @@ fn read(
     }
 }
 
-/// Converts a text as YAML does: to a number if possible, otherwise to a string.
+/// Converts a text to a number if possible, otherwise to a string.
 fn scalar(text: &str) -> Value {
     let text = text.trim();
     let number = text.parse::<f64>().ok().filter(|number| number.is_finite());

@@ -10,7 +10,7 @@ pub(super) enum ScenarioChange {
     Unchanged,
     /// New settings apply. The ledgers (the counts of arrivals) and the series continue.
     Changed,
-    /// The scenario starts again, because it must first wait for a target.
+    /// The scenario starts again: see [`super::transition::Transition::Restart`].
     Restarted,
     Added,
     /// The scenario drains.

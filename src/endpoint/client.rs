@@ -15,8 +15,8 @@ use super::tls;
 use crate::plan::Target;
 
 /// The time without a frame from the server after which llmload sends an HTTP/2 ping, and the time
-/// that the server has to acknowledge it. If the peer is gone without a word, no packet reports it.
-/// An overloaded server acknowledges a ping, so the load does not end a connection.
+/// that the server has to acknowledge the ping. If the machine of the server has disappeared, no
+/// packet reports this. An overloaded server acknowledges a ping, so the load ends no connection.
 pub(super) const PING: Duration = Duration::from_secs(10);
 
 /// Creates clients of the HTTP library for a target.
@@ -32,7 +32,7 @@ pub(super) struct ClientBuilder {
 
 impl ClientBuilder {
     /// Builds a client. `keep_alive` is the time for which an idle connection stays open; with
-    /// `None`, each request has a connection of its own. `establishing` observes the connecting.
+    /// `None`, each request has a separate connection. `establishing` observes the connecting.
     pub(super) fn build(
         &self,
         keep_alive: Option<Duration>,

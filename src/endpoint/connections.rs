@@ -1,8 +1,9 @@
-//! Keeps a record of each connection: since when it exists and how long the connecting took.
+//! Keeps a record of each connection: the instant at which it was established and the time to
+//! connect.
 //!
 //! A server can end an idle connection at the moment when llmload sends the next request on it. The
-//! server is not to blame for this. But it is to blame if a new connection breaks. To tell the two
-//! cases apart, a layer around the connector records each new connection.
+//! server is not to blame for this. But the server is to blame if a new connection breaks. To
+//! distinguish the two cases, a layer around the connector records each new connection.
 //!
 //! The time to establish a connection belongs to the first request on the connection. It is also a
 //! measure of the round trip to the server.
@@ -59,16 +60,17 @@ struct Record {
 
 /// The records of the connections of one target.
 ///
-/// The HTTP client does not report that it has closed a connection. So each record has an end: it
-/// is removed when the connection can no longer be open. The number of records is limited in any
-/// case, because a new connection from the same port to the same address replaces the old record.
+/// The HTTP client does not report that it has closed a connection. So a search removes the records
+/// of connections that can no longer be open. The number of records is limited in any case, because
+/// a new connection from the same port to the same address replaces the old record.
 #[derive(Debug)]
 struct Records {
     by_addresses: HashMap<AddressPair, Record>,
-    /// The longest time from one response on a connection to the next.
+    /// An upper bound for the time from one response on a connection to the next: a connection
+    /// without a response for longer is closed.
     lifetime: Duration,
-    /// The number of records at which the next search for old records begins. Each search doubles
-    /// this number, so on average each new connection pays for a few records.
+    /// The number of records at which the next search for old records begins. Each search sets this
+    /// number to twice the remaining records, so the mean cost of a new connection is constant.
     next_search: usize,
 }
 
@@ -102,8 +104,8 @@ impl Records {
 
     fn find(&self, addresses: AddressPair, sent: Instant) -> Option<UsedConnection> {
         let record = self.by_addresses.get(&addresses)?;
-        // A request can wait for a connection. In this time, another request can use a connection
-        // that is established later than the waiting request began.
+        // `established < sent` is not enough. While this request waits, another request can open a
+        // connection and use it first. Then this request reuses a connection newer than `sent`.
         let is_reused = record.has_responded || record.established < sent;
         Some(UsedConnection { connect: record.timing.connect, is_reused })
     }
@@ -114,7 +116,8 @@ impl Records {
 pub(super) struct Connections(Arc<Mutex<Records>>);
 
 impl Connections {
-    /// `lifetime` is the longest time from one response on a connection to the next.
+    /// `lifetime` is an upper bound for the time from one response on a connection to the next: the
+    /// timeout of a request plus the keep-alive time.
     pub(super) fn new(lifetime: Duration) -> Connections {
         Connections(Arc::new(Mutex::new(Records::new(lifetime))))
     }
@@ -237,7 +240,7 @@ mod tests {
         assert_eq!(is_reused(&records, before), Some(false), "a new connection from this port");
     }
 
-    /// A year with ten new connections per second, which the HTTP client closes silently.
+    /// Ten new connections per second for 5.5 hours. The HTTP client closes them silently.
     #[tokio::test(start_paused = true)]
     async fn records_of_closed_connections_do_not_pile_up() {
         let (mut records, start) = (Records::new(LIFETIME), Instant::now());

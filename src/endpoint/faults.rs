@@ -27,7 +27,7 @@ type Causes<'a> = [&'a (dyn Error + 'static)];
 pub(super) struct SendFailure {
     pub(super) detail: FailureDetail,
     /// `Some` if the server has not worked on the request, so llmload can send it once more. The
-    /// time is the longest time that an early response of the server needs.
+    /// time is an upper bound for the arrival of an early response from the server.
     pub(super) resend: Option<Duration>,
 }
 

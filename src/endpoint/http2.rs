@@ -1,14 +1,14 @@
 //! The HTTP/2 connections of a target, and the choice of the connection for each request.
 //!
 //! A server limits the streams of an HTTP/2 connection. The HTTP client keeps one connection to a
-//! server, and lets further requests wait inside itself without a word. This wait would look like a
-//! slow server. So llmload has several clients with one connection each. If all streams of a
+//! server, and does not report that further requests wait in the client. This wait would look like
+//! a slow server. So llmload has several clients with one connection each. If all streams of a
 //! connection are in use, llmload opens a further connection, like the HTTP client of Go.
 //!
-//! The HTTP client does not report the limit of the server. But it takes the end of a request body
-//! only after the stream is open. So llmload concludes the limit: if a stream does not open on an
-//! established connection, the open streams are all that the server allows. A wait for a stream is
-//! a part of the dispatch lag.
+//! The HTTP client does not report the limit of the server. But the client takes the end of a
+//! request body only after the stream is open. So llmload concludes the limit: if a stream does not
+//! open on an established connection, the open streams are all that the server allows. A wait for a
+//! stream is a part of the dispatch lag.
 
 mod establishing;
 
@@ -41,8 +41,8 @@ const MAX_WAITING: usize = 100;
 /// opens the stream of such a request later and resets it at once. Servers close a connection with
 /// many reset streams.
 const MAX_WITHDRAWN: usize = 8;
-/// The time after which one request tests the limit. The limit can be wrong, because llmload only
-/// concludes it, and a new version of the server can have another limit.
+/// The time after which one request tests the limit. llmload only concludes the limit, so the limit
+/// can be wrong, and a new version of the server can have another limit.
 const LIMIT_LIFETIME: Duration = Duration::from_mins(1);
 
 /// The streams of all connections of a target.
@@ -187,7 +187,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The stream of one request. If it is dropped, the stream has ended.
+/// The stream of one request. Dropping this value records the end of the stream.
 #[derive(Debug)]
 pub(super) struct Stream {
     state: Arc<StreamState>,
@@ -256,7 +256,7 @@ impl Stream {
             match (establishing.connection(), opened) {
                 (Some(Established::Http2(since)), Ok(())) => return Wait::Opened(time(since)),
                 (_, Ok(())) => return Wait::Opened(Duration::ZERO),
-                // Each request has a connection of its own.
+                // Each request has a separate connection.
                 (Some(Established::Http1), Err(_)) => {
                     self.state.open();
                     return Wait::Opened(Duration::ZERO);

@@ -19,12 +19,12 @@ use super::body::{Progress, ProgressRecorder, RequestBody};
 use super::connections::{Connections, UsedConnection};
 use super::faults::{SendFailure, send_failure};
 
-/// The shortest time within which an end that was under way arrives. The connect time of a near
-/// server is so short that the scheduling of the two machines takes longer.
+/// The lowest result of [`round_trip`]. The connect time of a near server is so short that the
+/// scheduling of the two machines takes longer.
 const SHORTEST_ROUND_TRIP: Duration = Duration::from_millis(50);
 
-/// The longest time in which the writing of a body makes no progress, unless the server has
-/// stalled. It is longer than a round trip, because a slow machine can write or read late.
+/// If the writing of a body makes no progress for longer than this time, the server has stalled. A
+/// round trip would be too short, because a slow machine can write or read late.
 const LONGEST_WRITE: Duration = Duration::from_secs(1);
 
 /// One attempt to send a request.
@@ -75,8 +75,8 @@ impl Attempt<'_> {
     }
 }
 
-/// Returns the longest time after which the news of an end that was under way arrives. The time to
-/// connect contains at least one round trip.
+/// Returns an upper bound for the time after which the news of an end that was under way arrives.
+/// The time to connect contains at least one round trip.
 pub(super) fn round_trip(connection: Option<UsedConnection>) -> Duration {
     connection.map_or(SHORTEST_ROUND_TRIP, |used| SHORTEST_ROUND_TRIP.max(4 * used.connect))
 }

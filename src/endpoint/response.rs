@@ -1,4 +1,4 @@
-//! The response of an HTTP server. It is a module of its own, because it reads headers, whereas the
+//! The response of an HTTP server. This module is separate, because it reads headers, whereas the
 //! endpoint decides how a request is sent.
 
 use std::time::SystemTime;

@@ -54,8 +54,9 @@ impl TestWallClock {
 
 /// Reads the monotonic clock and the wall clock of this machine at the same instant.
 pub fn read_clocks() -> Moment {
-    /// If reading the clocks takes longer, the process was suspended in between. The two times then
-    /// belong to different instants, and their difference would look like a step of the wall clock.
+    /// If reading the clocks takes longer, the process was suspended between the two readings. The
+    /// two times then belong to different instants, and their difference would look like a step of
+    /// the wall clock.
     const LONGEST: Duration = Duration::from_millis(100);
     const ATTEMPTS: usize = 10;
     let mut now = Moment { instant: Instant::now(), wall: SystemTime::now() };

@@ -1,5 +1,5 @@
-//! The quantities of one metrics page, by phase and over time. Their memory does not grow with the
-//! length of the run.
+//! The quantities of one metrics URL, by phase and over time. Each poll of the URL returns a page.
+//! The memory does not grow with the length of the run.
 
 #[cfg(test)]
 mod tests;
@@ -14,12 +14,12 @@ use crate::plan::MetricsSource;
 
 /// The initial length of an interval.
 const INITIAL_WIDTH: Duration = Duration::from_secs(1);
-/// The most intervals. If the run needs more, neighbouring intervals are merged in pairs. There are
-/// more intervals than in the timeline of a report, so that this timeline can be moved to the start
-/// of the other one with a small error.
+/// The most intervals. If the run needs more, neighbouring intervals are merged in pairs. The
+/// timeline of a report has fewer intervals and begins at another instant. The surplus here keeps
+/// the error of the conversion small.
 const MAX_INTERVALS: usize = 960;
-/// Two pages within this time leave no gap in the timeline. A page that is read each second can be
-/// just before and just after a second.
+/// Two pages within this time leave no gap in the timeline. Polls one second apart can return pages
+/// that arrive up to about two seconds apart.
 const NO_GAP: Duration = Duration::from_millis(2500);
 /// The most phases with separate values. The values of further phases are lost.
 const MAX_PHASES: usize = 100;
@@ -75,7 +75,7 @@ pub struct PhaseLevels {
     pub levels: Levels,
 }
 
-/// The levels of one metrics page.
+/// The levels of one metrics URL.
 #[derive(Clone, Debug)]
 pub struct Series {
     catalog: &'static Catalog,
@@ -107,7 +107,7 @@ impl Series {
         }
     }
 
-    /// The quantities of the page, in a fixed order.
+    /// The quantities of each page, in a fixed order.
     pub fn quantities(&self) -> impl Iterator<Item = Quantity> + use<> {
         self.catalog.quantities.iter().map(|(quantity, _)| *quantity)
     }
@@ -223,7 +223,8 @@ impl Series {
         (quantities.iter().map(gauge).collect(), quantities.iter().map(increase).collect())
     }
 
-    /// Adds the levels to each interval between two pages that has no page.
+    /// Sets each gauge that has no value in an interval between two pages to its level on the later
+    /// page.
     fn bridge(&mut self, from: Instant, to: Instant, gauges: &[Option<Level>]) {
         let mut between = from + self.width;
         while between < to {

@@ -156,9 +156,9 @@ impl ReportText<'_> {
     }
 }
 
-const STEPS_NOTE: &str = "each step begins when the one above ends";
+const STEPS_NOTE: &str = "DNS lookup to end: one after the other";
 
-/// The rows of the table, with a note. They are the steps of one request, TTFT and TPOT.
+/// The name and the note of each row: first the steps of one request, then TTFT and TPOT.
 const STEPS: [(&str, &str); 8] = [
     ("DNS lookup", ""),
     ("connect", "TLS included"),

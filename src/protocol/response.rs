@@ -110,7 +110,8 @@ impl ResponseState {
         self.has_end_marker || self.has_failed()
     }
 
-    /// Returns true if a response whose body has ended contains the proof that `terminal` requires.
+    /// Call this when the body has ended. Returns true if the response contains the proof of
+    /// completeness that `terminal` requires.
     pub(super) fn has_ended(&self, terminal: Terminal) -> bool {
         match terminal {
             Terminal::FinishReason => self.finish.is_some(),
@@ -120,8 +121,8 @@ impl ResponseState {
     }
 
     /// Returns true if the response is complete although its body has not ended. A finish reason
-    /// counts only if no text follows it, because some servers send one with every event. Always
-    /// false for [`Terminal::Eof`].
+    /// counts only while no text has arrived after it, because some servers send one with every
+    /// event. Always false for [`Terminal::Eof`].
     pub(super) fn is_complete(&self, terminal: Terminal) -> bool {
         match terminal {
             Terminal::FinishReason => self.finish.is_some() && !self.has_text_after_finish,
@@ -151,8 +152,8 @@ impl ResponseState {
         Ok(completed)
     }
 
-    /// Returns the verdict. `is_complete` is false if the proof that `terminal` requires is
-    /// missing.
+    /// Returns the verdict. `is_complete` is false if the proof that the [`Terminal`] of the target
+    /// requires is missing.
     pub(super) fn verdict(&self, is_complete: bool) -> Result<CompletedResponse, FailureDetail> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
@@ -170,10 +171,11 @@ impl ResponseState {
         if !is_complete {
             return Err(self.incomplete());
         }
-        // A count of 0 is wrong if text arrived. For the prompt, it is always wrong.
+        // Treat a count of 0 as unknown: it is wrong for a prompt, and for a response with text.
         let counted = |tokens: Option<u64>| tokens.filter(|tokens| *tokens > 0);
         let (input, output) = (counted(self.usage.input), counted(self.usage.output));
-        // A server can count hidden reasoning without sending it, so this response is not empty.
+        // A response without text but with counted output tokens is not empty: a server can count
+        // hidden reasoning without sending it.
         if self.token_events == 0 && output.is_none() {
             return fail(Failure::EmptyOutput, "the response is complete but contains no text");
         }
@@ -204,8 +206,8 @@ impl ResponseState {
     }
 }
 
-/// Compares without case, and without a publisher's prefix, a revision (`@main`), a tag (`:latest`)
-/// or a date (`-2024-08-06`).
+/// Ignores case and the prefix of a publisher in both names. In `named`, also ignores a revision
+/// (`@main`), a tag (`:latest`) or a date (`-2024-08-06`).
 fn is_same_model(requested: &str, named: &str) -> bool {
     let base = |name: &str| name.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     let (requested, named) = (base(requested), base(named));

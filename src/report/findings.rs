@@ -29,7 +29,7 @@ pub enum Severity {
     Note,
 }
 
-/// The kind of a finding. The order is that of the page.
+/// The kind of a finding. A report shows its findings in the order of these variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
@@ -120,7 +120,7 @@ pub struct Finding {
     pub values: BTreeMap<String, f64>,
 }
 
-/// A finding about one route.
+/// A finding before it gets its severity and the name of its route.
 #[derive(Debug)]
 struct Draft {
     code: Code,

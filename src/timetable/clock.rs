@@ -16,7 +16,8 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Returns the wall time of an instant, if there is no step in between.
+    /// Returns the wall time of an instant. The result is correct only if the wall clock does not
+    /// step between this moment and the instant.
     pub fn wall_at(self, instant: Instant) -> SystemTime {
         match instant.checked_duration_since(self.instant) {
             Some(later) => self.wall + later,
@@ -24,7 +25,8 @@ impl Moment {
         }
     }
 
-    /// Returns the instant of a wall time, if there is no step in between.
+    /// Returns the instant of a wall time. The result is correct only if the wall clock does not
+    /// step between the two.
     pub fn instant_at(self, wall: SystemTime) -> Instant {
         match wall.duration_since(self.wall) {
             Ok(later) => self.instant + later,
@@ -90,7 +92,8 @@ impl ClockStep {
 /// step, so several small changes add up to a step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StepDetector {
-    /// The latest moment. Its two times have the difference of the last step.
+    /// The latest moment. Its wall time is not the time that the clock showed: it keeps the
+    /// difference that was accepted at the last step or, without a step, at the first call.
     latest: Option<Moment>,
 }
 

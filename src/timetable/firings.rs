@@ -12,8 +12,9 @@ use crate::schedule::Repeat;
 /// If a clock step passes over a firing by less than this time, the cycles of the firing begin at
 /// the step. A cron has a resolution of one minute.
 const LATEST_START: Duration = Duration::from_mins(1);
-/// After a step back of at most this length, fixed times do not fire again. A larger step corrects
-/// a wrong clock. Vixie cron uses the same limit.
+/// After a step back, fixed times do not fire again up to the latest firing, if it is at most this
+/// long after the new time. A larger step probably corrects a wrong clock. Vixie cron uses the same
+/// limit.
 const LARGEST_REPEATED_TIME: Duration = Duration::from_hours(3);
 /// A machine that starts in 1970 passes over millions of firings when its clock is set. llmload
 /// counts at most this number.

@@ -223,7 +223,7 @@ async fn a_connection_that_ended_while_it_was_idle_is_not_used() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_after_its_time_without_another_request() {
+async fn an_idle_connection_is_closed_after_keep_alive_even_if_no_request_follows() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     let server = tokio::spawn(async move {
@@ -237,7 +237,7 @@ async fn an_idle_connection_is_closed_after_its_time_without_another_request() {
     });
     let target = target(&url, ", keep_alive: 100ms");
     assert_eq!(request(&target, true).await.0, Ok(()));
-    assert_eq!(server.await.unwrap(), 0, "the client closes the connection");
+    assert_eq!(server.await.unwrap(), 0, "the client left the connection open");
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ async fn a_response_that_is_not_needed_any_more_closes_its_connection() {
         _finished = running => unreachable!("the server does not end the stream"),
         () = first_token.cancelled() => {}
     }
-    assert!(matches!(server.await.unwrap(), Ok(0) | Err(_)), "the client closes the connection");
+    assert!(matches!(server.await.unwrap(), Ok(0) | Err(_)), "the client left the connection open");
 }
 
 /// The server resets the connection right after the last byte of the response.
@@ -276,8 +276,9 @@ async fn a_response_before_a_reset_is_complete() {
     }
 }
 
-/// Not a byte of a response is necessary for a second sending. So half a head is a failure, even
-/// if it arrives within a round trip on an idle connection.
+/// llmload sends a request once more only if no byte of a response has arrived (the rule of
+/// `endpoint::resend`). So half a head is a failure, even if it arrives within a round trip on an
+/// idle connection.
 #[tokio::test]
 async fn half_a_response_head_on_a_reused_connection_is_a_failure_of_the_server() {
     let upstream = Upstream::start(|k| match k {

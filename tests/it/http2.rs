@@ -282,7 +282,7 @@ async fn a_timeout_without_a_stream_is_no_failure_of_the_server() {
     assert!(slow <= bodies as u64, "{failed:?}, but the server received {bodies} requests");
 }
 
-/// Without HTTP/2, each request in flight has a connection of its own, and none waits for another.
+/// Without HTTP/2, each request in flight has a separate connection, and none waits for another.
 #[tokio::test]
 async fn a_server_that_chooses_http_1_gets_one_connection_for_each_request_in_flight() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

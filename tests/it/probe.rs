@@ -582,7 +582,7 @@ http://h:8000/v1
   end            finish reason `stop`, usage, [DONE]
   prefix cache   2 of 3 prompt tokens cached in request 2
 
-  step            request 1  request 2  each step begins when the one above ends
+  step            request 1  request 2  DNS lookup to end: one after the other
   /models            2.0 ms             on a separate connection
   DNS lookup         0.4 ms
   connect            1.6 ms

@@ -66,11 +66,11 @@ impl Machine {
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
-        assert_eq!(line, "up\n", "the namespace exists");
+        assert_eq!(line, "up\n", "unshare created no namespace");
         Machine(Running(child))
     }
 
-    /// Returns a command that enters the namespace. Its arguments are the program to run there.
+    /// Returns a command that enters the namespace. The caller appends the program to run there.
     fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.0.0.id().to_string(), "--net", "--mount"]);
@@ -262,8 +262,9 @@ impl Daemon {
         let begun = Instant::now();
         while !is_true() {
             let ended = self.process.0.try_wait().unwrap();
-            assert!(ended.is_none(), "the daemon keeps running ({ended:?}):\n{}", self.log());
-            assert!(begun.elapsed() < timeout, "within {timeout:?}: {what}\n{}", self.log());
+            assert!(ended.is_none(), "the daemon ended early ({ended:?}):\n{}", self.log());
+            let is_in_time = begun.elapsed() < timeout;
+            assert!(is_in_time, "did not become true within {timeout:?}: {what}\n{}", self.log());
             pause();
         }
     }

@@ -170,8 +170,8 @@ impl Validator<'_> {
 
     fn repeat(&self, scenario: &Scenario, start: Option<&plan::Start>) -> Option<schedule::Repeat> {
         let has_cron = matches!(start, Some(plan::Start::Cron(_)));
-        // With only `rate` or `concurrency`, the length of a cycle is internal. So a user cannot
-        // set the number of cycles.
+        // For the user, a scenario with only `rate` or `concurrency` never ends. Internally, it
+        // repeats a cycle of `SHORTHAND_LENGTH`, so a number of cycles would mean nothing.
         let shorthand = match (scenario.rate.node(), scenario.concurrency.node()) {
             (Some(_), _) => Some(("rate", "constant: 5/s")),
             (_, Some(_)) => Some(("concurrency", "concurrency: 10")),

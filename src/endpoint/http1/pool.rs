@@ -15,11 +15,11 @@ use super::connect::Connection;
 const MAX_IDLE: usize = 65_536;
 /// The number of connections that are examined at once.
 const PART: usize = 64;
-/// The longest time between two searches for connections that the server has closed. Until they are
-/// closed on this side too, they need a file each.
+/// The longest time between two searches for connections that the server has closed. Until llmload
+/// closes such a connection too, the connection needs a file.
 const MAX_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The idle connections to a server. If it is dropped, the connections are closed.
+/// The idle connections to a server. Dropping the pool closes them.
 #[derive(Debug)]
 pub(super) struct Pool {
     /// The time for which an idle connection stays open.

@@ -1,4 +1,4 @@
-//! Tests of the levels: their means and maxima, by phase and over time.
+//! Tests of the means and maxima of the quantities, by phase and over time.
 
 #![allow(clippy::float_cmp)]
 
@@ -103,7 +103,7 @@ fn the_cpu_use_is_the_part_of_the_time_that_was_not_idle() {
 }
 
 #[test]
-fn a_time_without_pages_is_a_gap_and_the_timeline_moves_to_another_start() {
+fn a_time_without_pages_is_a_gap_and_a_timeline_can_begin_at_any_instant() {
     let (origin, mut series) = (Instant::now(), Series::new(MetricsSource::Vllm));
     for (second, value) in [(0.0, 1.0), (1.1, 2.0), (4.0, 5.0), (5.0, 7.0)] {
         series.record(origin + seconds(second), vllm(value, 0.0, 0.0, 0.0), None);
@@ -114,7 +114,7 @@ fn a_time_without_pages_is_a_gap_and_the_timeline_moves_to_another_start() {
     let later = origin + seconds(0.9);
     assert_eq!(running(&series, later, 1.0, 3), [Some(2.0), None, None]);
     assert_eq!(running(&series, origin, 0.5, 4), [Some(1.0), Some(1.0), Some(2.0), Some(2.0)]);
-    // A page each second can be just before and just after a second.
+    // Pages of polls one second apart can arrive up to about two seconds apart.
     let mut late = Series::new(MetricsSource::Vllm);
     for (second, value) in [(0.0, 1.0), (1.99, 2.0), (3.01, 3.0), (5.0, 4.0)] {
         late.record(origin + seconds(second), vllm(value, 0.0, 0.0, 0.0), None);
@@ -150,7 +150,8 @@ proptest! {
             let gap = Duration::from_millis(gap);
             at += gap;
             let increase = speed * gap.as_secs_f64();
-            // A restart loses the preemptions before it.
+            // The server restarts in the middle of the gap, so the new counter has only the second
+            // half of the increase.
             counter = if has_restarted { increase / 2.0 } else { counter + increase };
             is_whole &= !has_restarted;
             series.record(at, vllm(1.0, counter, 0.0, 0.0), Some("p".to_owned()));
