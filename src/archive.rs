@@ -173,8 +173,11 @@ pub struct Archive {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Notified when a record arrives, when records are written and when the archive closes.
-    changed: Condvar,
+    /// Notified when the queue is no longer empty, when it has a complete batch and when the
+    /// archive closes. A notification for each record would wake the thread too often.
+    arrived: Condvar,
+    /// Notified when a batch is written.
+    written: Condvar,
     is_on: AtomicBool,
     counts: Arc<ArchiveCounts>,
 }
@@ -189,8 +192,9 @@ struct State {
     queue_bytes: usize,
     has_thread: bool,
     is_writing: bool,
-    /// The number of batches that were written. A rising number shows that the disk works.
-    batches: u64,
+    /// The number of records that were masked and of batches that were written. A rising number
+    /// shows that the thread works.
+    progress: u64,
     is_closed: bool,
 }
 
@@ -267,7 +271,9 @@ impl Archive {
         state.queue_bytes += bytes;
         let settings = Arc::clone(&active.settings);
         state.queue.push_back((settings, draft));
-        self.shared.changed.notify_all();
+        if matches!(state.queue.len(), 1 | writer::BATCH) {
+            self.shared.arrived.notify_one();
+        }
     }
 
     /// Writes the records in the queue, and ends the thread. Gives up if the disk hangs: see
@@ -277,12 +283,12 @@ impl Archive {
         let mut state = self.shared.lock();
         state.is_closed = true;
         self.shared.is_on.store(false, Relaxed);
-        self.shared.changed.notify_all();
+        self.shared.arrived.notify_one();
         while state.has_thread && !state.is_idle() {
-            let batches = state.batches;
+            let progress = state.progress;
             let patience = STUCK_DISK.min(end.saturating_duration_since(Instant::now()));
-            let waited = self.shared.changed.wait_timeout_while(state, patience, |state| {
-                !state.is_idle() && state.batches == batches
+            let waited = self.shared.written.wait_timeout_while(state, patience, |state| {
+                !state.is_idle() && state.progress == progress
             });
             let timeout;
             (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -302,7 +308,7 @@ impl Archive {
 impl Drop for Archive {
     fn drop(&mut self) {
         self.shared.lock().is_closed = true;
-        self.shared.changed.notify_all();
+        self.shared.arrived.notify_one();
     }
 }
 
