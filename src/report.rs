@@ -6,6 +6,7 @@
 //! requests for a quantile, the report contains no value instead of a guess. `docs/report.md`
 //! explains every field.
 
+mod archive;
 mod charts;
 pub mod comparison;
 mod csv;
@@ -35,6 +36,7 @@ use crate::generator::GeneratorMonitor;
 use crate::plan::Scenario;
 use crate::schedule::Load;
 use crate::status::RouteMonitor;
+pub use archive::ArchiveReport;
 pub use csv::csv;
 pub use findings::{Code as FindingCode, Finding, Severity};
 pub use junit::junit;
@@ -75,6 +77,9 @@ pub struct Report {
     /// Facts that the reader of the report should know.
     pub findings: Vec<Finding>,
     pub routes: Vec<RouteReport>,
+    /// `None` if the run has no archive of failed requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchiveReport>,
     /// The configuration with masked secrets.
     pub config: String,
 }
@@ -280,6 +285,7 @@ pub struct RunInfo<'a> {
     /// The scenarios as planned.
     pub scenarios: &'a [Scenario],
     pub tested: Tested,
+    pub archive: Option<ArchiveReport>,
     /// The configuration with masked secrets.
     pub config: String,
 }
@@ -313,6 +319,7 @@ impl Report {
             verdict: verdict::judge(&routes, &distortions, end),
             distortions,
             routes,
+            archive: run.archive,
             config: run.config,
         }
     }

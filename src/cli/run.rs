@@ -17,7 +17,7 @@ use crate::daemon::{self, EndReason};
 use crate::generator::GeneratorMonitor;
 use crate::measurement::printable;
 use crate::plan::{KeptPrompts, Plan};
-use crate::report::{self, Outcome, Reason, ReasonCode, Report, RunInfo, Tested};
+use crate::report::{self, ArchiveReport, Outcome, Reason, ReasonCode, Report, RunInfo, Tested};
 use crate::scenario::{RunOptions, ScenarioError};
 use crate::schedule::Shard;
 use crate::status::StatusBoard;
@@ -184,6 +184,7 @@ fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, F
         stderr::end_progress();
         ended
     });
+    let duration = began.elapsed();
     archive.close();
     let ended = ended?;
     let monitors = board.monitors();
@@ -195,7 +196,7 @@ fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, F
     };
     let run = RunInfo {
         started,
-        duration: began.elapsed(),
+        duration,
         interrupted,
         error: error.as_ref().map(reason),
         time_limit: args.length,
@@ -203,6 +204,7 @@ fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, F
         generator: &generator,
         scenarios: &scenarios,
         tested: tested(args, config_hash),
+        archive: ArchiveReport::new(archive.counts()),
         config,
     };
     Ok(Ended { report: Report::new(run, &monitors), error })

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::findings::Severity;
 use super::tables::integer;
 use super::{
-    FailureClass, MeanDifference, Report, RouteReport, charts, headline, server, tables, totals,
+    ArchiveReport, FailureClass, MeanDifference, Report, RouteReport, charts, headline, server,
+    tables, totals,
 };
 use crate::check::numbers::duration;
 
@@ -82,6 +83,7 @@ pub fn blocks(report: &Report) -> Vec<Block> {
         }
         blocks.extend(details(route, report));
     }
+    blocks.extend(report.archive.map(ArchiveReport::block));
     blocks.push(totals::tested(report));
     blocks
 }

@@ -67,6 +67,10 @@ async fn the_failures_of_a_run_are_listed_shown_and_sent_again() {
         let archive = std::fs::read_to_string(path.join("out/failures.jsonl")).unwrap();
         assert!(!archive.contains("canary") && archive.contains("[redacted]"), "{archive}");
 
+        for name in ["report.md", "report.html"] {
+            let report = std::fs::read_to_string(path.join("out").join(name)).unwrap();
+            assert!(report.contains("all 12 failed requests"), "{name}: {report}");
+        }
         let listed = stdout(&llmload(path, &["failures", "out/failures.jsonl"]));
         assert!(listed.contains("12 failures"), "{listed}");
         assert!(listed.contains("http_5xx") && listed.contains("rate_limited"), "{listed}");
