@@ -16,6 +16,7 @@ mod report_files;
 mod run;
 mod shard;
 mod signals;
+mod terminal;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
@@ -272,8 +273,7 @@ fn stdout_style() -> TextStyle {
     let terminal = terminal_size::terminal_size_of(std::io::stdout());
     TextStyle {
         width: terminal.map_or(80, |(width, _)| usize::from(width.0).max(40)),
-        // https://no-color.org
-        colours: terminal.is_some() && variable("NO_COLOR").is_none_or(|value| value.is_empty()),
+        colours: terminal::has_colours(std::io::stdout().is_terminal(), &variable),
     }
 }
 

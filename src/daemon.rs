@@ -194,8 +194,7 @@ impl Daemon {
         if self.run_options.is_some() {
             self.generator.update().await;
         }
-        let is_completed = matches!(end, Ok(EndReason::Completed));
-        self.shut_down(is_completed, force_stop).await;
+        self.shut_down(end.as_ref().ok().copied(), force_stop).await;
         end
     }
 
@@ -327,12 +326,12 @@ impl Daemon {
     }
 
     /// Drains, and stops the web server last, so that a scrape can show the drain.
-    async fn shut_down(self, is_completed: bool, force_stop: &CancellationToken) {
+    /// `end` is `None` after an error.
+    async fn shut_down(self, end: Option<EndReason>, force_stop: &CancellationToken) {
         self.stop.cancel();
-        if is_completed {
-            tracing::info!("run completed: all schedules and requests have ended");
-        } else {
-            drain::drain(self.supervisor, force_stop).await;
+        if end != Some(EndReason::Completed) {
+            let is_stopped = end == Some(EndReason::Stopped);
+            drain::drain(self.supervisor, is_stopped, force_stop).await;
         }
         if let Some(web) = self.web {
             web.stop.cancel();

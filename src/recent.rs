@@ -75,8 +75,8 @@ impl Recent {
         if let Some(step) = steps.get_mut(position) {
             if step.number != number {
                 step.number = number;
-                step.values.first_token.0.fill(0);
-                step.values.tokens_per_second.0.fill(0);
+                step.values.first_token.clear();
+                step.values.tokens_per_second.clear();
             }
             record(&mut step.values);
         }
@@ -114,12 +114,12 @@ impl RecentValues {
 }
 
 impl LogHistogram {
-    fn new() -> LogHistogram {
+    pub(crate) fn new() -> LogHistogram {
         LogHistogram(vec![0; BUCKETS])
     }
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    fn record(&mut self, value: f64) {
+    pub(crate) fn record(&mut self, value: f64) {
         // A value below the first bucket becomes 0.
         let bucket = ((value / LOWEST).ln() / RATIO.ln()) as usize;
         if let Some(count) = self.0.get_mut(bucket.min(BUCKETS - 1)) {
@@ -127,10 +127,14 @@ impl LogHistogram {
         }
     }
 
-    fn add(&mut self, other: &LogHistogram) {
+    pub(crate) fn add(&mut self, other: &LogHistogram) {
         for (sum, count) in self.0.iter_mut().zip(&other.0) {
             *sum = sum.saturating_add(*count);
         }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.fill(0);
     }
 
     pub fn count(&self) -> u64 {

@@ -73,6 +73,8 @@ pub struct SchedulePosition {
     pub cycle: u64,
     /// `None` if no phase is active.
     pub phase: Option<String>,
+    /// The index of the phase in the schedule.
+    pub phase_index: Option<usize>,
     /// The remaining time of the phase, if known.
     pub remaining: Option<Duration>,
     /// The rate of this shard in arrivals per second.
@@ -244,6 +246,7 @@ impl ScheduleState {
         SchedulePosition {
             cycle: *cycle,
             phase: inner.schedule.phases().get(phase).map(|phase| phase.name.clone()),
+            phase_index: Some(phase),
             remaining: remaining.filter(|_| !inner.endless),
             rate: if concurrency > 0 { 0.0 } else { inner.schedule.rate(time) * fraction },
             concurrency,

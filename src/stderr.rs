@@ -1,4 +1,4 @@
-//! The only writer of stderr: the log, the progress line of a run and error messages.
+//! The only writer of stderr: the log, the progress of a run and error messages.
 //!
 //! The reader of stderr can stop reading: a paused terminal, a stuck log collector. A thread that
 //! writes to stderr then waits. So a separate thread writes, and all other threads put complete
@@ -68,12 +68,13 @@ pub fn write_line(line: impl Into<Vec<u8>>) {
     QUEUE.push(Output::Line(line.into()));
 }
 
-/// Shows a progress line instead of the previous one. Never waits.
-pub fn show_progress(line: String) {
-    QUEUE.push(Output::Progress(line));
+/// Shows a block of lines instead of the previous block. Only for a terminal with a movable cursor.
+/// Never waits.
+pub fn show_progress(block: String) {
+    QUEUE.push(Output::Progress(block));
 }
 
-/// Removes the progress line. Never waits.
+/// Removes the progress block. Never waits.
 pub fn end_progress() {
     QUEUE.push(Output::EndOfProgress);
 }

@@ -15,7 +15,7 @@ use crate::config::HumanDuration;
 use crate::plan::{Auth, Location, Plan, Scenario, Target};
 use crate::schedule::{Arrivals, Shard};
 pub use style::TextStyle;
-pub(crate) use style::wrapped;
+pub(crate) use style::{cut, width, wrapped};
 
 /// The text of `llmload check` for one valid file.
 #[derive(Debug)]

@@ -10,6 +10,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
+use super::terminal::has_colours;
+use super::variable;
 use crate::stderr;
 
 #[derive(Debug, Args)]
@@ -70,7 +72,7 @@ pub(super) fn set_up(args: &LogArgs) -> Result<(), String> {
     match args.format {
         LogFormat::Text => {
             stderr::set_loss_notice(loss_notice);
-            lines.with_ansi(stderr::is_terminal()).init();
+            lines.with_ansi(has_colours(stderr::is_terminal(), &variable)).init();
         }
         LogFormat::Json => {
             stderr::set_loss_notice(json_loss_notice);

@@ -9,7 +9,10 @@ use clap::Args;
 use tokio::time::Instant;
 
 use super::signals::{Hangup, StopSignals};
-use super::{Failed, LoadArgs, block_on, listen_address, print, progress, report_files, variable};
+use super::{
+    Failed, LoadArgs, block_on, listen_address, print, progress, report_files, stdout_style,
+    terminal, variable,
+};
 use crate::archive::{Archive, ArchiveSettings};
 use crate::config;
 use crate::control::AdminHandle;
@@ -122,7 +125,15 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     // change the exit code.
     let of_run = usize::from(has_ended_early);
     signals.set_exit_code(if errors.len() > of_run { FAILED } else { result });
-    let text = if args.json { report_files::json(&report) } else { Ok(report::text(&report)) };
+    if stderr::is_terminal() {
+        // The table must not begin inside the block of the progress.
+        stderr::flush();
+    }
+    let text = if args.json {
+        report_files::json(&report)
+    } else {
+        Ok(report::styled_text(&report, stdout_style()))
+    };
     errors.extend(text.and_then(|text| print(text.trim_end())).err());
     // On a terminal, the table has already shown the reason why the run ended.
     let is_shown = !args.json && std::io::stdout().is_terminal();
@@ -176,7 +187,13 @@ fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, F
             generator: Arc::clone(&generator),
             archive: Arc::clone(&archive),
         };
-        let progress = tokio::spawn(progress::show(Arc::clone(&board), Instant::now()));
+        let progress = progress::show(
+            Arc::clone(&board),
+            scenarios.clone(),
+            args.length,
+            terminal::has_cursor(stderr::is_terminal(), &variable),
+        );
+        let progress = tokio::spawn(progress);
         let (stop, force_stop) = (signals.stop.clone(), signals.force_stop.clone());
         let ended = daemon::run(settings, (control, commands), stop, force_stop).await;
         progress.abort();

@@ -8,10 +8,17 @@ use crate::event::AbortReason;
 use crate::launch::RouteState;
 
 /// Waits until no scenario sends. Then waits for the requests in flight, up to the grace period,
-/// and aborts the remaining ones.
-pub(super) async fn drain(mut supervisor: Supervisor, force_stop: &CancellationToken) {
+/// and aborts the remaining ones. Logs the drain if somebody stopped llmload, or if requests are in
+/// flight.
+pub(super) async fn drain(
+    mut supervisor: Supervisor,
+    is_stopped: bool,
+    force_stop: &CancellationToken,
+) {
     let in_flight: usize = supervisor.route_states().iter().map(|state| state.tasks.len()).sum();
-    tracing::info!(in_flight, grace = ?GRACE, "stopping: llmload sends no new requests");
+    if is_stopped || in_flight > 0 {
+        tracing::info!(in_flight, grace = ?GRACE, "stopping: llmload sends no new requests");
+    }
     while supervisor.tasks.join_next().await.is_some() {}
     let states = supervisor.route_states();
     tokio::select! {
@@ -30,5 +37,7 @@ pub(super) async fn drain(mut supervisor: Supervisor, force_stop: &CancellationT
         let by_shutdown = counts.aborted().filter(|(reason, _)| *reason == AbortReason::Shutdown);
         aborted += by_shutdown.map(|(_, count)| count).sum::<u64>();
     }
-    tracing::info!(aborted, "stopped");
+    if is_stopped || in_flight > 0 {
+        tracing::info!(aborted, "stopped");
+    }
 }

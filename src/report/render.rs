@@ -3,44 +3,67 @@
 use std::fmt::Write as _;
 
 use super::{Block, Report, blocks};
+use crate::check::text::{TextStyle, cut, width};
 
-/// Renders a report for a terminal.
+/// Renders a report for a terminal or a file, without colours.
 pub fn text(report: &Report) -> String {
     terminal("llmload run", &blocks(report))
 }
 
+/// Renders a report for a terminal. The text has at most 80 columns, also on a wider terminal.
+pub fn styled_text(report: &Report, style: TextStyle) -> String {
+    styled("llmload run", &blocks(report), style)
+}
+
+/// Renders blocks as text without colours.
+pub(super) fn terminal(command: &str, blocks: &[Block]) -> String {
+    styled(command, blocks, TextStyle { width: WIDTH, colours: false })
+}
+
 /// Renders blocks for a terminal. The first line begins with `command`, then says whether the
 /// command passed.
-pub(super) fn terminal(command: &str, blocks: &[Block]) -> String {
+fn styled(command: &str, blocks: &[Block], style: TextStyle) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
     for block in blocks {
         match block {
-            Block::Verdict { text, reasons, .. } => {
-                wrapped(&mut out, "", &format!("{command} {text}"));
+            Block::Verdict { passed, text, reasons } => {
+                let mut lines = String::new();
+                wrapped(&mut lines, "", &format!("{command} {text}"));
+                let lines = lines.trim_end();
+                let lines = match (passed, text.starts_with("invalid")) {
+                    (true, _) => style.green(lines),
+                    (false, true) => style.yellow(lines),
+                    (false, false) => style.red(lines),
+                };
+                let _ = writeln!(out, "{}", style.bold(lines));
                 for reason in reasons {
+                    let start = out.len();
                     wrapped(&mut out, "  ✗ ", reason);
+                    paint_sign(&mut out, start, "✗", &style.red("✗"));
                 }
             }
-            Block::Heading { text } => _ = writeln!(out, "\n{text}"),
+            Block::Heading { text } => _ = writeln!(out, "\n{}", style.bold(text)),
             Block::Line { text } => wrapped(&mut out, "  ", text),
             Block::Table { columns, rows, .. } => {
                 out.push('\n');
-                table(&mut out, columns, rows);
+                table(&mut out, columns, rows, style);
             }
             Block::Chart { .. } => {}
             Block::Facts { title, rows } => {
-                let _ = writeln!(out, "\n{title}");
-                let widest = rows.iter().map(|row| row.0.chars().count()).max().unwrap_or(0);
+                let _ = writeln!(out, "\n{}", style.bold(title));
+                let widest = rows.iter().map(|row| width(&row.0)).max().unwrap_or(0);
                 for (name, value) in rows {
-                    let pad = " ".repeat(widest - name.chars().count());
+                    let pad = " ".repeat(widest - width(name));
                     wrapped(&mut out, &format!("  {name}{pad}  "), value);
                 }
             }
             Block::Findings { all } => {
                 out.push('\n');
                 for (warning, text) in all {
+                    let start = out.len();
                     wrapped(&mut out, if *warning { "! " } else { "· " }, text);
+                    paint_sign(&mut out, start, "!", &style.yellow("!"));
                 }
             }
         }
@@ -54,64 +77,76 @@ const WIDTH: usize = 80;
 /// Adds a text after a prefix, and wraps it at spaces. Further lines are indented by the width of
 /// the prefix. A longer word stays in one piece, so that a reader can copy it.
 fn wrapped(out: &mut String, prefix: &str, text: &str) {
-    let indent = " ".repeat(prefix.chars().count());
-    let (mut line, mut width, mut is_empty) = (prefix.to_owned(), indent.len(), true);
+    let indent = " ".repeat(width(prefix));
+    let (mut line, mut columns, mut is_empty) = (prefix.to_owned(), indent.len(), true);
     for word in text.split(' ') {
-        let length = word.chars().count();
-        if !is_empty && width + 1 + length > WIDTH {
+        let length = width(word);
+        if !is_empty && columns + 1 + length > WIDTH {
             out.push_str(line.trim_end());
             out.push('\n');
-            (line, width, is_empty) = (indent.clone(), indent.len(), true);
+            (line, columns, is_empty) = (indent.clone(), indent.len(), true);
         }
         if !is_empty {
             line.push(' ');
-            width += 1;
+            columns += 1;
         }
         line.push_str(word);
-        width += length;
+        columns += length;
         is_empty = false;
     }
     out.push_str(line.trim_end());
     out.push('\n');
 }
 
-fn table(out: &mut String, columns: &[String], rows: &[Vec<String>]) {
+/// Replaces the first `sign` of the text after `start`, if this text begins with the sign.
+fn paint_sign(out: &mut String, start: usize, sign: &str, painted: &str) {
+    let Some(added) = out.get(start..) else { return };
+    if added.trim_start().starts_with(sign) {
+        let at = start + added.len() - added.trim_start().len();
+        out.replace_range(at..at + sign.len(), painted);
+    }
+}
+
+fn table(out: &mut String, columns: &[String], rows: &[Vec<String>], style: TextStyle) {
     let wide = |index: usize| {
         let cells = rows.iter().filter_map(|row| row.get(index)).chain(columns.get(index));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        cells.map(|cell| width(cell)).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns.len()).map(wide).collect();
     // Names of phases can be long. They are cut, so that the values stay in their columns.
     let others: usize = widths.iter().skip(1).map(|width| width + 2).sum();
     let first = widths.first().copied().unwrap_or(0);
     let first = first.min(WIDTH.saturating_sub(2 + others).max(SHORTEST_NAME));
-    for row in std::iter::once(columns).chain(rows.iter().map(Vec::as_slice)) {
+    let rows = std::iter::once((columns, true)).chain(rows.iter().map(|row| (&row[..], false)));
+    for (row, is_header) in rows {
         let mut line = String::from(" ");
         for (index, cell) in row.iter().enumerate() {
             let cell = if index == 0 { &cut(cell, first) } else { cell };
-            let width = if index == 0 { first } else { widths.get(index).copied().unwrap_or(0) };
-            let pad = " ".repeat(width.saturating_sub(cell.chars().count()));
-            let _ = if index == 0 {
-                write!(line, " {cell}{pad}")
-            } else {
-                write!(line, "  {pad}{cell}")
+            let column = if index == 0 { first } else { widths.get(index).copied().unwrap_or(0) };
+            let pad = " ".repeat(column.saturating_sub(width(cell)));
+            let _ = match (index, is_header) {
+                (0, _) => write!(line, " {cell}{pad}"),
+                (_, true) => write!(line, "  {pad}{cell}"),
+                (_, false) => write!(line, "  {pad}{}", painted(cell, style)),
             };
         }
-        let _ = writeln!(out, "{}", line.trim_end());
+        let line = line.trim_end();
+        let _ = writeln!(out, "{}", if is_header { style.bold(line) } else { line.to_owned() });
     }
 }
 
-/// The fewest characters of the first column.
+/// Colours a cell that contains a result: `met 45 ms`, `missed 2.02 s`, `worse`.
+fn painted(cell: &str, style: TextStyle) -> String {
+    match cell.split(' ').next() {
+        Some("met" | "better") => style.green(cell),
+        Some("missed" | "worse") => style.red(cell),
+        Some("met?") => style.yellow(cell),
+        _ => cell.to_owned(),
+    }
+}
+
+/// The fewest columns of the first cell.
 const SHORTEST_NAME: usize = 12;
-
-/// Shortens a text to a number of characters.
-fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let start: String = text.chars().take(width.saturating_sub(1)).collect();
-    format!("{}…", start.trim_end())
-}
 
 /// Renders a report as Markdown, for a pull request or a wiki.
 pub fn markdown(report: &Report) -> String {

@@ -6,14 +6,16 @@ use std::collections::VecDeque;
 const CAPACITY: usize = 512 * 1024;
 /// The memory of a waiting output in addition to its text.
 const OVERHEAD: usize = 64;
-/// Moves the cursor to the first column and erases the line.
-const ERASE_LINE: &str = "\r\x1b[K";
+/// Switches the wrapping of long lines off and on. A wrapped line would need two lines of the screen,
+/// so the next block would not replace the complete block.
+const WRAPPING_OFF: &str = "\x1b[?7l";
+const WRAPPING_ON: &str = "\x1b[?7h";
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Output {
     /// A line of the log, or an error message.
     Line(Vec<u8>),
-    /// Replaces the previous progress line.
+    /// A block of lines, without a line break at the end. Replaces the previous block.
     Progress(String),
     EndOfProgress,
 }
@@ -23,7 +25,7 @@ impl Output {
         OVERHEAD
             + match self {
                 Output::Line(line) => line.len(),
-                Output::Progress(line) => line.len(),
+                Output::Progress(block) => block.len(),
                 Output::EndOfProgress => 0,
             }
     }
@@ -47,7 +49,7 @@ impl Backlog {
     /// Adds output. Without room, the oldest output is lost, because the latest lines explain the
     /// present.
     pub(super) fn push(&mut self, output: Output) {
-        // A progress line that nobody has seen is out of date.
+        // A progress block that nobody has seen is out of date.
         if !matches!(output, Output::Line(_))
             && matches!(self.waiting.back(), Some(Output::Progress(_)))
         {
@@ -93,8 +95,8 @@ impl Backlog {
 
 #[derive(Debug, Default)]
 pub(super) struct Screen {
-    /// True if the last line is a progress line.
-    has_progress: bool,
+    /// The number of lines of the progress block at the end of the screen.
+    progress_lines: usize,
     /// True if an error cut the last line.
     is_torn: bool,
 }
@@ -106,15 +108,13 @@ impl Screen {
         if self.is_torn {
             bytes.push(b'\n');
         }
-        if std::mem::take(&mut self.has_progress) {
-            bytes.extend_from_slice(ERASE_LINE.as_bytes());
-        }
+        bytes.extend(erasure(std::mem::take(&mut self.progress_lines)).into_bytes());
         bytes.extend(notice.into_iter().flat_map(String::into_bytes));
         match output {
             Output::Line(line) => bytes.extend(line),
-            Output::Progress(line) => {
-                bytes.extend(line.into_bytes());
-                self.has_progress = true;
+            Output::Progress(block) => {
+                self.progress_lines = block.split('\n').count();
+                bytes.extend(format!("{WRAPPING_OFF}{block}{WRAPPING_ON}").into_bytes());
             }
             Output::EndOfProgress => {}
         }
@@ -124,6 +124,16 @@ impl Screen {
     /// The error is true if some bytes were written.
     pub(super) fn record(&mut self, result: Result<(), bool>) {
         self.is_torn = result.map_or_else(|in_part| in_part || self.is_torn, |()| false);
+    }
+}
+
+/// Returns the bytes that move the cursor to the start of the last lines of the screen, and erase
+/// everything from there.
+fn erasure(lines: usize) -> String {
+    match lines {
+        0 => String::new(),
+        1 => "\r\x1b[J".to_owned(),
+        _ => format!("\r\x1b[{}A\x1b[J", lines - 1),
     }
 }
 
@@ -163,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_latest_progress_line_waits_and_it_is_not_counted_as_lost() {
+    fn only_the_latest_progress_block_waits_and_it_is_not_counted_as_lost() {
         let mut backlog = Backlog::new();
         for second in 0..100_000 {
             backlog.push(Output::Progress(second.to_string()));
@@ -177,23 +187,25 @@ mod tests {
     }
 
     #[test]
-    fn a_log_line_erases_the_progress_line_before_it() {
+    fn a_log_line_erases_the_progress_block_before_it() {
         let mut screen = Screen::default();
         let mut shown = Vec::new();
         for output in [
             line("a\n"),
             Output::Progress("1 sent".to_owned()),
-            Output::Progress("2 sent".to_owned()),
+            Output::Progress("phase 1\n2 sent\n0 failed".to_owned()),
             line("b\n"),
             line("c\n"),
-            Output::Progress("3 sent".to_owned()),
+            Output::Progress("phase 2\n3 sent".to_owned()),
             Output::EndOfProgress,
             Output::EndOfProgress,
         ] {
             shown.extend(screen.render(None, output));
         }
-        let e = ERASE_LINE;
-        let expected = format!("a\n1 sent{e}2 sent{e}b\nc\n3 sent{e}");
-        assert_eq!(String::from_utf8(shown).unwrap(), expected);
+        let shown = String::from_utf8(shown).unwrap();
+        let shown = shown.replace(WRAPPING_OFF, "<").replace(WRAPPING_ON, ">");
+        let shown = shown.replace(&erasure(1), "^1").replace(&erasure(2), "^2");
+        let expected = "a\n<1 sent>^1<phase 1\n2 sent\n0 failed>^3b\nc\n<phase 2\n3 sent>^2";
+        assert_eq!(shown.replace(&erasure(3), "^3"), expected);
     }
 }

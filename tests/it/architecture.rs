@@ -97,6 +97,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tower_layer", &["endpoint"]),
     ("tower_service", &["endpoint"]),
     ("tracing_subscriber", &["cli"]),
+    // The width of a text on a terminal.
+    ("unicode_width", &["check"]),
     ("url", &["config", "plan", "endpoint", "probe", "failures", "daemon", "cli", "web"]),
     // Only this crate defines some kinds of certificate errors.
     ("webpki", &["endpoint"]),

@@ -47,6 +47,7 @@ mod resources;
 mod run;
 mod run_failures;
 mod run_forms;
+mod run_terminal;
 mod secrets;
 mod sequence;
 mod several;
