@@ -37,6 +37,7 @@ mod lookups;
 mod observe;
 mod open_loop;
 mod orders;
+mod pipelines;
 mod probe;
 mod prometheus;
 mod prompts;
