@@ -43,7 +43,7 @@ pub use junit::junit;
 pub use layout::{Block, blocks};
 pub use objectives::ObjectiveResult;
 pub use page::{RenderError, html};
-pub use render::{markdown, text};
+pub use render::{markdown, styled_text, text};
 pub use server::{ObservedPhase, ObservedQuantity, ObservedReport};
 pub use statistics::{Cost, Statistics, Summary, WindowReport};
 pub use tested::{PromptProfile, Tested};

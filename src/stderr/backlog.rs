@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 const CAPACITY: usize = 512 * 1024;
 /// The memory of a waiting output in addition to its text.
 const OVERHEAD: usize = 64;
-/// Switches the wrapping of long lines off and on. A wrapped line would need two lines of the screen,
-/// so the next block would not replace the complete block.
+/// Switches the wrapping of long lines off and on. A wrapped line would need two lines of the
+/// screen, so the next block would not replace the complete block.
 const WRAPPING_OFF: &str = "\x1b[?7l";
 const WRAPPING_ON: &str = "\x1b[?7h";
 

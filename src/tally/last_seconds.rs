@@ -150,7 +150,8 @@ mod tests {
         Arrival { k: 0, due, phase: Some(0), lengths: None }
     }
 
-    /// Each second, llmload sends a request. It gets two tokens in one event, 250 ms after its sending.
+    /// Each second, llmload sends a request. It gets two tokens in one event, 250 ms after its
+    /// sending.
     #[test]
     #[allow(clippy::cast_precision_loss, clippy::float_cmp)]
     fn the_values_cover_ten_seconds_and_the_rate_of_tokens_is_exact() {
@@ -180,7 +181,7 @@ mod tests {
             assert!((read.output_tokens - 2.0 * requests as f64).abs() < 1e-9, "{read:?}");
             assert_eq!(read.length, Duration::from_millis(999 + 1000 * second.min(9)));
         }
-        let later = last.read(origin + Duration::from_secs(60));
+        let later = last.read(origin + Duration::from_mins(1));
         assert_eq!((later.first_token.count(), later.output_tokens), (0, 0.0));
         assert_eq!(LastSeconds::default().read(origin).length, Duration::ZERO);
     }

@@ -42,7 +42,8 @@ fn github(step: &str) -> String {
 fn gitlab() -> String {
     let job = pipeline("gitlab-ci.yml")["load"].clone();
     let lines = job["script"].as_sequence().unwrap();
-    lines.iter().map(|line| format!("{}\n", line.as_str().unwrap())).collect()
+    let lines: Vec<_> = lines.iter().map(|line| line.as_str().unwrap()).collect();
+    lines.join("\n")
 }
 
 /// A checkout in which a script runs.
@@ -61,8 +62,8 @@ impl Checkout {
     /// Runs a script as a CI does. Returns its exit code and the commands of llmload.
     fn run(&self, script: &str, codes: &[i32], variables: &[(&str, &str)]) -> (i32, Vec<String>) {
         let folder = self.0.path();
-        let codes: String = codes.iter().map(|code| format!("{code}\n")).collect();
-        std::fs::write(folder.join("codes"), codes).unwrap();
+        let codes: Vec<String> = codes.iter().map(|code| format!("{code}\n")).collect();
+        std::fs::write(folder.join("codes"), codes.concat()).unwrap();
         std::fs::write(folder.join("calls"), "").unwrap();
         let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
         let mut command = Command::new("bash");

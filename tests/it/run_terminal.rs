@@ -62,8 +62,9 @@ fn screen(bytes: &str) -> Vec<String> {
                 }
             }
             character => {
-                lines[row].resize(column.max(lines[row].len()), ' ');
-                lines[row].splice(column..(column + 1).min(lines[row].len()), [character]);
+                let line = &mut lines[row];
+                line.resize(line.len().max(column + 1), ' ');
+                line[column] = character;
                 column += 1;
             }
         }

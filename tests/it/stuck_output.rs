@@ -174,7 +174,10 @@ scenarios:
     let mut rest = String::new();
     table.read_to_string(&mut rest).unwrap();
     let complete = std::fs::read_to_string(folder.path().join("out/report.md")).unwrap();
-    assert!(complete.contains("s59") && !rest.contains("s59"), "the table is complete");
+    assert!(
+        complete.contains("Test setup") && !rest.contains("Test setup"),
+        "the table is complete"
+    );
 }
 
 #[test]

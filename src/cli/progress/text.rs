@@ -221,7 +221,7 @@ phase 2 of 3 · concurrency 35  ██████████░░░░░░
 
     #[test]
     fn the_end_of_several_scenarios_is_the_end_of_the_last_one() {
-        let longer = Position { length: Some(Duration::from_secs(600)), ..position() };
+        let longer = Position { length: Some(Duration::from_mins(10)), ..position() };
         let two = Facts { positions: vec![position(), longer], ..running() };
         assert!(two.block(79).starts_with("2 scenarios send load  "), "{}", two.block(79));
         assert!(two.block(79).contains("22s of 10m"), "{}", two.block(79));
