@@ -17,14 +17,20 @@
 //! | `binomial` | the exact tests of a percentage |
 //! | `evidence` | the conclusion from all requests at one level |
 //! | `level` | rates and concurrencies, and the levels between two of them |
+//! | `limits` | the limits of a search, known before it begins |
+//! | `measure` | the interface to the module that counts requests |
 //! | `step` | the plan and the result of one step |
 //! | `outcome` | the result of a search |
+//! | `text` | the texts for people |
 
 mod binomial;
 mod evidence;
 mod level;
+mod limits;
+mod measure;
 mod outcome;
 mod step;
+mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,20 +38,17 @@ use std::time::Duration;
 
 pub use evidence::{Batches, Verdict, total};
 pub use level::Level;
-pub use outcome::{Ending, Outcome};
+use limits::{LONGEST, REPEATED};
+pub use limits::{longest_time, most_requests, most_steps};
+pub use measure::{MeasureSteps, StepWindow};
+pub use outcome::{Capacity, Ending, Outcome};
 pub use step::{Quantiles, Reason, StepPlan, StepRecord, StepResult};
+pub use text::{condition, name, seconds};
 
 use crate::schedule::SearchSpec;
 
-/// A step measures at most this many times as long as `SearchSpec::step`.
-const LONGEST: u32 = 4;
-/// A repeated step measures at least this many times as long as `SearchSpec::step`.
-const REPEATED: u32 = 2;
 /// The shortest time to settle is this part of `SearchSpec::step`, and the longest is all of it.
 const SETTLE: u32 = 5;
-/// The steps that a search can take beyond growth and bisection: repeated steps on both sides of
-/// the edge, the narrowing of the interval, distorted steps, and corrections.
-const SPARE_STEPS: u32 = 12;
 
 /// The next action of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,23 +282,6 @@ impl Search {
 
 fn is_distorted(step: &StepRecord) -> bool {
     step.result.distortion.is_some()
-}
-
-/// The most steps that a search can take.
-pub fn most_steps(spec: &SearchSpec) -> usize {
-    let (from, to) = Level::ends(spec.range);
-    let doublings = (to.value() / from.value()).log2().ceil();
-    let halvings = (2_f64.ln() / spec.resolution.as_f64().ln_1p()).log2().ceil().max(0.0);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let steps = (1.0 + doublings + halvings) as usize;
-    steps + SPARE_STEPS as usize
-}
-
-/// The longest time after which a search starts no further step. The last step and the wait for its
-/// requests can end later.
-pub fn longest_time(spec: &SearchSpec) -> Duration {
-    let steps = u32::try_from(most_steps(spec)).unwrap_or(u32::MAX);
-    spec.step.saturating_mul(1 + LONGEST).saturating_mul(steps)
 }
 
 #[cfg(test)]

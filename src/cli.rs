@@ -4,6 +4,7 @@
 //! Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration, 3 a run or a
 //! comparison that failed, 4 a run that proves nothing.
 
+mod capacity;
 mod check;
 mod compare;
 mod failures;
@@ -74,6 +75,9 @@ enum Command {
     /// Run the schedule once and print a report: exit code 0 if the run passed, 3 if it failed,
     /// 4 if it proves nothing
     Run(run::RunArgs),
+    /// Search the highest rate or concurrency that meets objectives: exit code 0 if one was found,
+    /// 3 if not even the lowest level meets them, 4 if the search proves nothing
+    Capacity(Box<capacity::CapacityArgs>),
     /// Compare the report.json of runs: exit code 0, 3 if a new run is worse, or 4 if it proves
     /// nothing
     Compare(compare::CompareArgs),
@@ -254,6 +258,7 @@ fn execute(cli: Cli) -> Result<(), Failed> {
             start(plan, None, false, &web)
         }
         Command::Run(args) => run::run(&args),
+        Command::Capacity(args) => capacity::capacity(*args),
         Command::Compare(args) => compare::compare(&args),
         Command::Failures(args) => failures::failures(&args),
         Command::Probe(args) => probe::probe(&args),

@@ -143,6 +143,7 @@ impl Daemon {
         let reloader = Reloader::new(options.source, &plan).await;
         let context = ScenarioContext {
             metrics: Arc::clone(&metrics),
+            generator: Arc::clone(&generator),
             shard,
             draining: stop.clone(),
             paused: paused.clone(),

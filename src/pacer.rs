@@ -77,12 +77,17 @@ pub enum Next {
         until: Instant,
     },
     /// A `requests` phase is active, which is a closed loop that ends after `count` requests. After
-    /// the last of them has ended, the driver calls [`Pacer::end_counted_phase`].
+    /// the last of them has ended, the driver calls [`Pacer::end_untimed_phase`].
     CountedRequests {
         phase: usize,
         slots: NonZeroU32,
         count: NonZeroU64,
         since: Instant,
+    },
+    /// A search is active. After the search has ended, the driver calls
+    /// [`Pacer::end_untimed_phase`].
+    Search {
+        phase: usize,
     },
     End(Instant),
 }
@@ -119,27 +124,21 @@ pub struct Pacer {
     carry: Area,
     /// The marks and the numbers of the next arrivals.
     marks: ArrivalMarks,
-    /// Every `requests` phase with a lower index has ended, or is before the segment.
-    first_uncounted: usize,
+    /// Every untimed phase with a lower index has ended, or is before the segment.
+    first_open: usize,
     limiter: MarkLimiter,
 }
 
-/// The next point at which the time of the cycle stops: the end of the segment, or the start of a
-/// `requests` phase. During a `requests` phase, the time of the cycle does not advance.
+/// The next point at which the time of the cycle stops: the end of the segment, or the start of an
+/// untimed phase, which is a `requests` phase or a search. During an untimed phase, the time of the
+/// cycle does not advance.
 struct Barrier {
     /// An offset from the start of the cycle.
     time: Duration,
     /// The value of Λ at `time`.
     area: Area,
     /// `None` at the end of the segment.
-    counted: Option<CountedPhase>,
-}
-
-#[derive(Clone, Copy)]
-struct CountedPhase {
-    index: usize,
-    slots: NonZeroU32,
-    count: NonZeroU64,
+    untimed: Option<usize>,
 }
 
 impl Pacer {
@@ -148,20 +147,20 @@ impl Pacer {
         // Random arrivals depend only on the number of the cycle, so they carry nothing over.
         let carry = if spec.arrivals.is_even() { fraction } else { Area::ZERO };
         let mut limiter = MarkLimiter::new();
-        // Arrivals and `requests` phases up to the start of the segment are not part of it.
-        let (mut after, mut first_uncounted) = (0, 0);
+        // Arrivals and untimed phases up to the start of the segment are not part of it.
+        let (mut after, mut first_open) = (0, 0);
         if let Some(offset) = segment.after_offset {
             after = micro(schedule.area(offset) + carry);
             limiter.start_at(after);
             let has_begun =
                 |index: &usize| schedule.phase_span(*index).is_some_and(|span| span.start < offset);
-            first_uncounted = (0..schedule.phases().len()).take_while(has_begun).count();
+            first_open = (0..schedule.phases().len()).take_while(has_begun).count();
         }
         let marks = ArrivalMarks::new(spec, segment.cycle, earlier, after);
-        Pacer { schedule, segment, carry, marks, first_uncounted, limiter }
+        Pacer { schedule, segment, carry, marks, first_open, limiter }
     }
 
-    /// The segment. Its `cycle_start` moves later during each `requests` phase, because the time of
+    /// The segment. Its `cycle_start` moves later during each untimed phase, because the time of
     /// the cycle does not advance then.
     pub fn segment(&self) -> Segment {
         self.segment
@@ -179,17 +178,17 @@ impl Pacer {
         }
     }
 
-    /// Extends the active `requests` phase to `now`. The driver calls this when a manual override
+    /// Extends the active untimed phase to `now`. The driver calls this when a manual override
     /// interrupts the phase.
-    pub fn extend_counted_phase(&mut self, now: Instant) {
+    pub fn extend_untimed_phase(&mut self, now: Instant) {
         self.delay_cycle(self.next_barrier().time, now);
     }
 
-    /// Ends the active `requests` phase. The time of the cycle advances again from `now`.
-    pub fn end_counted_phase(&mut self, now: Instant) {
+    /// Ends the active untimed phase. The time of the cycle advances again from `now`.
+    pub fn end_untimed_phase(&mut self, now: Instant) {
         let barrier = self.next_barrier();
-        if let Some(counted) = barrier.counted {
-            self.first_uncounted = counted.index + 1;
+        if let Some(index) = barrier.untimed {
+            self.first_open = index + 1;
             self.delay_cycle(barrier.time, now);
         }
     }
@@ -200,18 +199,17 @@ impl Pacer {
     }
 
     fn next_barrier(&self) -> Barrier {
-        let counted = (self.first_uncounted..self.schedule.phases().len()).find_map(|index| {
+        let untimed = (self.first_open..self.schedule.phases().len()).find_map(|index| {
             let span = self.schedule.phase_span(index)?;
-            let (slots, count) = (span.phase.load.slots()?, span.phase.load.count()?);
-            Some((span.start, CountedPhase { index, slots, count }))
+            (!span.phase.load.is_timed()).then_some((span.start, index))
         });
         let until = self.segment.until_offset;
-        match counted.filter(|(start, _)| *start <= until) {
-            Some((time, counted)) => {
-                let area = self.schedule.area_before(counted.index);
-                Barrier { time, area, counted: Some(counted) }
+        match untimed.filter(|(start, _)| *start <= until) {
+            Some((time, index)) => {
+                let area = self.schedule.area_before(index);
+                Barrier { time, area, untimed: Some(index) }
             }
-            None => Barrier { time: until, area: self.schedule.area(until), counted: None },
+            None => Barrier { time: until, area: self.schedule.area(until), untimed: None },
         }
     }
 
@@ -288,11 +286,14 @@ impl Pacer {
         if now < wake {
             return Next::Wait(wake);
         }
-        match barrier.counted {
-            Some(CountedPhase { index, slots, count }) => {
-                Next::CountedRequests { phase: index, slots, count, since: barrier_at }
+        let Some(phase) = barrier.untimed else { return Next::End(barrier_at) };
+        let load = self.schedule.phases().get(phase).map(|phase| &phase.load);
+        let counted = load.and_then(|load| Some((load.slots()?, load.count()?)));
+        match counted {
+            Some((slots, count)) => {
+                Next::CountedRequests { phase, slots, count, since: barrier_at }
             }
-            None => Next::End(barrier_at),
+            None => Next::Search { phase },
         }
     }
 

@@ -5,6 +5,7 @@ mod failures;
 mod observe;
 mod open_files;
 mod phases;
+mod single_run;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -29,6 +30,7 @@ pub use failures::{FailureArchive, KeptPrompts};
 pub use observe::{MetricsPage, MetricsSource, PageLocation};
 pub use open_files::{OTHER_FILES, connection_limit};
 pub use phases::{MAX_REPORTED_PHASES, PhaseObjectives};
+pub use single_run::SingleRunError;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -53,78 +55,7 @@ pub struct Plan {
     pub files: Vec<PathBuf>,
 }
 
-/// The reason why `llmload run` cannot run a plan.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SingleRunError {
-    /// The plan has no scenario with the requested name.
-    #[error("scenario `{requested}` does not exist; use one of {}", names.join(", "))]
-    UnknownScenario { requested: String, names: Vec<String> },
-    /// A scenario has a rate or a concurrency instead of a schedule.
-    #[error("scenario `{0}` never ends; set the length of the run, such as --for 1m")]
-    Endless(String),
-}
-
 impl Plan {
-    /// Returns the plan for `llmload run`, with the scenario `only` or all scenarios.
-    ///
-    /// A run starts every scenario at once. It ignores the wall clock, cron and active windows, and
-    /// the plan has a warning for each. A schedule that repeats forever runs once, or until the end
-    /// of a run with a length (`has_length`). The scenario `only` ignores `after`.
-    ///
-    /// # Errors
-    /// The scenario `only` does not exist, or a scenario never ends.
-    pub fn for_single_run(
-        mut self,
-        only: Option<&str>,
-        has_length: bool,
-    ) -> Result<Plan, SingleRunError> {
-        if let Some(requested) = only {
-            let names = self.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
-            self.scenarios.retain(|scenario| scenario.name == requested);
-            for scenario in &mut self.scenarios {
-                scenario.after = None;
-            }
-            if self.scenarios.is_empty() {
-                return Err(SingleRunError::UnknownScenario {
-                    requested: requested.to_owned(),
-                    names,
-                });
-            }
-        }
-        if let Some(endless) =
-            self.scenarios.iter().find(|scenario| scenario.endless && !has_length)
-        {
-            return Err(SingleRunError::Endless(endless.name.clone()));
-        }
-        for scenario in &mut self.scenarios {
-            let follows_clock = matches!(scenario.start, Start::WallClock(_) | Start::Cron(_));
-            if follows_clock || scenario.active.is_some() {
-                let name = &scenario.name;
-                self.warnings.push(format!(
-                    "scenario {name}: a run starts at once and ignores `start` and `active`"
-                ));
-            }
-            if follows_clock {
-                scenario.start = Start::WhenReady;
-            }
-            scenario.active = None;
-            if scenario.repeat == Repeat::Forever && !has_length {
-                scenario.repeat = Repeat::Times(NonZeroU32::MIN);
-            }
-        }
-        Ok(self)
-    }
-
-    /// Makes each scenario wait for the end of the previous scenario.
-    #[must_use]
-    pub fn in_sequence(mut self) -> Plan {
-        let mut previous = None;
-        for scenario in &mut self.scenarios {
-            scenario.after = previous.replace(scenario.name.clone());
-        }
-        self
-    }
-
     /// For each scenario, the index of the scenario in its `after`.
     pub fn predecessors(&self) -> Vec<Option<usize>> {
         let names = self.scenarios.iter().map(|scenario| scenario.name.as_str());

@@ -18,6 +18,7 @@ mod objectives;
 mod page;
 mod render;
 mod routes;
+mod search;
 mod server;
 mod statistics;
 mod tables;
@@ -44,6 +45,7 @@ pub use layout::{Block, blocks};
 pub use objectives::ObjectiveResult;
 pub use page::{RenderError, html};
 pub use render::{markdown, styled_text, text};
+pub use search::{QuantileReport, SearchReport, StepObjective, StepReport};
 pub use server::{ObservedPhase, ObservedQuantity, ObservedReport};
 pub use statistics::{Cost, Statistics, Summary, WindowReport};
 pub use tested::{PromptProfile, Tested};
@@ -187,8 +189,11 @@ pub struct PhaseReport {
     /// 100 occurrences.
     pub spans: Vec<(f64, f64)>,
     pub statistics: Statistics,
-    /// One entry per objective.
+    /// One entry per objective. Empty for a search, because each of its steps is judged separately.
     pub slo: Vec<ObjectiveResult>,
+    /// The result of a search. `None` for other phases, and for a search that has not begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchReport>,
     /// The distributions behind the quantiles of `statistics`.
     pub distributions: Distributions,
 }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::Archive;
 use crate::config::HumanDuration;
 use crate::endpoint::HttpEndpoint;
+use crate::generator::GeneratorMonitor;
 use crate::guard::Pause;
 use crate::launch::{Alarm, Driver, Mailbox, ReadinessGate, Route, RouteSet, RouteTable};
 use crate::metrics::Metrics;
@@ -28,6 +29,7 @@ use crate::remedy::Diagnosis;
 use crate::schedule::Shard;
 use crate::schedule_state::{Activity, RateOverride, ScheduleState};
 use crate::status::RouteMonitor;
+use crate::tally::SearchMeter;
 pub use completion::Completion;
 pub use observer::RouteObserver;
 pub use spec::{RouteSpec, ScenarioSpec};
@@ -36,6 +38,7 @@ pub use spec::{RouteSpec, ScenarioSpec};
 #[derive(Clone, Debug)]
 pub struct ScenarioContext {
     pub metrics: Arc<Metrics>,
+    pub generator: Arc<GeneratorMonitor>,
     /// Determines which arrivals this daemon sends.
     pub shard: Shard,
     /// Cancelled when the drain begins. Then llmload sends no more arrivals.
@@ -296,6 +299,13 @@ impl ScenarioTask {
         let driver = build_driver(&spec, &context, &gate, schedule_state);
         // The reading of the metrics pages ends with this task.
         let _observation = observation::start(&spec, &monitors, schedule_state);
+        let driver = match monitors.first() {
+            Some(monitor) => driver.with_meter(Arc::new(SearchMeter {
+                steps: Arc::clone(&monitor.steps),
+                generator: Arc::clone(&context.generator),
+            })),
+            None => driver,
+        };
         // A reload can replace the clients in the specification, and this task must not keep them
         // alive.
         drop(spec);

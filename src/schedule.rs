@@ -36,7 +36,7 @@ pub struct Phase {
     pub name: String,
     pub load: Load,
     /// From [`Phase::SHORTEST`] to [`Phase::LONGEST`]. A phase that ends after a number of requests
-    /// has length 0.
+    /// has length 0, and so has a search.
     pub length: Duration,
 }
 
@@ -135,9 +135,13 @@ impl Schedule {
     }
 
     /// Returns true if every phase has a length in time, so no phase ends after a number of
-    /// requests.
+    /// requests or after a search.
     pub fn is_timed(&self) -> bool {
-        self.phases.iter().all(|phase| phase.load.count().is_none())
+        self.phases.iter().all(|phase| phase.load.is_timed())
+    }
+
+    pub fn has_search(&self) -> bool {
+        self.phases.iter().any(|phase| phase.load.search().is_some())
     }
 
     /// Returns Λ(t), the expected arrivals from the start of the cycle up to `time`. Includes a

@@ -2,6 +2,7 @@
 //!
 //! The driver records each change. All other values follow from the schedule and the current time.
 
+mod searches;
 mod windows;
 
 use std::collections::HashMap;
@@ -11,11 +12,13 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::schedule::{Rate, Schedule, Shard};
+pub use searches::{SearchState, Searches};
 pub use windows::{PhaseWindows, Place};
 
 /// The driver changes this state. The metrics and the status page read it.
 #[derive(Debug)]
 pub struct ScheduleState {
+    pub searches: Searches,
     shard: Shard,
     /// The windows of the phases, which only a run needs.
     windows: Option<Arc<PhaseWindows>>,
@@ -57,8 +60,8 @@ pub enum Activity {
         /// From 0.
         cycle: u64,
         start: Instant,
-        /// The index of the active `requests` phase. The time of the cycle does not advance until
-        /// this phase ends.
+        /// The index of the active `requests` phase or search. The time of the cycle does not
+        /// advance until this phase ends.
         counted_phase: Option<usize>,
     },
     /// The scenario sends nothing until this time.
@@ -111,7 +114,12 @@ impl ScheduleState {
             latest: None,
             skipped_firings: 0,
         };
-        ScheduleState { shard, windows: None, inner: Mutex::new(inner) }
+        ScheduleState {
+            searches: Searches::default(),
+            shard,
+            windows: None,
+            inner: Mutex::new(inner),
+        }
     }
 
     pub fn schedule(&self) -> Arc<Schedule> {

@@ -188,6 +188,15 @@ impl ObjectiveCounts {
 }
 
 impl Slo {
+    /// The lowest threshold of TTFT.
+    pub fn strictest_ttft(&self) -> Option<Duration> {
+        let thresholds = self.objectives.iter().filter_map(|objective| match objective.criterion {
+            Criterion::Latency(LatencyMetric::Ttft, threshold) => Some(threshold),
+            _ => None,
+        });
+        thresholds.min()
+    }
+
     /// Judges a request by each objective, in the order of `objectives`. `finished` is the
     /// measurement of a success, and `None` for a failed request. An item is `None` if the request
     /// does not have the latency of the objective.

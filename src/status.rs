@@ -15,7 +15,7 @@ use crate::pairing::PairedComparison;
 use crate::plan::Target;
 use crate::recent::Recent;
 use crate::schedule_state::ScheduleState;
-use crate::tally::Tally;
+use crate::tally::{StepMeter, Tally};
 pub use document::{CurrentRate, Status};
 
 /// The current routes and configuration. A reload replaces both.
@@ -79,6 +79,8 @@ pub struct RouteMonitor {
     pub tally: Option<Arc<Tally>>,
     /// The values of the metrics pages of the server. Empty in the daemon, which reads no page.
     pub observed: Vec<Arc<ObservedPage>>,
+    /// Counts the requests of searches. All routes of a scenario share it.
+    pub steps: Arc<StepMeter>,
     /// The difference from the baseline target. Empty for the baseline target itself.
     pub difference: Arc<PairedComparison>,
     info: Mutex<RouteInfo>,
@@ -106,6 +108,7 @@ impl RouteMonitor {
         info: RouteInfo,
         tally: Option<Arc<Tally>>,
         observed: Vec<Arc<ObservedPage>>,
+        steps: Arc<StepMeter>,
     ) -> RouteMonitor {
         RouteMonitor {
             scenario: scenario.to_owned(),
@@ -118,6 +121,7 @@ impl RouteMonitor {
             recent: Arc::default(),
             tally,
             observed,
+            steps,
             difference: Arc::default(),
             info: Mutex::new(info),
         }

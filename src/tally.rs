@@ -9,6 +9,7 @@ mod distribution;
 mod hopeless;
 mod last_seconds;
 mod statistics;
+mod steps;
 mod timeline;
 mod windows;
 
@@ -27,6 +28,7 @@ pub use hopeless::Hopeless;
 use last_seconds::LastSeconds;
 pub use last_seconds::RecentEvents;
 pub use statistics::RawStatistics;
+pub use steps::{SearchMeter, StepMeter};
 pub use timeline::{Timeline, TimelineInterval};
 pub use windows::WindowCounts;
 use windows::WindowTally;

@@ -1,8 +1,11 @@
 //! The result of a search, and its text for people.
 
 use super::Search;
+use super::evidence::total;
 use super::level::Level;
 use super::step::StepRecord;
+use crate::schedule::SearchRange;
+use crate::slo::ObjectiveCounts;
 
 /// Why a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +44,9 @@ impl Ending {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     pub ending: Ending,
-    /// The best step at the highest level that meets all objectives, proven or not.
+    /// A step at the highest level that meets all objectives, proven or not.
     pub met: Option<StepRecord>,
-    /// The last step at the lowest level that does not meet them.
+    /// A step at the lowest level that does not meet them.
     pub missed: Option<StepRecord>,
     /// The interval that contains the capacity with a confidence of 95 %: the highest level that
     /// provenly meets the objectives, and the lowest level that provenly misses them.
@@ -53,15 +56,59 @@ pub struct Outcome {
 impl Search {
     /// Returns the result so far, for a search that ends for this reason.
     pub fn outcome(&self, ending: Ending) -> Outcome {
-        let last_at = |level: Level| {
+        // A step can contradict the conclusion from all steps at its level. Its values would then
+        // contradict the sentence.
+        let last_at = |level: Level, is_met: bool| {
             let valid = |step: &&StepRecord| step.plan.level == level && step.verdict.is_some();
-            self.steps.iter().rfind(valid).cloned()
+            let agrees = |step: &&StepRecord| valid(step) && self.has_met(step) == is_met;
+            self.steps.iter().rfind(agrees).or_else(|| self.steps.iter().rfind(valid)).cloned()
         };
         Outcome {
             ending,
-            met: self.highest_met().and_then(last_at),
-            missed: self.lowest_missed().and_then(last_at),
+            met: self.highest_met().and_then(|level| last_at(level, true)),
+            missed: self.lowest_missed().and_then(|level| last_at(level, false)),
             interval: (self.highest_proven_success(), self.lowest_proven_miss()),
         }
+    }
+}
+
+impl Search {
+    /// Returns true if the requests of this step alone met all objectives.
+    fn has_met(&self, step: &StepRecord) -> bool {
+        let mut objectives = self.spec.slo.objectives.iter().zip(&step.result.judged);
+        objectives.all(|(objective, batches)| {
+            let ObjectiveCounts { judged, met } = total(batches);
+            objective.share.is_reached(met, judged)
+        })
+    }
+}
+
+/// The capacity that a search has found. It is 0 if not even the lowest level meets the objectives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Capacity {
+    pub requests_per_second: f64,
+    /// `None` after a search by rate.
+    pub concurrency: Option<f64>,
+}
+
+impl Outcome {
+    /// Returns the capacity. `None` if the search found none, for example because it was stopped.
+    pub fn capacity(&self, range: SearchRange) -> Option<Capacity> {
+        let level = self.met.as_ref().map(|met| met.plan.level);
+        let is_known = match self.ending {
+            Ending::Found | Ending::LastMet | Ending::FirstMissed => true,
+            Ending::OutOfSteps => level.is_some(),
+            Ending::Undecided | Ending::Distorted | Ending::Interrupted => false,
+        };
+        let throughput = self.met.as_ref().map_or(0.0, |met| met.result.requests_per_second);
+        is_known.then(|| match (range, level) {
+            (SearchRange::Rate { .. }, level) => {
+                Capacity { requests_per_second: level.map_or(0.0, Level::value), concurrency: None }
+            }
+            (SearchRange::Concurrency { .. }, level) => Capacity {
+                requests_per_second: throughput,
+                concurrency: Some(level.map_or(0.0, Level::value)),
+            },
+        })
     }
 }

@@ -17,7 +17,7 @@ use super::planned_runs::{CycleRun, PlannedRuns};
 use super::succession::highest_sum;
 use crate::calendar::rfc3339;
 use crate::plan::{Plan, Scenario, Start, Target};
-use crate::schedule::{Lengths, PhaseSpan, Repeat, Shard};
+use crate::schedule::{Lengths, PhaseSpan, Repeat, SearchRange, Shard};
 use crate::timetable::Timetable;
 
 /// The length of a forecast. It is shorter if all schedules end earlier.
@@ -347,10 +347,22 @@ fn cost(target: &Target, amounts: Amounts) -> Option<Cost> {
     Some(Cost { amount, currency: prices.currency.clone() })
 }
 
+/// The most requests that the searches of a scenario keep in flight.
+fn most_in_search(scenario: &Scenario) -> u32 {
+    let searches = scenario.schedule.phases().iter().filter_map(|phase| phase.load.search());
+    let most = searches.map(|spec| match spec.range {
+        // An overloaded target does not respond until this limit is reached.
+        SearchRange::Rate { .. } => scenario.max_concurrency.get(),
+        SearchRange::Concurrency { to, .. } => to.get(),
+    });
+    most.max().unwrap_or(0)
+}
+
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn in_flight(scenario: &Scenario, target: &Target, peak_rate: f64, slots: u32) -> InFlight {
     let cap = scenario.max_concurrency.get();
     let longest_request = target.timeouts.total;
+    let slots = slots.max(most_in_search(scenario));
     let by_littles_law = peak_rate * longest_request.as_secs_f64() + f64::from(slots);
     InFlight {
         // Even a very low rate can have one request in flight.

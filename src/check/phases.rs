@@ -4,6 +4,7 @@ use super::chart::sparkline;
 use super::demand::Demand;
 use super::forecast::{PhaseForecast, ScenarioForecast};
 use super::numbers::{count, rate};
+use crate::capacity;
 use crate::config::HumanDuration;
 use crate::plan::{Scenario, Start};
 use crate::schedule::{Load, Repeat, Shard};
@@ -21,9 +22,10 @@ pub fn summary(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
         return "the same load for ever".to_owned();
     }
     let length = HumanDuration(forecast.cycle);
+    let untimed = if scenario.schedule.has_search() { "searches" } else { "`requests` phases" };
     let length = match (forecast.counts_requests, forecast.cycle.is_zero()) {
-        (true, true) => "unknown length (`requests` phases)".to_owned(),
-        (true, false) => format!("{length} plus the `requests` phases"),
+        (true, true) => format!("unknown length ({untimed})"),
+        (true, false) => format!("{length} plus the {untimed}"),
         (false, _) => length.to_string(),
     };
     let times = match (&scenario.start, scenario.repeat) {
@@ -96,19 +98,26 @@ fn row(load: &Load, phase: &PhaseForecast, endless: bool) -> [String; 4] {
         Load::Concurrency(_) | Load::Requests { .. } => {
             format!("{} in flight", count(f64::from(phase.closed_loop_slots)))
         }
+        Load::Search(spec) => spec.range.to_string(),
     };
     let has_total = match load {
         Load::Constant(_) | Load::Ramp { .. } | Load::Sine { .. } | Load::Replay(_) => !endless,
         Load::Requests { .. } => true,
-        Load::Pause | Load::Concurrency(_) => false,
+        Load::Pause | Load::Concurrency(_) | Load::Search(_) => false,
     };
-    let requests = format!("{} requests", count(phase.requests));
-    let length = match load.count() {
-        Some(_) => "?".to_owned(),
-        None if endless => "for ever".to_owned(),
-        None => HumanDuration(phase.length).to_string(),
+    let requests = if has_total {
+        format!("{} requests", count(phase.requests))
+    } else {
+        let most = load.search().and_then(|spec| capacity::most_requests(spec));
+        most.map_or_else(String::new, |most| format!("at most {} requests", count(most)))
     };
-    [short_name(&phase.name), length, level, if has_total { requests } else { String::new() }]
+    let length = match (load.count(), load.search()) {
+        (Some(_), _) => "?".to_owned(),
+        (None, Some(spec)) => format!("at most {}", HumanDuration(capacity::longest_time(spec))),
+        (None, None) if endless => "for ever".to_owned(),
+        (None, None) => HumanDuration(phase.length).to_string(),
+    };
+    [short_name(&phase.name), length, level, requests]
 }
 
 fn short_name(name: &str) -> String {

@@ -10,7 +10,7 @@ use crate::config::{self, Invalid, UrlOptions};
 use crate::plan::Plan;
 use crate::schedule::{Rate, Shard};
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(super) struct LoadArgs {
     // Not a doc comment, because clippy would require brackets around the URL, and the help would
     // show the brackets.

@@ -136,10 +136,22 @@ fn position(
     let origin = monitor.schedule_state.windows().and_then(|windows| windows.origin())?;
     Some(Position {
         scenario: has_name.then(|| planned.scenario.clone()),
-        phase: position.phase.unwrap_or_default(),
+        phase: phase_and_step(monitor, position.phase.unwrap_or_default()),
         number,
         phases,
         elapsed: now.saturating_duration_since(origin),
         length: planned.length,
     })
+}
+
+/// Returns the name of the phase. If it searches a capacity, returns its current step too.
+fn phase_and_step(monitor: &RouteMonitor, phase: String) -> String {
+    let searches = monitor.schedule_state.searches.states();
+    let current = searches.iter().find_map(|search| Some((search.current?, search)));
+    match current {
+        Some((step, search)) => {
+            format!("{phase}, step {}: {}", search.search.steps().len() + 1, step.level)
+        }
+        None => phase,
+    }
 }

@@ -26,7 +26,7 @@ use crate::schedule::Shard;
 use crate::status::StatusBoard;
 use crate::stderr;
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(super) struct RunArgs {
     #[command(flatten)]
     load: LoadArgs,
@@ -77,17 +77,23 @@ const MAX_LABELS: usize = 32;
 /// The most characters of a title, and of the name and the value of a label.
 const LONGEST_TEXT: usize = 200;
 
+impl RunArgs {
+    /// The options of `llmload capacity`, which has a separate plan.
+    pub(super) fn for_search(
+        title: Option<String>,
+        labels: Vec<(String, String)>,
+        report: Option<PathBuf>,
+        wait: Duration,
+    ) -> RunArgs {
+        RunArgs { title, labels, report, wait, ..RunArgs::default() }
+    }
+}
+
 pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     if args.load.url.is_some() && args.length.is_none() {
         return Err(Failed::Usage(
             "error: a run needs an end; set the length of the run, such as --for 1m".to_owned(),
         ));
-    }
-    if args.labels.len() > MAX_LABELS {
-        return Err(Failed::Usage(format!(
-            "error: a report has at most {MAX_LABELS} labels; remove some of the {}",
-            args.labels.len()
-        )));
     }
     // With a file, `--for` shortens the schedule to this length. With a URL, it is the length of
     // the only phase.
@@ -96,6 +102,17 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
         .for_single_run(args.scenario.as_deref(), args.length.is_some())
         .map_err(|error| Failed::Usage(format!("error: {error}")))?;
     let plan = if args.sequential { plan.in_sequence() } else { plan };
+    run_plan(args, plan)
+}
+
+/// Runs a plan, writes the report and returns the exit code.
+pub(super) fn run_plan(args: &RunArgs, plan: Plan) -> Result<(), Failed> {
+    if args.labels.len() > MAX_LABELS {
+        return Err(Failed::Usage(format!(
+            "error: a report has at most {MAX_LABELS} labels; remove some of the {}",
+            args.labels.len()
+        )));
+    }
     if variable("LLMLOAD_SHARD").or_else(|| variable("LLMLOAD_SHARDS")).is_some() {
         tracing::warn!(
             "LLMLOAD_SHARD and LLMLOAD_SHARDS are ignored, because a run sends the complete schedule"
@@ -263,7 +280,7 @@ fn quoted(argument: &str) -> String {
     format!("'{}'", argument.replace('\'', r"'\''"))
 }
 
-fn title(text: &str) -> Result<String, String> {
+pub(super) fn title(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("the text is blank".to_owned()),
         long if long.chars().count() > LONGEST_TEXT => {
@@ -276,7 +293,7 @@ fn title(text: &str) -> Result<String, String> {
     }
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE, such as gpu=H100")?;
     Ok((title(name)?, title(value)?))
 }

@@ -16,7 +16,7 @@ use crate::schedule::Rate;
 use crate::simulator::SimulatorOptions;
 
 /// The text that messages show instead of the name of a file.
-const ORIGIN: &str = "command line";
+pub(super) const ORIGIN: &str = "command line";
 
 /// The options that a user can write after a URL on the command line.
 #[derive(Clone, Debug, Default)]
@@ -135,7 +135,7 @@ pub fn simulator_from_options(
 
 /// Loads a document. `option` returns the name of the option for the path of a key, because
 /// messages name the option.
-fn read(
+pub(super) fn read(
     document: Map<String, Value>,
     env: Environment<'_>,
     option: impl Fn(&str) -> Option<String>,
@@ -159,7 +159,7 @@ fn read(
 }
 
 /// Converts a text to a number if possible, otherwise to a string.
-fn scalar(text: &str) -> Value {
+pub(super) fn scalar(text: &str) -> Value {
     let text = text.trim();
     let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
     match (text.parse::<u64>(), number) {
@@ -170,6 +170,6 @@ fn scalar(text: &str) -> Value {
 }
 
 /// Escapes each `$`, so the loader substitutes no variables. The shell has already done that.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     text.replace('$', "$$")
 }

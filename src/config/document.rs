@@ -19,7 +19,8 @@ use serde::Deserialize;
 pub use calendar::{Active, Days, Start, Window};
 pub use failures::{Failures, KeptPrompts};
 pub use load::{
-    Arrivals, ArrivalsName, Levels, Phase, Ramp, Replay, Requests, RequestsName, Sine, Steps,
+    Arrivals, ArrivalsName, Levels, Phase, Ramp, Replay, Requests, RequestsName, Search, Sine,
+    Steps,
 };
 pub use metrics::Metrics;
 pub use observe::Observe;

@@ -49,6 +49,14 @@ fn divide_scenario(scenario: &mut Scenario, shard: Shard) -> Vec<Problem> {
             problem("schedule", message, at_least_one_each.clone());
         }
     }
+    if scenario.schedule.has_search() {
+        problem(
+            "schedule",
+            "shards cannot share a search, because each would decide by its own measurements"
+                .to_owned(),
+            "run the search in one daemon, without shards".to_owned(),
+        );
+    }
     let limit = scenario.max_concurrency;
     let part = u32::try_from(shard.part(limit.get().into())).unwrap_or(u32::MAX);
     match NonZeroU32::new(part) {

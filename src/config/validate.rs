@@ -22,6 +22,7 @@ mod replay;
 mod request;
 mod scenario;
 mod schedule;
+mod search;
 mod secret;
 mod shapes;
 mod simulator;

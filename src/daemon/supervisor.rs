@@ -225,7 +225,9 @@ impl Supervisor {
                     monitor.set_info(route.info.clone());
                     monitor
                 }
-                RouteTransition::Create => after.new_monitor(route, schedule_state),
+                RouteTransition::Create => {
+                    after.new_monitor(route, schedule_state, &old_baseline_monitor.steps)
+                }
             })
             .collect();
         // Paired differences to the old baseline target and to the new one must not be added up.

@@ -21,6 +21,7 @@
 //! ```
 
 mod closed_loop;
+mod search;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,11 +30,13 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::search::RunningSearch;
 use super::alarm::Alarm;
 use super::mailbox::Mailbox;
 use super::slots::{Slot, Slots};
 use super::{Launch, ReadinessGate, manual_rate};
 use crate::calendar::rfc3339;
+use crate::capacity::MeasureSteps;
 use crate::event::Arrival;
 use crate::pacer::{Next, Pacer, Segment};
 use crate::schedule::{ArrivalSpec, Rate};
@@ -82,6 +85,9 @@ pub struct Driver {
     /// The number of arrivals that `concurrency` phases have launched.
     closed_loop_launched: u64,
     counted_phase: Option<CountedPhase>,
+    search: Option<RunningSearch>,
+    /// Counts the requests of search phases.
+    meter: Option<Arc<dyn MeasureSteps>>,
     /// The end of the run. The driver launches no arrival that is due later.
     time_limit: Option<Instant>,
     /// Finds steps of the wall clock.
@@ -126,6 +132,8 @@ impl Driver {
             is_held: false,
             closed_loop_launched: 0,
             counted_phase: None,
+            search: None,
+            meter: None,
             time_limit: None,
             steps: StepDetector::default(),
             clock_step: None,
@@ -188,9 +196,10 @@ impl Driver {
                     () = returned_slots.returned() => {}
                     () = stop.cancelled() => {}
                 },
-                Step::End => return,
+                Step::End => break,
             }
         }
+        self.interrupt_search();
     }
 
     /// Waits until a command is pending.
@@ -271,6 +280,7 @@ impl Driver {
             Next::CountedRequests { phase, slots, count, since } => {
                 self.step_counted_phase(phase, slots, count, since, now)
             }
+            Next::Search { phase } => self.step_search(phase, now),
             Next::End(at) => {
                 self.leave_source(at, true);
                 None
@@ -333,8 +343,8 @@ impl Driver {
     fn leave_source(&mut self, at: Instant, is_complete: bool) {
         match self.source.take() {
             Some(Source::Schedule(mut pacer)) => {
-                if self.counted_phase.is_some() {
-                    pacer.extend_counted_phase(at);
+                if self.counted_phase.is_some() || self.search.is_some() {
+                    pacer.extend_untimed_phase(at);
                 }
                 self.timetable.leave_segment(pacer.segment(), is_complete);
             }
@@ -348,6 +358,7 @@ impl Driver {
             None => {}
         }
         self.counted_phase = None;
+        self.interrupt_search();
         self.position = at;
     }
 
@@ -359,7 +370,9 @@ impl Driver {
             None => true,
             // A `requests` phase has no place in time, so it continues.
             Some(Source::Schedule(_)) => {
-                self.timetable.places_segments_by_wall_clock() && self.counted_phase.is_none()
+                self.timetable.places_segments_by_wall_clock()
+                    && self.counted_phase.is_none()
+                    && self.search.is_none()
             }
             Some(Source::Override(_)) => false,
         };
@@ -422,6 +435,7 @@ impl Driver {
         self.is_held = false;
         let schedule = Arc::clone(timetable.schedule());
         self.schedule_state.replace_schedule(schedule, timetable.is_endless());
+        self.schedule_state.searches.clear();
         (self.timetable, self.arrivals) = (timetable, arrivals);
     }
 

@@ -62,7 +62,14 @@ impl Slots {
         }
         self.busy += 1;
         let free_since = self.free.pop_front().map_or(phase_start, |free| free.max(phase_start));
-        Ok((free_since, Slot::new(now, &self.returns)))
+        Ok((free_since, Slot::new(now, true, &self.returns)))
+    }
+
+    /// Takes a slot for an arrival of an open loop. No limit applies, and nobody uses the slot
+    /// again.
+    pub fn acquire_uncounted(&mut self, now: Instant) -> Arc<Slot> {
+        self.busy += 1;
+        Slot::new(now, false, &self.returns)
     }
 
     /// Returns true if a request holds a slot.
@@ -74,6 +81,9 @@ impl Slots {
     pub fn collect_returned(&mut self) {
         for slot in self.returns.take() {
             self.busy = self.busy.saturating_sub(1);
+            if !slot.is_reusable {
+                continue;
+            }
             let backoff_end = slot.attempted_at + FAILURE_BACKOFF;
             if slot.has_failed && backoff_end > slot.returned_at {
                 self.backing_off.push(Reverse(backoff_end));
@@ -94,14 +104,16 @@ impl Slots {
 #[derive(Debug)]
 pub struct Slot {
     attempted_at: Instant,
+    /// False for an arrival of an open loop, which only marks its request as in flight.
+    is_reusable: bool,
     has_failed: AtomicBool,
     returns: Arc<ReturnQueue>,
 }
 
 impl Slot {
-    fn new(attempted_at: Instant, returns: &Arc<ReturnQueue>) -> Arc<Slot> {
+    fn new(attempted_at: Instant, is_reusable: bool, returns: &Arc<ReturnQueue>) -> Arc<Slot> {
         let has_failed = AtomicBool::new(false);
-        Arc::new(Slot { attempted_at, has_failed, returns: Arc::clone(returns) })
+        Arc::new(Slot { attempted_at, is_reusable, has_failed, returns: Arc::clone(returns) })
     }
 
     /// Records that a request in this slot failed or was dropped.
@@ -115,6 +127,7 @@ impl Drop for Slot {
         self.returns.put(ReturnedSlot {
             returned_at: Instant::now(),
             attempted_at: self.attempted_at,
+            is_reusable: self.is_reusable,
             has_failed: *self.has_failed.get_mut(),
         });
     }
@@ -132,6 +145,7 @@ pub(super) struct ReturnQueue {
 struct ReturnedSlot {
     returned_at: Instant,
     attempted_at: Instant,
+    is_reusable: bool,
     has_failed: bool,
 }
 

@@ -66,7 +66,9 @@ fn the_pacer_waits_exactly_until_the_next_due_time() {
                 assert!(until > now);
                 now = until;
             }
-            Next::ClosedLoop { .. } | Next::CountedRequests { .. } => unreachable!(),
+            Next::ClosedLoop { .. } | Next::CountedRequests { .. } | Next::Search { .. } => {
+                unreachable!()
+            }
             Next::End(_) => break,
         }
     }
@@ -138,14 +140,14 @@ fn a_requests_phase_stops_the_schedule_clock() {
     let mut pacer = full_cycle(&load, origin);
     assert_eq!(pacer.poll(origin), counted(0, origin));
     assert_eq!(pacer.poll(at(700)), counted(0, origin));
-    pacer.end_counted_phase(at(700));
+    pacer.end_untimed_phase(at(700));
     assert_eq!(pacer.poll(at(700)), Next::Wait(at(1200)));
     assert_eq!(pacer.poll(at(5000)), Next::Due { due: at(1200), k: 0, phase: 1, lengths: None });
     assert_eq!(pacer.poll(at(5000)), Next::Due { due: at(2200), k: 1, phase: 1, lengths: None });
     assert_eq!(pacer.poll(at(5000)), counted(2, at(2700)));
-    pacer.end_counted_phase(at(5000));
+    pacer.end_untimed_phase(at(5000));
     assert_eq!(pacer.poll(at(5000)), counted(3, at(5000)));
-    pacer.end_counted_phase(at(6000));
+    pacer.end_untimed_phase(at(6000));
     assert_eq!(pacer.poll(at(6000)), Next::End(at(6000)));
 }
 

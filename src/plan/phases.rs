@@ -33,6 +33,9 @@ impl Scenario {
     pub fn most_arrivals(&self, phase: usize) -> Option<u64> {
         let span = self.schedule.phase_span(phase).filter(|_| !self.endless)?;
         let load = &span.phase.load;
+        if load.search().is_some() {
+            return None;
+        }
         let of_one_pass = match (load.count(), load.slots()) {
             (Some(count), _) => count.get(),
             (None, Some(_)) => return None,

@@ -6,6 +6,7 @@ mod labels;
 mod levels;
 mod over_time;
 mod plot;
+mod search;
 mod server;
 
 use super::layout::Block;
@@ -32,8 +33,9 @@ pub(super) fn charts(report: &Report) -> Vec<Block> {
     }
     let several = scenarios.len() > 1;
     let all = scenarios.iter().flat_map(|(name, routes)| {
-        let charts = levels::charts(routes)
+        let charts = search::charts(routes)
             .into_iter()
+            .chain(levels::charts(routes))
             .chain(over_time::charts(routes))
             .chain(server::charts(routes))
             .chain(distribution::charts(routes))

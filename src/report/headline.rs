@@ -1,7 +1,11 @@
 //! The result of a run as one sentence, and the name of the test. Both are readable for a person
 //! who has never seen the tool.
 
-use super::{Level, LevelKind, Outcome, PhaseReport, Reason, ReasonCode, Report, RouteReport};
+use super::{
+    Level, LevelKind, Outcome, PhaseReport, Reason, ReasonCode, Report, RouteReport,
+    verdict as judgement,
+};
+use crate::capacity::Ending;
 use crate::check::numbers::{percent, three_digits};
 
 /// The most levels or targets that a sentence names.
@@ -30,6 +34,9 @@ pub(super) fn verdict(report: &Report) -> String {
 
 fn passed(report: &Report) -> String {
     let routes = &report.routes;
+    if let Some(capacities) = capacities(routes) {
+        return capacities;
+    }
     if !routes.iter().any(RouteReport::has_objectives) {
         let levels = routes.iter().flat_map(RouteReport::levels);
         let rate = |phase: &PhaseReport| phase.statistics.queries_per_second.unwrap_or_default();
@@ -50,7 +57,38 @@ fn passed(report: &Report) -> String {
     format!("all objectives met{place}{doubt}")
 }
 
+/// The capacities, if the routes send no load except searches.
+fn capacities(routes: &[RouteReport]) -> Option<String> {
+    if !judgement::is_only_search(routes) {
+        return None;
+    }
+    let searches = routes.iter().flat_map(|route| &route.phases);
+    let texts = searches.filter_map(|phase| {
+        let search = phase.search.as_ref()?;
+        let level = level_name(Level { value: search.met?, ..search.from });
+        let least = if search.has_ended(Ending::LastMet) { "at least " } else { "" };
+        Some(format!("the capacity is {least}{level}"))
+    });
+    let texts: Vec<String> = texts.collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    (!texts.is_empty()).then(|| list(&texts))
+}
+
+/// The lowest level of a search, if it misses the objectives.
+fn missed_capacity(routes: &[RouteReport]) -> Option<String> {
+    let mut searches = routes.iter().flat_map(|route| &route.phases);
+    let missed = searches.find_map(|phase| {
+        let search = phase.search.as_ref().filter(|_| !phase.explore)?;
+        search.has_ended(Ending::FirstMissed).then_some(search)
+    });
+    let level = level_name(missed?.from);
+    Some(format!("objectives missed at {level}, the lowest level of the search"))
+}
+
 fn failed(report: &Report) -> String {
+    if let Some(missed) = missed_capacity(&report.routes) {
+        return missed;
+    }
     let (routes, reasons) = (&report.routes, &report.verdict.reasons);
     let missed: Vec<&Reason> =
         reasons.iter().filter(|reason| reason.code == ReasonCode::ObjectiveMissed).collect();

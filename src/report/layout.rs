@@ -6,7 +6,7 @@ use super::findings::Severity;
 use super::tables::integer;
 use super::{
     ArchiveReport, FailureClass, MeanDifference, Report, RouteReport, charts, headline, server,
-    tables, totals,
+    tables, totals, verdict,
 };
 use crate::check::numbers::duration;
 
@@ -54,10 +54,13 @@ pub enum Block {
 /// Returns all blocks of a report, in order: the results of all routes, the findings, the charts,
 /// the details of each route, and the setup of the test.
 pub fn blocks(report: &Report) -> Vec<Block> {
-    let mut blocks = vec![verdict(report)];
+    let mut blocks = vec![verdict_block(report)];
     for route in &report.routes {
         blocks.push(Block::Heading { text: heading(route) });
-        blocks.extend(results(route));
+        blocks.extend(searches(route, report));
+        if !verdict::is_only_search(std::slice::from_ref(route)) {
+            blocks.extend(results(route));
+        }
     }
     if !report.findings.is_empty() {
         let all = report.findings.iter();
@@ -88,6 +91,19 @@ pub fn blocks(report: &Report) -> Vec<Block> {
     blocks
 }
 
+/// The searches of a route.
+fn searches(route: &RouteReport, report: &Report) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for search in route.phases.iter().filter_map(|phase| phase.search.as_ref()) {
+        // The verdict contains the sentence of a search that did not pass.
+        if report.verdict.reasons.iter().all(|reason| !reason.text.contains(&search.sentence)) {
+            blocks.push(line(search.sentence.clone()));
+        }
+        blocks.extend(search.blocks());
+    }
+    blocks
+}
+
 /// The results of a route by level.
 fn results(route: &RouteReport) -> Vec<Block> {
     let mut blocks = Vec::new();
@@ -102,8 +118,12 @@ fn results(route: &RouteReport) -> Vec<Block> {
 
 /// The values of a route over all phases, and its failures.
 fn details(route: &RouteReport, report: &Report) -> Vec<Block> {
-    let mut blocks = Vec::from_iter(tables::per_request(&route.total));
-    blocks.push(totals::totals(route));
+    let mut blocks = Vec::new();
+    // Values of all steps of a search together say nothing.
+    if !verdict::is_only_search(std::slice::from_ref(route)) {
+        blocks.extend(tables::per_request(&route.total));
+        blocks.push(totals::totals(route));
+    }
     blocks.push(line(ledger(route)));
     blocks.extend(totals::connections(&route.connections).map(line));
     blocks.extend(difference(route, report).map(line));
@@ -128,7 +148,7 @@ fn heading(route: &RouteReport) -> String {
     }
 }
 
-fn verdict(report: &Report) -> Block {
+fn verdict_block(report: &Report) -> Block {
     let text = headline::verdict(report);
     let title = report.tested.title.as_ref();
     Block::Verdict {

@@ -2,17 +2,21 @@
 
 use std::fmt::Write as _;
 
-use super::{Block, Report, blocks};
+use super::{Block, Report, blocks, verdict};
 use crate::check::text::{TextStyle, cut, width};
 
 /// Renders a report for a terminal or a file, without colours.
 pub fn text(report: &Report) -> String {
-    terminal("llmload run", &blocks(report))
+    terminal(command(report), &blocks(report))
 }
 
 /// Renders a report for a terminal. The text has at most 80 columns, also on a wider terminal.
 pub fn styled_text(report: &Report, style: TextStyle) -> String {
-    styled("llmload run", &blocks(report), style)
+    styled(command(report), &blocks(report), style)
+}
+
+fn command(report: &Report) -> &'static str {
+    if verdict::is_only_search(&report.routes) { "llmload capacity" } else { "llmload run" }
 }
 
 /// Renders blocks as text without colours.

@@ -7,10 +7,11 @@ use tokio::time::Instant;
 use super::statistics::TokensPerChunk;
 use super::{
     Connections, Distributions, FailureClass, LedgerReport, Level, LevelKind, MeanDifference,
-    PairedDifference, PhaseReport, PromptProfile, RouteReport, Statistics, Summary, TailReport,
-    TimelineReport, WindowReport, objectives, server, without_fraction,
+    PairedDifference, PhaseReport, PromptProfile, RouteReport, SearchReport, Statistics, Summary,
+    TailReport, TimelineReport, WindowReport, objectives, server, without_fraction,
 };
 use crate::calendar::rfc3339;
+use crate::capacity::Ending;
 use crate::event::{AbortReason, DropReason};
 use crate::ledger::LedgerCounts;
 use crate::measurement::Failure;
@@ -18,6 +19,7 @@ use crate::pairing::DifferenceSums;
 use crate::plan::Scenario;
 use crate::remedy::DiagnosedTarget;
 use crate::schedule::{Arrivals, Load};
+use crate::schedule_state::SearchState;
 use crate::status::RouteMonitor;
 use crate::tally::{PhaseTally, RawStatistics, TallySnapshot};
 
@@ -34,13 +36,14 @@ pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<R
     let per_chunk = TokensPerChunk::new(&arrived);
     let prices = info.configured.prices.as_ref();
     let has_objectives = phases.iter().any(|phase| phase.slo.is_some());
+    let searches = monitor.schedule_state.searches.states();
     let names: Vec<_> = phases.iter().map(|phase| phase.name.as_str()).collect();
     let observed = server::observed(&monitor.observed, &names, &timeline);
     let phases = phases.iter().map(|phase| {
         let has_objectives = phase.slo.is_some();
         let statistics =
             Statistics::new(&phase.arrived, &phase.window, per_chunk, prices, has_objectives);
-        phase_report(phase, scenario, statistics)
+        phase_report(phase, scenario, statistics, &searches)
     });
     Some(RouteReport {
         scenario: monitor.scenario.clone(),
@@ -70,7 +73,12 @@ pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<R
     })
 }
 
-fn phase_report(tally: &PhaseTally, scenario: &Scenario, statistics: Statistics) -> PhaseReport {
+fn phase_report(
+    tally: &PhaseTally,
+    scenario: &Scenario,
+    statistics: Statistics,
+    searches: &[SearchState],
+) -> PhaseReport {
     let Planned { load, level, seconds, arrivals, count } = planned(tally, scenario);
     let sent = tally.window.length.as_nanos() > 0;
     // The end of a `requests` phase is not planned, but its number of requests is.
@@ -81,6 +89,10 @@ fn phase_report(tally: &PhaseTally, scenario: &Scenario, statistics: Statistics)
         (None, None) => false,
     };
     let is_pause = load == Load::Pause.kind();
+    let search = searches.iter().rfind(|search| tally.positions.contains(&search.phase));
+    let search = search.map(SearchReport::new);
+    let is_interrupted =
+        search.as_ref().is_some_and(|search| search.has_ended(Ending::Interrupted));
     let slo = tally.slo.as_ref().filter(|_| !is_pause);
     let results = slo.map(|slo| objectives::results(slo, &tally.arrived)).unwrap_or_default();
     PhaseReport {
@@ -90,7 +102,7 @@ fn phase_report(tally: &PhaseTally, scenario: &Scenario, statistics: Statistics)
         planned_seconds: seconds,
         planned_arrivals: arrivals,
         sent,
-        cut: sent && is_incomplete,
+        cut: sent && (is_incomplete || is_interrupted),
         explore: tally.explore,
         spans: tally
             .window
@@ -99,6 +111,7 @@ fn phase_report(tally: &PhaseTally, scenario: &Scenario, statistics: Statistics)
             .map(|(from, to)| (from.as_secs_f64(), to.as_secs_f64()))
             .collect(),
         slo: results,
+        search,
         distributions: if statistics.sent > 0 {
             distributions(&tally.arrived)
         } else {
@@ -132,8 +145,7 @@ fn planned(tally: &PhaseTally, scenario: &Scenario) -> Planned {
     };
     let counts: Option<u64> =
         spans.iter().map(|span| span.phase.load.count().map(|count| count.get() * passes)).sum();
-    let has_length =
-        !scenario.endless && spans.iter().all(|span| span.phase.load.count().is_none());
+    let has_length = !scenario.endless && spans.iter().all(|span| span.phase.load.is_timed());
     #[allow(clippy::cast_precision_loss)]
     let seconds = has_length.then(|| {
         spans.iter().map(|span| span.phase.length.as_secs_f64()).sum::<f64>() * passes as f64
@@ -155,7 +167,9 @@ fn level(load: &Load) -> Option<Level> {
         Load::Concurrency(slots) | Load::Requests { slots, .. } => {
             Some(Level { kind: LevelKind::Concurrency, value: slots.get().into() })
         }
-        Load::Ramp { .. } | Load::Sine { .. } | Load::Replay(_) | Load::Pause => None,
+        Load::Ramp { .. } | Load::Sine { .. } | Load::Replay(_) | Load::Pause | Load::Search(_) => {
+            None
+        }
     }
 }
 

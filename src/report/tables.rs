@@ -32,7 +32,16 @@ pub(super) fn levels(route: &RouteReport) -> Block {
         }
         cells
     };
-    Block::Table { title: "By level".to_owned(), columns, rows: route.levels().map(row).collect() }
+    Block::Table {
+        title: "By level".to_owned(),
+        columns,
+        rows: measured_levels(route).map(row).collect(),
+    }
+}
+
+/// The phases that send one load. The steps of a search have a separate table.
+fn measured_levels(route: &RouteReport) -> impl Iterator<Item = &PhaseReport> {
+    route.levels().filter(|phase| !phase.is_search())
 }
 
 /// Sentences that explain the table of levels.

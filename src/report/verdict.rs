@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Distortion, PhaseReport, RouteReport, Statistics};
+use super::{Distortion, PhaseReport, RouteReport, SearchReport, Statistics};
+use crate::capacity::Ending;
 use crate::check::numbers::{count, duration};
 use crate::generator;
 use crate::measurement::Failure;
@@ -162,6 +163,8 @@ pub(super) fn judge(routes: &[RouteReport], distortions: &[Distortion], end: End
         let text = "the run was interrupted before its schedule ended";
         reasons.push(Reason::new(ReasonCode::Interrupted, text));
     }
+    // A search repeats a distorted step, and its own result shows if that was in vain.
+    let distortions = if is_only_search(routes) { &[] } else { distortions };
     // The routes give the same reason with their total counts.
     let is_of_route = routes.iter().any(|route| failed_in_client(route).is_some());
     for distortion in distortions {
@@ -176,19 +179,26 @@ pub(super) fn judge(routes: &[RouteReport], distortions: &[Distortion], end: End
     for route in routes {
         let prefix = route.prefix(routes);
         let of_route = invalid_reasons(route).into_iter().chain(too_many_failures(route));
-        let mut of_route: Vec<Reason> = of_route.collect();
+        let mut reasons_of_route: Vec<Reason> = of_route.collect();
+        for phase in &route.phases {
+            let search = phase.search.as_ref().filter(|_| !phase.explore);
+            let Some(reason) = search.and_then(search_reason) else { continue };
+            is_missed_for_certain |= reason.code == ReasonCode::ObjectiveMissed;
+            let of_route = Reason::of_route(reason.code, route, reason.text);
+            reasons_of_route.push(of_route.of_phase(phase));
+        }
         for phase in route.judged_phases() {
             for missed in misses(route, phase) {
                 let is_complete = phase.sent && !phase.cut && !has_ended_early;
                 is_missed_for_certain |= missed.0.is_missed_for_certain(phase, is_complete);
-                of_route.push(missed.1);
+                reasons_of_route.push(missed.1);
             }
         }
         if !has_ended_early {
-            of_route.extend(cut_short(route, time_limit));
+            reasons_of_route.extend(cut_short(route, time_limit));
         }
         reasons.extend(
-            of_route
+            reasons_of_route
                 .into_iter()
                 .map(|reason| Reason { text: format!("{prefix}{}", reason.text), ..reason }),
         );
@@ -205,8 +215,34 @@ pub(super) fn judge(routes: &[RouteReport], distortions: &[Distortion], end: End
     };
     let results =
         routes.iter().flat_map(|route| route.judged_phases().flat_map(|phase| &phase.slo));
-    let sure = result == Outcome::Passed && results.into_iter().all(|result| result.sure);
+    let searches =
+        routes.iter().flat_map(|route| &route.phases).filter_map(|phase| phase.search.as_ref());
+    let sure = result == Outcome::Passed
+        && results.into_iter().all(|result| result.sure)
+        && searches.into_iter().all(|search| search.lower.is_some());
     Verdict { result, sure, reasons }
+}
+
+/// True if the routes send no load except searches.
+pub(super) fn is_only_search(routes: &[RouteReport]) -> bool {
+    let mut levels = routes.iter().flat_map(RouteReport::levels).peekable();
+    levels.peek().is_some() && levels.all(PhaseReport::is_search)
+}
+
+/// Returns the reason why a search does not pass. It passes if its lowest level meets the
+/// objectives.
+fn search_reason(search: &SearchReport) -> Option<Reason> {
+    let is = |ending| search.has_ended(ending);
+    let code = if is(Ending::FirstMissed) {
+        ReasonCode::ObjectiveMissed
+    } else if is(Ending::Distorted) {
+        ReasonCode::Distorted
+    } else if is(Ending::Undecided) || is(Ending::OutOfSteps) && search.met.is_none() {
+        ReasonCode::TooFewRequests
+    } else {
+        return None;
+    };
+    Some(Reason::new(code, search.sentence.clone()))
 }
 
 /// Returns the missed objectives of a phase, and the reason for each of them.
@@ -360,9 +396,10 @@ impl RouteReport {
         if all.len() > 1 { format!("{}: ", self.route()) } else { String::new() }
     }
 
-    /// Returns a sum over all phases, without those that explore.
+    /// Returns a sum over all phases, without those that explore, and without searches, which look
+    /// for the level at which requests fail.
     fn deciding(&self, of: impl Fn(&Statistics) -> u64) -> u64 {
-        let phases = self.phases.iter().filter(|phase| !phase.explore);
+        let phases = self.phases.iter().filter(|phase| !phase.explore && !phase.is_search());
         phases.map(|phase| of(&phase.statistics)).sum()
     }
 
@@ -374,7 +411,7 @@ impl RouteReport {
 
 impl PhaseReport {
     fn is_judged(&self) -> bool {
-        !self.explore && !self.slo.is_empty()
+        !self.explore && (!self.slo.is_empty() || self.is_search())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::incidents::Incidents;
 use crate::launch::ReadinessGate;
 use crate::metrics::RouteMetrics;
 use crate::recent::Recent;
-use crate::tally::Tally;
+use crate::tally::{StepMeter, Tally};
 
 #[derive(Debug)]
 pub struct RouteObserver {
@@ -24,6 +24,8 @@ pub struct RouteObserver {
     pub readiness: Arc<ReadinessGate>,
     /// The values for the report of a run; `None` in a daemon.
     pub tally: Option<Arc<Tally>>,
+    /// Counts the requests of searches.
+    pub steps: Arc<StepMeter>,
 }
 
 impl Observe for RouteObserver {
@@ -42,6 +44,7 @@ impl Observe for RouteObserver {
         if let Some(tally) = &self.tally {
             tally.observe(arrival, event);
         }
+        self.steps.observe(arrival, event);
     }
 
     fn needs_evidence(&self) -> bool {

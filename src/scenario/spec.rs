@@ -16,7 +16,7 @@ use crate::plan::{self, Target};
 use crate::schedule::{ArrivalSpec, Repeat, Shard};
 use crate::schedule_state::{PhaseWindows, ScheduleState};
 use crate::status::{RouteInfo, RouteMonitor};
-use crate::tally::{PhaseRule, Tally};
+use crate::tally::{PhaseRule, StepMeter, Tally};
 use crate::timetable::Timetable;
 
 #[derive(Clone, Debug)]
@@ -41,13 +41,16 @@ pub struct RouteSpec {
 
 impl ScenarioSpec {
     pub fn new_monitors(&self, schedule_state: &Arc<ScheduleState>) -> Vec<Arc<RouteMonitor>> {
-        self.routes.iter().map(|route| self.new_monitor(route, schedule_state)).collect()
+        let steps = Arc::default();
+        let new = |route| self.new_monitor(route, schedule_state, &steps);
+        self.routes.iter().map(new).collect()
     }
 
     pub fn new_monitor(
         &self,
         route: &RouteSpec,
         schedule_state: &Arc<ScheduleState>,
+        steps: &Arc<StepMeter>,
     ) -> Arc<RouteMonitor> {
         let (scenario, target) = (&self.scenario.name, &route.target.name);
         let schedule = &self.scenario.schedule;
@@ -62,6 +65,7 @@ impl ScenarioSpec {
             route.info.clone(),
             tally,
             route.metrics_pages.iter().map(|page| Arc::new(ObservedPage::new(page))).collect(),
+            Arc::clone(steps),
         );
         if let Some(model) = &route.target.model {
             // The monitor is new, so no name is set.
@@ -143,6 +147,7 @@ impl ScenarioSpec {
                 archive: self.archive_route(route, monitor.model.get()?, context),
                 readiness: Arc::clone(gate),
                 tally: monitor.tally.clone(),
+                steps: Arc::clone(&monitor.steps),
             },
             state: Arc::clone(&monitor.state),
         }))

@@ -6,9 +6,11 @@
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rate::{Area, Rate, nanos};
+use super::search::SearchSpec;
 use super::trace::{Trace, TraceRow};
 
 /// [`Load::rate_range`] counts the rows of a replay in windows of this length.
@@ -41,6 +43,9 @@ pub enum Load {
         slots: NonZeroU32,
         count: NonZeroU64,
     },
+    /// Steps of constant load, until the capacity of the target is known. The time of the cycle
+    /// does not advance during this phase.
+    Search(Arc<SearchSpec>),
 }
 
 /// The arithmetic of open-loop arrivals. Times are offsets from the start of the phase, and integer
@@ -56,7 +61,9 @@ impl Load {
                 Area::sine(mean, amplitude, nanos(period), time)
             }
             Load::Replay(ref trace) => trace.area(time),
-            Load::Pause | Load::Concurrency(_) | Load::Requests { .. } => Area::ZERO,
+            Load::Pause | Load::Concurrency(_) | Load::Requests { .. } | Load::Search(_) => {
+                Area::ZERO
+            }
         }
     }
 
@@ -74,7 +81,7 @@ impl Load {
                 first_reached(guess, length, |time| self.area(time, length) >= area)
             }
             Load::Replay(ref trace) => trace.due(area),
-            Load::Pause | Load::Concurrency(_) | Load::Requests { .. } => 0,
+            Load::Pause | Load::Concurrency(_) | Load::Requests { .. } | Load::Search(_) => 0,
         }
     }
 
@@ -93,7 +100,7 @@ impl Load {
                 rate.max(0.0)
             }
             Load::Replay(ref trace) => trace.rate(nanos(time), nanos(length)),
-            Load::Pause | Load::Concurrency(_) | Load::Requests { .. } => 0.0,
+            Load::Pause | Load::Concurrency(_) | Load::Requests { .. } | Load::Search(_) => 0.0,
         }
     }
 
@@ -115,7 +122,7 @@ impl Load {
             }
             Load::Replay(trace) => Some(burst_range(trace.rows(), from, to)),
             Load::Pause | Load::Concurrency(_) => Some((0.0, 0.0)),
-            Load::Requests { .. } => None,
+            Load::Requests { .. } | Load::Search(_) => None,
         }
     }
 }
@@ -130,6 +137,7 @@ impl Load {
             Load::Replay(_) => "replay",
             Load::Pause => "pause",
             Load::Concurrency(_) | Load::Requests { .. } => "concurrency",
+            Load::Search(_) => "search",
         }
     }
 
@@ -140,7 +148,8 @@ impl Load {
             | Load::Ramp { .. }
             | Load::Sine { .. }
             | Load::Replay(_)
-            | Load::Pause => None,
+            | Load::Pause
+            | Load::Search(_) => None,
             Load::Concurrency(slots) | Load::Requests { slots, .. } => Some(slots),
         }
     }
@@ -153,9 +162,30 @@ impl Load {
             | Load::Sine { .. }
             | Load::Replay(_)
             | Load::Pause
-            | Load::Concurrency(_) => None,
+            | Load::Concurrency(_)
+            | Load::Search(_) => None,
             Load::Requests { count, .. } => Some(count),
         }
+    }
+
+    /// The search of the phase; `None` for every other shape.
+    pub fn search(&self) -> Option<&Arc<SearchSpec>> {
+        match self {
+            Load::Search(spec) => Some(spec),
+            Load::Constant(_)
+            | Load::Ramp { .. }
+            | Load::Sine { .. }
+            | Load::Replay(_)
+            | Load::Pause
+            | Load::Concurrency(_)
+            | Load::Requests { .. } => None,
+        }
+    }
+
+    /// Returns true if the phase has a length in time. The clock of the schedule stops while any
+    /// other phase runs.
+    pub fn is_timed(&self) -> bool {
+        self.count().is_none() && self.search().is_none()
     }
 
     /// Like [`Load::slots`], but `None` for a closed loop that ends after a number of requests.
@@ -171,7 +201,8 @@ impl Load {
             | Load::Sine { .. }
             | Load::Pause
             | Load::Concurrency(_)
-            | Load::Requests { .. } => None,
+            | Load::Requests { .. }
+            | Load::Search(_) => None,
         }
     }
 
@@ -182,9 +213,11 @@ impl Load {
         match *self {
             Load::Constant(rate) | Load::Ramp { to: rate, .. } => Some(rate),
             Load::Pause => Some(Rate::ZERO),
-            Load::Sine { .. } | Load::Replay(_) | Load::Concurrency(_) | Load::Requests { .. } => {
-                None
-            }
+            Load::Sine { .. }
+            | Load::Replay(_)
+            | Load::Concurrency(_)
+            | Load::Requests { .. }
+            | Load::Search(_) => None,
         }
     }
 
@@ -193,9 +226,11 @@ impl Load {
     pub fn is_flat(&self) -> bool {
         match self {
             Load::Constant(_) | Load::Pause | Load::Concurrency(_) => true,
-            Load::Ramp { .. } | Load::Sine { .. } | Load::Replay(_) | Load::Requests { .. } => {
-                false
-            }
+            Load::Ramp { .. }
+            | Load::Sine { .. }
+            | Load::Replay(_)
+            | Load::Requests { .. }
+            | Load::Search(_) => false,
         }
     }
 }
@@ -212,6 +247,7 @@ impl fmt::Display for Load {
             Load::Pause => Ok(()),
             Load::Concurrency(slots) => write!(f, " {slots}"),
             Load::Requests { slots, count } => write!(f, " {slots}, {count} requests"),
+            Load::Search(spec) => write!(f, " {}", spec.range),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The phase that searches the capacity of a target: its range, its resolution and its objectives.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -13,6 +14,15 @@ pub enum SearchRange {
     Rate { from: Rate, to: Rate },
     /// Closed loop with fixed numbers of requests in flight. `from` is below `to`.
     Concurrency { from: NonZeroU32, to: NonZeroU32 },
+}
+
+impl fmt::Display for SearchRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SearchRange::Rate { from, to } => write!(f, "{from} to {to}"),
+            SearchRange::Concurrency { from, to } => write!(f, "concurrency {from} to {to}"),
+        }
+    }
 }
 
 /// A search for the capacity of a target.

@@ -38,7 +38,7 @@ pub enum Place {
 struct Window {
     phase: usize,
     start: Instant,
-    /// `None` while a `requests` phase runs.
+    /// `None` while a `requests` phase or a search runs.
     end: Option<Instant>,
 }
 
@@ -154,8 +154,7 @@ impl Windows {
                 self.next = None;
                 return;
             };
-            let is_counted = next.load.count().is_some();
-            let end = (!is_counted).then(|| start + next.length);
+            let end = next.load.is_timed().then(|| start + next.length);
             let is_last = phase + 1 == self.schedule.phases().len();
             let (cycle, phase_after) = if is_last { (cycle + 1, 0) } else { (cycle, phase + 1) };
             let after = end.unwrap_or(start);

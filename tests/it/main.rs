@@ -15,6 +15,7 @@ mod archive;
 mod arrivals;
 mod binary;
 mod browser;
+mod capacity;
 mod check;
 mod clock_steps;
 mod closed_loop;

@@ -286,7 +286,7 @@ impl Endpoint for InMemoryEndpoint {
     }
 }
 
-pub struct InMemoryResponse(VecDeque<BodyStep>);
+pub struct InMemoryResponse(pub VecDeque<BodyStep>);
 
 impl Response for InMemoryResponse {
     fn status(&self) -> u16 {

@@ -224,8 +224,9 @@ fn due(plan: &Plan, now: SystemTime, ahead: Duration) -> Vec<Duration> {
                 at = loop {
                     match pacer.poll(end) {
                         Next::Due { due, .. } => all.push(due - origin),
-                        Next::CountedRequests { since, .. } => pacer.end_counted_phase(since),
+                        Next::CountedRequests { since, .. } => pacer.end_untimed_phase(since),
                         Next::End(over) => break over,
+                        Next::Search { .. } => unreachable!("these schedules have no search"),
                         Next::Wait(_) | Next::ClosedLoop { .. } => break end,
                     }
                 };

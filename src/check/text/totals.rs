@@ -32,8 +32,12 @@ impl ForecastText<'_> {
             self.line("requests", self.no_total(scenario, forecast, has_closed_loops), f)?;
         }
         if forecast.counts_requests && forecast.cycle > Duration::ZERO {
-            let text = "The length of `requests` phases is unknown in advance; the forecast treats \
-                        them as instantaneous.";
+            let phases =
+                if scenario.schedule.has_search() { "searches" } else { "`requests` phases" };
+            let text = format!(
+                "The length of {phases} is unknown in advance; the forecast treats them as \
+                 instantaneous."
+            );
             self.line("note", text, f)?;
         }
         if forecast.firings_skipped > 0 {
@@ -95,6 +99,9 @@ impl ForecastText<'_> {
         forecast: &ScenarioForecast,
         has_closed_loops: bool,
     ) -> String {
+        if scenario.schedule.has_search() {
+            return "not known in advance: a search chooses its steps by the responses".to_owned();
+        }
         if has_closed_loops {
             return "not known in advance: closed-loop phases depend on the response times"
                 .to_owned();

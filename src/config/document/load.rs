@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::Slo;
 use crate::config::field::{Field, FieldList};
-use crate::config::scalar::{Count, Number, Rate, Span};
+use crate::config::scalar::{Count, Number, Rate, Ratio, Span};
 
 /// The distribution of the intervals between open-loop arrivals.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -41,7 +41,7 @@ pub struct Gamma {
 }
 
 /// One entry of a schedule. An entry is a phase with exactly one of `constant`, `ramp`, `steps`,
-/// `sine`, `replay`, `pause` and `concurrency`, or a loop with `phases` and `repeat`.
+/// `sine`, `replay`, `pause`, `concurrency` and `search`, or a loop with `phases` and `repeat`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
@@ -66,6 +66,10 @@ pub struct Phase {
     pub replay: Field<Replay>,
     /// A phase without load; the value is its length, 1ms to 366 days. Example: `1m`.
     pub pause: Field<Span>,
+    /// Steps of constant load that find the highest level at which the target meets the objectives
+    /// of the scenario; `for` is the shortest time of a step. Example:
+    /// `{rate: {from: 1/s, to: 200/s}}`.
+    pub search: Field<Search>,
     /// A closed loop that keeps this number of requests in flight, from 1 to `max_concurrency`:
     /// when one request ends, llmload sends the next. A list gives several levels, one after
     /// another; `for` is the length of each. Example: `[2, 4, 8]`.
@@ -79,10 +83,10 @@ pub struct Phase {
     pub repeat: Field<Count>,
     /// The phases of a loop, in order. Example: `[{constant: 5/s, for: 10s}, {pause: 50s}]`.
     pub phases: Field<FieldList<Phase>>,
-    /// The length of the phase, 1ms to 366 days. `for` is required for `constant`, `ramp`, `steps`
-    /// and `sine`, and for `concurrency` without `requests`. A `replay` without `for` ends with the
-    /// last row of its trace. If `for` is shorter than the trace, llmload ignores the later rows;
-    /// if `for` is longer, a time without load follows the last row. Example: `10m`.
+    /// The length of the phase, 1ms to 366 days. `for` is required for `constant`, `ramp`, `steps`,
+    /// `sine` and `search`, and for `concurrency` without `requests`. A `replay` without `for` ends
+    /// with the last row of its trace. If `for` is shorter than the trace, llmload ignores the
+    /// later rows; if `for` is longer, a time without load follows the last row. Example: `10m`.
     pub r#for: Field<Span>,
     /// The service level objectives of this phase, instead of the objectives of the scenario. With
     /// several levels, each level has these objectives. Only `llmload run` judges phases; the
@@ -104,6 +108,48 @@ pub enum Levels {
     Number(Count),
     /// Several levels, one after another.
     List(FieldList<Count>),
+}
+
+/// A search for the highest level that meets the objectives. It has exactly one of `rate` and
+/// `concurrency`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Search {
+    /// The search uses open loops at constant rates. Example: `{from: 1/s, to: 200/s}`.
+    pub rate: Field<RateRange>,
+    /// The search uses closed loops with constant numbers of requests in flight. Example:
+    /// `{from: 1, to: 256}`.
+    pub concurrency: Field<CountRange>,
+    /// The largest distance between the highest level that meets the objectives and the lowest
+    /// level that misses them, 1% to 50%. Default: 5%.
+    #[schemars(extend("default" = "5%"))]
+    pub resolution: Field<Ratio>,
+}
+
+/// The rates among which a search looks for the capacity.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields, inline)]
+pub struct RateRange {
+    /// The lowest rate, per second (`/s`), minute (`/m`) or hour (`/h`), above 0. The search begins
+    /// here. Required. Example: `1/s`.
+    pub from: Field<Rate>,
+    /// The highest rate, per second (`/s`), minute (`/m`) or hour (`/h`), up to 100000/s. Required.
+    /// Example: `200/s`.
+    pub to: Field<Rate>,
+}
+
+/// The numbers of requests in flight among which a search looks for the capacity.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields, inline)]
+pub struct CountRange {
+    /// The lowest number of requests in flight, at least 1. The search begins here. Required.
+    /// Example: `1`.
+    pub from: Field<Count>,
+    /// The highest number of requests in flight, up to `max_concurrency`. Required. Example: `256`.
+    pub to: Field<Count>,
 }
 
 /// The number of requests after which a phase ends.

@@ -104,9 +104,9 @@ impl Validator<'_> {
         match (start, repeat) {
             (plan::Start::WallClock(_), _) if !schedule.is_timed() => self.problem(
                 node,
-                "a phase that counts `requests` has no fixed length, so the wall clock cannot give \
-                 the position in its cycle",
-                "write `for` instead of `requests`, or `start: when_ready`",
+                "a phase that counts `requests` or searches has no fixed length, so the wall clock \
+                 cannot give the position in its cycle",
+                "write a phase with a fixed length, or `start: when_ready`",
             ),
             (plan::Start::WallClock(Anchor::Midnight(_)), _) if length > DAY => self.warn(
                 node,

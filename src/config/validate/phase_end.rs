@@ -83,7 +83,7 @@ impl Validator<'_> {
         phase: &Located<Phase>,
         levels: Option<&[Level]>,
     ) -> Option<Duration> {
-        if !phase.value.requests.is_absent() {
+        if !phase.value.requests.is_absent() || !phase.value.search.is_absent() {
             return Some(Duration::ZERO);
         }
         match (&phase.value.replay, &phase.value.r#for, levels) {
@@ -96,7 +96,10 @@ impl Validator<'_> {
     }
 
     /// Returns the value of `pause` or of `for`.
-    fn written_length(&self, Located { node, value: phase }: &Located<Phase>) -> Option<Duration> {
+    pub(super) fn written_length(
+        &self,
+        Located { node, value: phase }: &Located<Phase>,
+    ) -> Option<Duration> {
         let field: &Field<Span> = match (&phase.pause, &phase.r#for) {
             (Field::Absent, length) => length,
             (pause, Field::Absent) => pause,

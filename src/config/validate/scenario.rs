@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::phase_end::PromptCount;
+use super::schedule::PhaseContext;
+use super::search::Objectives;
 use super::{Definitions, Validator};
 use crate::config::document::{Arrivals, ArrivalsName, Scenario};
 use crate::config::field::{Field, Located};
@@ -13,7 +15,7 @@ use crate::config::scalar::Repeat;
 use crate::config::tree::{NodeId, excerpt};
 use crate::plan;
 use crate::prompts::Prompts;
-use crate::schedule;
+use crate::schedule::{self, Schedule};
 
 pub const DEFAULT_MAX_CONCURRENCY: u32 = 256;
 /// The largest value of `max_concurrency`. A machine has no ports for more connections.
@@ -43,9 +45,19 @@ impl Validator<'_> {
             Some(Some(number)) => PromptCount::Known(number),
         };
         let streams = request.as_ref().is_none_or(|request| request.stream);
-        let planned = self.schedule(scenario, node, max_concurrency, prompt_count, streams);
+        let slo = self.slo(&scenario.slo, streams);
+        let objectives = match &slo {
+            None => Objectives::Invalid,
+            Some(None) => Objectives::Absent,
+            Some(Some(slo)) => Objectives::Present(slo.clone()),
+        };
+        let context = PhaseContext { max_concurrency, prompts: prompt_count, streams, objectives };
+        let planned = self.schedule(scenario, node, context);
         let (schedule, mut phases) =
             planned.map_or((None, Vec::new()), |(schedule, phases)| (Some(schedule), phases));
+        if let Some(schedule) = &schedule {
+            self.reject_search_with_targets(scenario, schedule);
+        }
         let arrivals = self.arrivals(&scenario.arrivals);
         self.reject_arrivals_with_replay(scenario);
         if let (Some(active), Some(false)) =
@@ -53,8 +65,9 @@ impl Validator<'_> {
         {
             self.problem(
                 active,
-                "a phase that counts `requests` has no fixed length, so it can exceed a window",
-                "write `for` instead of `requests`, or remove `active`",
+                "a phase that counts `requests` or searches has no fixed length, so it can exceed a \
+                 window",
+                "write a phase with a fixed length, or remove `active`",
             );
         }
         let warmup = self.count(&scenario.warmup, 0, 0..=10_000);
@@ -66,13 +79,15 @@ impl Validator<'_> {
             DEFAULT_MAX_LAG,
             Duration::from_millis(1)..=Duration::from_hours(1),
         );
-        let slo = self.slo(&scenario.slo, streams);
         if let (Some(start), Some(schedule), Some(repeat)) = (&start, &schedule, repeat) {
             self.check_start(scenario, start, schedule, repeat);
         }
         let slo = slo?.map(Arc::new);
-        for phase in &mut phases {
-            phase.slo = phase.slo.take().or_else(|| slo.clone());
+        let loads = schedule.iter().flat_map(Schedule::phases);
+        for (phase, planned) in phases.iter_mut().zip(loads) {
+            // A search has its objectives inside, because it judges each step separately.
+            let is_search = planned.load.search().is_some();
+            phase.slo = phase.slo.take().or_else(|| slo.clone()).filter(|_| !is_search);
         }
         let mut all = all?.into_iter();
         let target = all.next()?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Validator;
 use super::phase_end::{PromptCount, RequestCount};
+use super::search::Objectives;
 use super::shapes::{Level, MAX_PHASES, PHASE_KINDS, PreviousRate, ShapeContext};
 use crate::config::document::{Phase, Scenario};
 use crate::config::field::{Field, FieldList, Located};
@@ -53,15 +54,22 @@ struct Expansion {
     next_id: usize,
 }
 
+/// The parts of a scenario on which its phases depend.
+pub(super) struct PhaseContext {
+    pub(super) max_concurrency: Option<NonZeroU32>,
+    pub(super) prompts: PromptCount,
+    /// True if the scenario requests streamed responses.
+    pub(super) streams: bool,
+    pub(super) objectives: Objectives,
+}
+
 impl Validator<'_> {
     /// Reads the schedule. The scenario has exactly one of `schedule`, `rate` and `concurrency`.
     pub(super) fn schedule(
         &self,
         scenario: &Scenario,
         node: NodeId,
-        max_concurrency: Option<NonZeroU32>,
-        prompts: PromptCount,
-        streams: bool,
+        context: PhaseContext,
     ) -> Option<(Schedule, Vec<PhaseObjectives>)> {
         let keys = [
             ("schedule", scenario.schedule.node()),
@@ -91,12 +99,12 @@ impl Validator<'_> {
             vec![PhaseSpec { id: 0, name: None, load, length, slo, explore }]
         };
         let phases = if let Some(list) = scenario.schedule.present() {
-            self.phases(list, max_concurrency, prompts, streams)?
+            self.phases(list, context)?
         } else if let Some(rate) = scenario.rate.present() {
             shorthand(self.constant(rate.node, rate.value.0)?)
         } else {
             let level = scenario.concurrency.present()?;
-            shorthand(self.concurrency_level(level.node, level.value.0, max_concurrency)?)
+            shorthand(self.concurrency_level(level.node, level.value.0, context.max_concurrency)?)
         };
         let objectives = phases
             .iter()
@@ -111,12 +119,14 @@ impl Validator<'_> {
     fn phases(
         &self,
         list: &Located<FieldList<Phase>>,
-        max_concurrency: Option<NonZeroU32>,
-        prompts: PromptCount,
-        streams: bool,
+        PhaseContext { max_concurrency, prompts, streams, objectives }: PhaseContext,
     ) -> Option<Vec<PhaseSpec>> {
         let mut expansion = Expansion {
-            context: ShapeContext { previous_rate: PreviousRate::First, max_concurrency },
+            context: ShapeContext {
+                previous_rate: PreviousRate::First,
+                max_concurrency,
+                objectives,
+            },
             names: HashSet::new(),
             prompts,
             streams,
@@ -205,7 +215,15 @@ impl Validator<'_> {
         name: PhaseName,
         expansion: &mut Expansion,
     ) -> Option<Vec<PhaseSpec>> {
+        let objectives = self.phase_objectives(phase, expansion.streams);
+        let of_phase = match &objectives {
+            None => Objectives::Invalid,
+            Some((Some(slo), _)) => Objectives::Present(Slo::clone(slo)),
+            Some((None, _)) => expansion.context.objectives.clone(),
+        };
+        let of_scenario = std::mem::replace(&mut expansion.context.objectives, of_phase);
         let levels = self.levels(phase, expansion);
+        expansion.context.objectives = of_scenario;
         let length = self.phase_length(phase, levels.as_deref());
         let count = match self.request_count(&phase.value, expansion.prompts) {
             RequestCount::Invalid => return None,
@@ -217,7 +235,7 @@ impl Validator<'_> {
             PhaseName::Generated => None,
             PhaseName::Given(name) => Some(name),
         };
-        let (slo, explore) = self.phase_objectives(phase, expansion.streams)?;
+        let (slo, explore) = objectives?;
         let (levels, length) = (levels?, length?);
         let has_several = levels.len() > 1;
         let phases = levels.into_iter().map(|Level { label, load }| {

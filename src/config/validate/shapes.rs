@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::Validator;
+use super::search::Objectives;
 use crate::config::document::{Levels, Phase, Ramp, Sine, Steps};
 use crate::config::field::{Field, Located};
 use crate::config::tree::NodeId;
@@ -31,10 +32,10 @@ impl PreviousRate {
 }
 
 /// The facts outside of a phase on which its load depends.
-#[derive(Clone, Copy)]
 pub(super) struct ShapeContext {
     pub(super) previous_rate: PreviousRate,
     pub(super) max_concurrency: Option<NonZeroU32>,
+    pub(super) objectives: Objectives,
 }
 
 pub(super) struct PhaseKind {
@@ -99,6 +100,12 @@ pub(super) const PHASE_KINDS: &[PhaseKind] = &[
             validator
                 .concurrency_levels(phase.value.concurrency.present()?, context.max_concurrency)
         },
+    },
+    PhaseKind {
+        key: "search",
+        example: "search",
+        node: |phase| phase.search.node(),
+        read: |validator, phase, context| validator.search(phase, context).map(single),
     },
 ];
 

@@ -85,16 +85,16 @@ impl Driver {
         if self.slots.has_busy() {
             return Some(Step::Wait(now.instant + CLOCK_CHECK));
         }
-        self.end_counted_phase(now);
+        self.counted_phase = None;
+        self.end_untimed_phase(now);
         None
     }
 
-    /// Ends a `requests` phase, so the schedule advances again. The rest of the cycle is delayed by
-    /// the duration of the phase.
-    fn end_counted_phase(&mut self, now: Moment) {
-        self.counted_phase = None;
+    /// Ends a `requests` phase or a search, so the schedule advances again. The rest of the cycle
+    /// is delayed by the duration of the phase.
+    pub(super) fn end_untimed_phase(&mut self, now: Moment) {
         if let Some(Source::Schedule(pacer)) = &mut self.source {
-            pacer.end_counted_phase(now.instant);
+            pacer.end_untimed_phase(now.instant);
             let Segment { cycle, cycle_start: start, .. } = pacer.segment();
             let wall = now.wall_at(start);
             self.schedule_state.end_counted_phase(now.instant, cycle, start, wall);

@@ -44,7 +44,7 @@ impl Latency {
     fn chart(&self, routes: &[&RouteReport]) -> Option<Chart> {
         let quantile = self.quantile(routes)?;
         let dots = routes.iter().enumerate().flat_map(|(index, route)| {
-            route.levels().filter_map(move |phase| {
+            route.levels().filter(|phase| !phase.is_search()).filter_map(move |phase| {
                 let at = (phase.statistics.queries_per_second?, self.value(phase, quantile)?);
                 Some((index, Dot { class: colour(index), at, name: phase.name.clone() }))
             })
@@ -120,6 +120,6 @@ impl Latency {
 }
 
 /// The value of the last tick.
-fn axis_end(axis: &Axis) -> f64 {
+pub(super) fn axis_end(axis: &Axis) -> f64 {
     axis.ticks.last().map_or(0.0, |tick| tick.0)
 }

@@ -1,0 +1,55 @@
+//! The limits of a search, which are known before it begins.
+
+use std::time::Duration;
+
+use super::evidence;
+use super::level::Level;
+use crate::schedule::SearchSpec;
+
+/// A step measures at most this many times as long as `SearchSpec::step`.
+pub(super) const LONGEST: u32 = 4;
+/// A repeated step measures at least this many times as long as `SearchSpec::step`.
+pub(super) const REPEATED: u32 = 2;
+/// The steps that a search can take beyond growth and bisection: repeated steps on both sides of
+/// the edge, the narrowing of the interval, distorted steps, and corrections.
+const SPARE_STEPS: u32 = 12;
+
+/// The most steps that a search can take.
+pub fn most_steps(spec: &SearchSpec) -> usize {
+    let steps = 1.0 + doublings(spec) + halvings(spec);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let steps = steps as usize;
+    steps + SPARE_STEPS as usize
+}
+
+/// The longest time after which a search starts no further step. The last step and the wait for its
+/// requests can end later.
+pub fn longest_time(spec: &SearchSpec) -> Duration {
+    let steps = u32::try_from(most_steps(spec)).unwrap_or(u32::MAX);
+    spec.step.saturating_mul(1 + LONGEST).saturating_mul(steps)
+}
+
+/// The most requests that a search by rate can send, if every step is as long as it can be. `None`
+/// for a search by concurrency, whose rate depends on the target.
+pub fn most_requests(spec: &SearchSpec) -> Option<f64> {
+    let (Level::Rate(from), Level::Rate(to)) = Level::ends(spec.range) else { return None };
+    let (from, to) = (from.per_second(), to.per_second());
+    let step = spec.step.as_secs_f64();
+    let longest = step * f64::from(1 + LONGEST);
+    #[allow(clippy::cast_precision_loss)]
+    let least = evidence::requests_per_miss(&spec.slo.objectives) as f64;
+    let first_visit = |rate: f64| rate * (step + step.max(least / rate).min(longest));
+    let growth = std::iter::successors(Some(from), |rate| Some(rate * 2.0));
+    let growth: f64 = growth.take_while(|rate| *rate < to).map(first_visit).sum();
+    let rest = halvings(spec) * first_visit(to) + f64::from(SPARE_STEPS) * to * longest;
+    Some(growth + first_visit(to) + rest)
+}
+
+fn doublings(spec: &SearchSpec) -> f64 {
+    let (from, to) = Level::ends(spec.range);
+    (to.value() / from.value()).log2().ceil()
+}
+
+fn halvings(spec: &SearchSpec) -> f64 {
+    (2_f64.ln() / spec.resolution.as_f64().ln_1p()).log2().ceil().max(0.0)
+}

@@ -1,0 +1,281 @@
+//! The report of a search for the capacity of a target: the result, and every step with the reason
+//! for its level.
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::Block;
+use super::tables::integer;
+use super::{Level, LevelKind, PhaseReport};
+use crate::capacity::{self, Ending, Quantiles, StepRecord, Verdict};
+use crate::check::numbers::{duration, three_digits};
+use crate::schedule::{SearchRange, SearchSpec};
+use crate::schedule_state::SearchState;
+use crate::slo::Objective;
+
+/// The most columns for objectives. More would be wider than 80 columns.
+const MOST_COLUMNS: usize = 2;
+/// The probability that the interval contains the capacity.
+const CONFIDENCE: f64 = 0.95;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchReport {
+    /// Why the search ended: `found`, `first_missed`, `last_met`, `undecided`, `distorted`,
+    /// `out_of_steps` or `interrupted`.
+    pub ending: String,
+    /// The result for people.
+    pub sentence: String,
+    pub from: Level,
+    pub to: Level,
+    /// The largest distance between `met` and `missed`, as a fraction of `met`.
+    pub resolution: f64,
+    /// The shortest measured time of a step.
+    pub step_seconds: f64,
+    /// The objectives as text: `ttft p99 ≤ 1 s`.
+    pub objectives: Vec<String>,
+    /// The highest level that meets the objectives. `None` if no level does.
+    pub met: Option<f64>,
+    /// The lowest level that misses them. `None` if no level does.
+    pub missed: Option<f64>,
+    /// The highest level that provenly meets the objectives.
+    pub lower: Option<f64>,
+    /// The lowest level that provenly misses them.
+    pub upper: Option<f64>,
+    /// The probability that the capacity is between `lower` and `upper`.
+    pub confidence: f64,
+    /// The throughput at the level `met`, in successes per second.
+    pub requests_per_second: Option<f64>,
+    /// The throughput at the level `met`, in output tokens per second.
+    pub output_tokens_per_second: Option<f64>,
+    pub steps: Vec<StepReport>,
+    /// The strictest threshold of TTFT, for the chart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttft_threshold_seconds: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// The rate per second, or the number of requests in flight.
+    pub level: f64,
+    /// The level for people.
+    pub name: String,
+    /// Why the search chose the level: `first`, `growth`, `bisection`, `repeat`, `lower_end`,
+    /// `upper_end` or `distorted`.
+    pub reason: String,
+    /// The conclusion from all steps at this level so far: `met`, `probably_met`, `not_judged`,
+    /// `probably_missed` or `missed`. `None` if llmload distorted the step.
+    pub verdict: Option<String>,
+    pub settle_seconds: f64,
+    pub measured_seconds: f64,
+    /// The length of the step with the wait for its last request.
+    pub seconds: f64,
+    /// True if the step ended early, because it could not meet the objectives any more.
+    pub cut_short: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distortion: Option<String>,
+    /// The requests that were due in the measured time.
+    pub requests: u64,
+    pub succeeded: u64,
+    pub failed: u64,
+    /// The arrivals that llmload dropped because `max_concurrency` requests were in flight.
+    pub dropped: u64,
+    /// The successes that ended in the measured time, per second.
+    pub requests_per_second: f64,
+    pub output_tokens_per_second: f64,
+    /// True if `output_tokens_per_second` counts events with text instead of tokens.
+    pub is_token_estimate: bool,
+    pub time_to_first_token_seconds: QuantileReport,
+    pub time_per_output_token_seconds: QuantileReport,
+    pub request_duration_seconds: QuantileReport,
+    /// One entry per objective.
+    pub objectives: Vec<StepObjective>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct QuantileReport {
+    pub p50: Option<f64>,
+    pub p90: Option<f64>,
+    pub p99: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepObjective {
+    /// `ttft p99`, `success`.
+    pub name: String,
+    /// The measured value for people.
+    pub text: String,
+    /// The measured quantile in seconds, or the success rate.
+    pub measured: Option<f64>,
+    /// The judged requests. If the step ended early, the remaining planned requests count as met.
+    pub judged: u64,
+    pub met: u64,
+    /// The conclusion from all steps at this level so far. `None` if llmload distorted the step.
+    pub verdict: Option<String>,
+}
+
+impl SearchReport {
+    /// Creates the report of a search. A search that still runs counts as interrupted.
+    pub fn new(state: &SearchState) -> SearchReport {
+        let spec = state.search.spec();
+        let outcome =
+            state.outcome.clone().unwrap_or_else(|| state.search.outcome(Ending::Interrupted));
+        let (from, to) = capacity::Level::ends(spec.range);
+        let value = |step: &Option<StepRecord>| step.as_ref().map(|step| step.plan.level.value());
+        let throughput = outcome.met.as_ref().map(|met| &met.result);
+        let steps = state.search.steps();
+        SearchReport {
+            ending: outcome.ending.as_str().to_owned(),
+            sentence: outcome.sentence(spec),
+            from: level(spec.range, from),
+            to: level(spec.range, to),
+            resolution: spec.resolution.as_f64(),
+            step_seconds: spec.step.as_secs_f64(),
+            objectives: spec.slo.objectives.iter().map(capacity::condition).collect(),
+            met: value(&outcome.met),
+            missed: value(&outcome.missed),
+            lower: outcome.interval.0.map(capacity::Level::value),
+            upper: outcome.interval.1.map(capacity::Level::value),
+            confidence: CONFIDENCE,
+            requests_per_second: throughput.map(|result| result.requests_per_second),
+            output_tokens_per_second: throughput.map(|result| result.tokens_per_second),
+            steps: steps.iter().map(|step| StepReport::new(step, spec)).collect(),
+            ttft_threshold_seconds: spec.slo.strictest_ttft().map(|time| time.as_secs_f64()),
+        }
+    }
+
+    /// True if the search ended with this ending.
+    pub(super) fn has_ended(&self, ending: Ending) -> bool {
+        self.ending == ending.as_str()
+    }
+
+    /// The table of steps.
+    pub(super) fn blocks(&self) -> Vec<Block> {
+        if self.steps.is_empty() {
+            return Vec::new();
+        }
+        let mut blocks = vec![self.table()];
+        let verdicts = || self.steps.iter().map(result_text);
+        if verdicts().any(|text| text.contains('?')) {
+            blocks.push(Block::Line {
+                text: "? = too few requests to prove it; 95 % confidence".to_owned(),
+            });
+        }
+        if verdicts().any(|text| text.ends_with('*')) {
+            blocks.push(Block::Line {
+                text: "* = the step ended early, because it could not meet the objectives any more"
+                    .to_owned(),
+            });
+        }
+        let distorted =
+            self.steps.iter().filter_map(|step| Some((step, step.distortion.as_ref()?)));
+        blocks.extend(distorted.map(|(step, distortion)| Block::Line {
+            text: format!("{} does not count: {distortion}", step.name),
+        }));
+        blocks
+    }
+
+    fn table(&self) -> Block {
+        let names = self.steps.first().map(|step| &step.objectives[..]).unwrap_or_default();
+        let shown = names.len().min(MOST_COLUMNS);
+        let mut columns = vec!["step".to_owned(), "time".to_owned(), "requests".to_owned()];
+        columns.extend(names.iter().take(shown).map(|objective| objective.name.clone()));
+        columns.extend(["QPS", "tokens/s", "result"].map(str::to_owned));
+        let row = |step: &StepReport| {
+            let mut cells =
+                vec![step.name.clone(), duration(step.measured_seconds), integer(step.requests)];
+            cells
+                .extend(step.objectives.iter().take(shown).map(|objective| objective.text.clone()));
+            cells.push(three_digits(step.requests_per_second));
+            let about = if step.is_token_estimate { "≈ " } else { "" };
+            cells.push(format!("{about}{}", three_digits(step.output_tokens_per_second)));
+            cells.push(result_text(step));
+            cells
+        };
+        let rows = self.steps.iter().map(row).collect();
+        Block::Table { title: "Steps of the search".to_owned(), columns, rows }
+    }
+}
+
+impl StepReport {
+    fn new(step: &StepRecord, spec: &SearchSpec) -> StepReport {
+        let (plan, result) = (&step.plan, &step.result);
+        let objectives = spec.slo.objectives.iter().enumerate();
+        StepReport {
+            level: plan.level.value(),
+            name: plan.level.to_string(),
+            reason: plan.reason.as_str().to_owned(),
+            verdict: step.verdict.map(|verdict| verdict.as_str().to_owned()),
+            settle_seconds: plan.settle.as_secs_f64(),
+            measured_seconds: result.measured.as_secs_f64(),
+            seconds: result.elapsed.as_secs_f64(),
+            cut_short: result.is_cut_short,
+            distortion: result.distortion.clone(),
+            requests: result.requests,
+            succeeded: result.succeeded,
+            failed: result.failed,
+            dropped: result.dropped,
+            requests_per_second: result.requests_per_second,
+            output_tokens_per_second: result.tokens_per_second,
+            is_token_estimate: result.tokens_are_estimated,
+            time_to_first_token_seconds: result.time_to_first_token.into(),
+            time_per_output_token_seconds: result.time_per_output_token.into(),
+            request_duration_seconds: result.request_duration.into(),
+            objectives: objectives
+                .map(|(index, objective)| step_objective(step, index, objective))
+                .collect(),
+        }
+    }
+}
+
+fn step_objective(step: &StepRecord, index: usize, objective: &Objective) -> StepObjective {
+    let batches = step.result.judged.get(index).map_or(&[][..], Vec::as_slice);
+    let counts = capacity::total(batches);
+    StepObjective {
+        name: capacity::name(objective),
+        text: step.observed_value(index, objective),
+        measured: step.result.observed.get(index).copied().flatten(),
+        judged: counts.judged,
+        met: counts.met,
+        verdict: step.verdicts.get(index).map(|verdict| verdict.as_str().to_owned()),
+    }
+}
+
+impl From<Quantiles> for QuantileReport {
+    fn from(quantiles: Quantiles) -> QuantileReport {
+        let Quantiles { p50, p90, p99 } = quantiles;
+        QuantileReport { p50, p90, p99 }
+    }
+}
+
+impl PhaseReport {
+    /// True if the phase searches the capacity of the target.
+    pub fn is_search(&self) -> bool {
+        self.search.is_some()
+    }
+}
+
+/// The result of a step: `met`, `met?`, `missed*`.
+fn result_text(step: &StepReport) -> String {
+    let is = |verdict: Verdict| step.verdict.as_deref() == Some(verdict.as_str());
+    let text = if is(Verdict::Met) {
+        "met"
+    } else if is(Verdict::ProbablyMet) {
+        "met?"
+    } else if is(Verdict::Missed) {
+        "missed"
+    } else if is(Verdict::ProbablyMissed) {
+        "missed?"
+    } else if is(Verdict::NotJudged) {
+        "not judged"
+    } else {
+        "distorted"
+    };
+    format!("{text}{}", if step.cut_short { "*" } else { "" })
+}
+
+fn level(range: SearchRange, level: capacity::Level) -> Level {
+    let kind = match range {
+        SearchRange::Rate { .. } => LevelKind::Rate,
+        SearchRange::Concurrency { .. } => LevelKind::Concurrency,
+    };
+    Level { kind, value: level.value() }
+}
