@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use crate::capacity::Level;
 use crate::schedule::{Rate, Schedule, Shard};
 pub use searches::{SearchState, Searches};
 pub use windows::{PhaseWindows, Place};
@@ -247,7 +248,13 @@ impl ScheduleState {
         else {
             return SchedulePosition::default();
         };
-        let slots = inner.schedule.phases().get(phase).and_then(|phase| phase.load.slots());
+        let level = self.searches.current_level(phase);
+        let slots = match level {
+            Some(Level::Concurrency(slots)) => Some(slots),
+            Some(Level::Rate(_)) => None,
+            None => inner.schedule.phases().get(phase).and_then(|phase| phase.load.slots()),
+        };
+        let searched = level.map(Level::value).unwrap_or_default();
         let concurrency = slots.map_or(0, |slots| self.shard.part(slots.get().into()));
         let concurrency = u32::try_from(concurrency).unwrap_or(u32::MAX);
         let time = now.saturating_duration_since(*start);
@@ -256,7 +263,11 @@ impl ScheduleState {
             phase: inner.schedule.phases().get(phase).map(|phase| phase.name.clone()),
             phase_index: Some(phase),
             remaining: remaining.filter(|_| !inner.endless),
-            rate: if concurrency > 0 { 0.0 } else { inner.schedule.rate(time) * fraction },
+            rate: match (concurrency, level) {
+                (0, Some(_)) => searched,
+                (0, None) => inner.schedule.rate(time) * fraction,
+                _ => 0.0,
+            },
             concurrency,
             override_until: None,
         }

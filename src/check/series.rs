@@ -3,17 +3,20 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use crate::capacity::Capacity;
 use crate::generator::GeneratorMonitor;
 use crate::ledger::Ledger;
 use crate::metrics::{Baseline, Defect, Labels, Metrics, RouteSettings};
-use crate::plan::{Location, Plan};
+use crate::plan::{Location, Plan, Scenario};
+use crate::schedule::SearchRange;
 use crate::schedule_state::ScheduleState;
 
 /// Replaces an unknown model name.
 const UNKNOWN_MODEL: &str = "model";
 
-/// Returns the number of samples of a scrape after every phase has begun.
+/// Returns the number of samples of a scrape after every phase has begun, and after every search.
 ///
 /// # Errors
 /// If the metrics cannot be set up, which would be a defect of llmload.
@@ -36,6 +39,9 @@ pub fn count_series(plan: &Plan) -> Result<usize, Defect> {
         };
         let schedule_state =
             ScheduleState::new(Arc::clone(&scenario.schedule), false, plan.shard, "");
+        if let Some(capacity) = any_capacity(scenario) {
+            schedule_state.searches.set_capacity(capacity, SystemTime::UNIX_EPOCH);
+        }
         let baseline = scenario
             .baseline_of(&target.name)
             .map(|baseline| Baseline { target: baseline.to_owned(), difference: Arc::default() });
@@ -57,4 +63,16 @@ pub fn count_series(plan: &Plan) -> Result<usize, Defect> {
     let lines = exposition.split(|byte| *byte == b'\n');
     let samples = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#")).count();
     Ok(samples + phases.len())
+}
+
+/// A result of the searches of a scenario with all values that such a result can have. `None`
+/// without a search.
+fn any_capacity(scenario: &Scenario) -> Option<Capacity> {
+    let searches = scenario.schedule.phases().iter().filter_map(|phase| phase.load.search());
+    let concurrency = searches.map(|spec| match spec.range {
+        SearchRange::Rate { .. } => None,
+        SearchRange::Concurrency { .. } => Some(0.0),
+    });
+    let concurrency = concurrency.reduce(Option::or)?;
+    Some(Capacity { requests_per_second: 0.0, concurrency })
 }

@@ -46,7 +46,7 @@ pub(super) struct BoundRoute {
     pub(super) _series: SeriesSet,
 }
 
-const FAMILIES: [&Family; 20] = [
+const FAMILIES: [&Family; 23] = [
     &table::ARRIVALS,
     &table::ARRIVALS_DROPPED,
     &table::REQUESTS_STARTED,
@@ -57,6 +57,9 @@ const FAMILIES: [&Family; 20] = [
     &table::REQUESTS_IN_FLIGHT_LIMIT,
     &table::SCHEDULE_TARGET_REQUESTS_PER_SECOND,
     &table::SCHEDULE_TARGET_CONCURRENCY,
+    &table::CAPACITY_REQUESTS_PER_SECOND,
+    &table::CAPACITY_CONCURRENCY,
+    &table::CAPACITY_SEARCH_TIMESTAMP,
     &table::SCHEDULE_PHASE_ACTIVE,
     &table::SCHEDULE_PHASE_START_TIMESTAMP,
     &table::SCHEDULE_RATE_OVERRIDE_ACTIVE,
@@ -164,6 +167,13 @@ impl BoundRoute {
         samples.add(&table::SCHEDULE_TARGET_REQUESTS_PER_SECOND, &labels, position.rate);
         let concurrency = f64::from(position.concurrency);
         samples.add(&table::SCHEDULE_TARGET_CONCURRENCY, &labels, concurrency);
+        let Some((capacity, ended)) = self.schedule_state.searches.capacity() else { return };
+        let per_second = capacity.requests_per_second;
+        samples.add(&table::CAPACITY_REQUESTS_PER_SECOND, &labels, per_second);
+        if let Some(concurrency) = capacity.concurrency {
+            samples.add(&table::CAPACITY_CONCURRENCY, &labels, concurrency);
+        }
+        samples.add(&table::CAPACITY_SEARCH_TIMESTAMP, &labels, unix_seconds(ended));
     }
 
     /// Collects the families with one series for each scenario, not for each route.

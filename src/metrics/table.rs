@@ -239,6 +239,15 @@ families! {
          closed-loop phases and after its end.";
     SCHEDULE_TARGET_CONCURRENCY Gauge, "schedule_target_concurrency" ["target" "model" "scenario"]
         "Current concurrency of the schedule in requests in flight; 0 outside closed-loop phases.";
+    CAPACITY_REQUESTS_PER_SECOND Gauge, "capacity_requests_per_second" ["target" "model" "scenario"]
+        "Capacity in requests per second that the latest search found; 0 if not even its lowest \
+         level met the objectives, absent before the first result.";
+    CAPACITY_CONCURRENCY Gauge, "capacity_concurrency" ["target" "model" "scenario"]
+        "Capacity in requests in flight that the latest search found; 0 if not even its lowest \
+         level met the objectives, absent after a search by rate.";
+    CAPACITY_SEARCH_TIMESTAMP Gauge, "capacity_search_timestamp_seconds"
+        ["target" "model" "scenario"]
+        "Unix time of the end of the latest search with a result; absent before the first.";
     SCHEDULE_PHASE_ACTIVE Gauge, "schedule_phase_active" ["scenario" "phase"]
         "1 while the phase runs, else 0.";
     SCHEDULE_PHASE_START_TIMESTAMP Gauge, "schedule_phase_start_timestamp_seconds"
@@ -328,6 +337,9 @@ families! {
 /// need a scenario with several targets.
 pub const ABSENT_AT_START: &[Family] = &[
     SCHEDULE_PHASE_START_TIMESTAMP,
+    CAPACITY_REQUESTS_PER_SECOND,
+    CAPACITY_CONCURRENCY,
+    CAPACITY_SEARCH_TIMESTAMP,
     RATE_LIMIT_REQUESTS_LIMIT,
     RATE_LIMIT_REQUESTS_REMAINING,
     RATE_LIMIT_REQUESTS_RESET,

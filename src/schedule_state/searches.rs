@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::capacity::{Capacity, Outcome, Search, StepPlan};
+use crate::capacity::{Capacity, Level, Outcome, Search, StepPlan};
 
 /// The driver changes this state. The metrics, the progress and the report read it.
 #[derive(Debug, Default)]
@@ -51,6 +51,13 @@ impl Searches {
     /// Returns the latest search of each phase that has begun.
     pub fn states(&self) -> Vec<SearchState> {
         self.lock().states.clone()
+    }
+
+    /// Returns the level of the step that runs now in this phase.
+    pub(super) fn current_level(&self, phase: usize) -> Option<Level> {
+        let inner = self.lock();
+        let state = inner.states.iter().find(|state| state.phase == phase)?;
+        state.current.map(|step| step.level)
     }
 
     /// Returns the latest capacity, and the time at which its search ended.

@@ -6,7 +6,7 @@ use llmload::metrics::table;
 use crate::dashboard::Dashboard;
 use crate::overview::{succeeded, success_ratio};
 use crate::panel::{Panel, Unit};
-use crate::promql::{average, quantile, rate, rate_where, ratio, samples};
+use crate::promql::{average, quantile, rate, rate_where, ratio, samples, series};
 use crate::slo::{objective, threshold};
 
 pub fn dashboard() -> Dashboard {
@@ -25,6 +25,7 @@ pub fn dashboard() -> Dashboard {
     .variable(objective())
     .row("Highest value within the thresholds", highest_values())
     .row("Saturation", saturation())
+    .row("Searches", searches())
 }
 
 /// The highest value at the instants at which TTFT p99 and the success rate met their thresholds.
@@ -69,6 +70,33 @@ fn highest_values() -> [Panel; 4] {
             .base_colour("orange")
             .colour_from(100.0, "text")
             .with_width(6),
+    ]
+}
+
+fn searches() -> [Panel; 3] {
+    let latest = |family| format!("max({})", series(family));
+    [
+        Panel::lines("Capacity found by searches", Unit::PerSecond)
+            .about(
+                "llmload_capacity_requests_per_second: the highest rate that met the objectives in \
+                the latest search. A fall is a regression of the endpoint.",
+            )
+            .query("capacity", latest(&table::CAPACITY_REQUESTS_PER_SECOND))
+            .empty_text("No search with a result"),
+        Panel::lines("Concurrency found by searches", Unit::Count)
+            .about(
+                "llmload_capacity_concurrency: the highest number of requests in flight that met \
+                the objectives in the latest search.",
+            )
+            .query("concurrency", latest(&table::CAPACITY_CONCURRENCY))
+            .empty_text("No search by concurrency"),
+        Panel::number("Latest search", Unit::TimeAgo)
+            .about(
+                "llmload_capacity_search_timestamp_seconds: the end of the latest search with a \
+                result.",
+            )
+            .query("ended", format!("{} * 1000", latest(&table::CAPACITY_SEARCH_TIMESTAMP)))
+            .empty_text("No search with a result"),
     ]
 }
 

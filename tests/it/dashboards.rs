@@ -101,6 +101,7 @@ fn every_query_of_every_dashboard_returns_true_values() {
 targets:
   staging: {{base_url: 'http://localhost:{}/v1', prices: {{input_per_million: 1, output_per_million: 2}}}}
   demo: {{simulator: {{}}}}
+  small: {{simulator: {{}}}}
 scenarios:
   chat:
     target: staging
@@ -111,6 +112,9 @@ scenarios:
       - {{name: steady, constant: 20/s, for: 1h}}
   pairs: {{targets: [demo, staging], rate: 6/s, request: {{max_tokens: 8}}}}
   beside: {{target: demo, rate: 1/s, request: {{max_tokens: 8}}}}
+  # A busy machine distorts some of these searches, but not all.
+  limits: {{target: small, slo: {{success_rate: 50%}}, request: {{max_tokens: 2}}, schedule: [
+    {{search: {{concurrency: {{from: 1, to: 2}}, resolution: 50%}}, for: 1s}}]}}
   # The pause between these requests is so long that each request opens a new connection.
   seldom: {{target: staging, rate: 12/m, request: {{max_tokens: 8}}}}
 ",
@@ -125,6 +129,8 @@ scenarios:
     prometheus.wait_for_value(
         "min(min_over_time(llmload_schedule_phase_active{scenario=\"chat\",phase=\"steady\"}[15s])) == 1",
     );
+
+    prometheus.wait_for_value("llmload_capacity_concurrency{scenario=\"limits\"} == 2");
 
     let mut wrong = Vec::new();
     let queries = queries();
@@ -150,7 +156,7 @@ scenarios:
     let one = |query: &str| prometheus.wait_for_value(query);
     let (set, offered) = (
         one("sum(avg_over_time(llmload_schedule_target_requests_per_second[10s]))"),
-        one("sum(rate(llmload_arrivals_total[10s]))"),
+        one("sum(rate(llmload_arrivals_total{scenario!=\"limits\"}[10s]))"),
     );
     assert!((offered - set).abs() <= 0.02 * set, "offered {offered} of {set} per second");
     let in_flight = one("sum(avg_over_time(llmload_requests_in_flight[10s]))");
