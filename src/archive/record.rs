@@ -126,13 +126,13 @@ impl Draft {
 
     fn record(&self, prompts: KeptPrompts, request_limit: usize) -> FailureRecord {
         let Draft { origin, evidence, detail, ids, .. } = self;
-        let mask = |text: String| (origin.mask)(text);
-        let masked = |bytes: &[u8]| mask(String::from_utf8_lossy(bytes).into_owned());
+        let secrets = field_secrets(&evidence.request);
+        let mask = |text: String| mask_all((origin.mask)(text), &secrets);
         let head = String::from_utf8_lossy(&evidence.head);
         let keeps = prompts != KeptPrompts::None;
         let is_short = evidence.request.len() <= request_limit;
         let request = (prompts == KeptPrompts::Full && is_short)
-            .then(|| as_json(&masked_request(&evidence.request, &mask)));
+            .then(|| as_json(&mask(String::from_utf8_lossy(&evidence.request).into_owned())));
         FailureRecord {
             time: rfc3339_millis(self.time),
             scenario: origin.scenario.clone(),
@@ -142,10 +142,10 @@ impl Draft {
             arrival: self.arrival,
             class: detail.failure.as_str().to_owned(),
             blame: detail.failure.blame().as_str().to_owned(),
-            message: detail.message.clone(),
+            message: mask(detail.message.clone()),
             status: evidence.status,
             head: head.lines().map(|line| masked_header(line, &mask)).collect(),
-            body: masked(&evidence.body),
+            body: body_start(evidence, &mask),
             body_bytes: evidence.body_bytes,
             request_id: ids.request_id.clone(),
             trace_id: ids.trace.map(Trace::id),
@@ -168,18 +168,28 @@ fn masked_header(line: &str, mask: &impl Fn(String) -> String) -> String {
     }
 }
 
-/// Masks the secrets of the target in a request body, and all values whose names sound secret. A
-/// body from a prompt file (`payloads`) can contain such values.
-fn masked_request(body: &[u8], mask: &impl Fn(String) -> String) -> String {
-    let mut text = mask(String::from_utf8_lossy(body).into_owned());
-    let fields: BTreeMap<String, Value> = serde_json::from_slice(body).unwrap_or_default();
-    for secret in secret_texts(&fields) {
+/// Returns the values of a request body whose names sound secret, as JSON quotes them. A body from a
+/// prompt file (`payloads`) can have such values, and a server can quote them.
+fn field_secrets(request: &[u8]) -> Vec<String> {
+    let fields: BTreeMap<String, Value> = serde_json::from_slice(request).unwrap_or_default();
+    let quoted = secret_texts(&fields).into_iter().map(|secret| {
         let quoted = Value::String(secret).to_string();
-        let inner = &quoted[1..quoted.len() - 1];
-        if inner.len() >= MIN_SECRET {
-            text = text.replace(inner, MASK);
-        }
-    }
+        quoted[1..quoted.len() - 1].to_owned()
+    });
+    quoted.filter(|secret| secret.len() >= MIN_SECRET).collect()
+}
+
+fn mask_all(text: String, secrets: &[String]) -> String {
+    secrets.iter().fold(text, |text, secret| text.replace(secret, MASK))
+}
+
+/// Returns the start of a response body. A body that llmload did not keep to its end can end within
+/// a secret, which is not masked, so its last bytes are left out.
+fn body_start(evidence: &Evidence, mask: &impl Fn(String) -> String) -> String {
+    let is_cut = evidence.body_bytes > evidence.body.len() as u64;
+    let mut text = mask(String::from_utf8_lossy(&evidence.body).into_owned());
+    let kept = text.len().saturating_sub(if is_cut { Evidence::MARGIN } else { 0 });
+    text.truncate(text.floor_char_boundary(kept.min(Evidence::BODY_LIMIT)));
     text
 }
 
@@ -289,7 +299,25 @@ mod tests {
         assert_eq!(masked["messages"][0]["content"], "[redacted] and [redacted]");
         let text = masked.to_string();
         assert!(!text.contains("quoted") && !text.contains("header-1"), "{text}");
+        let mut echo = draft(&request);
+        echo.evidence.add_body(b"you sent header-1");
+        let echoed = echo.record(KeptPrompts::None, 1000).body;
+        assert!(echoed.ends_with("you sent [redacted]"), "{echoed}");
         let number = record(&json!({"pin": 4711}), KeptPrompts::Full, 1000)["request"].clone();
         assert_eq!(number, json!("{\"pin\":[redacted]}"), "no valid JSON, so a text");
+    }
+
+    #[test]
+    fn a_secret_that_the_limit_of_the_body_cuts_is_masked() {
+        for before in [2_000, 2_040, 2_044, 2_048, 4_070, 4_092, 6_000] {
+            let mut draft = draft(&json!({}));
+            draft.evidence.body.clear();
+            draft.evidence.body_bytes = 0;
+            draft.evidence.add_body(&[b'x'].repeat(before));
+            draft.evidence.add_body(b"CANARY");
+            draft.evidence.add_body(&[b'y'].repeat(3_000));
+            let body = draft.record(KeptPrompts::None, 1000).body;
+            assert!(body.len() <= Evidence::BODY_LIMIT && !body.contains('C'), "{before}: {body}");
+        }
     }
 }

@@ -72,7 +72,12 @@ impl StepRecord {
         let worst = self.verdicts.iter().enumerate().min_by_key(|(_, verdict)| **verdict);
         let (index, _) = worst?;
         let objective = objectives.get(index)?;
-        Some(format!("{}: {}", name(objective), self.observed_value(index, objective)))
+        let value = self.observed_value(index, objective);
+        let dropped = match self.result.dropped {
+            0 => String::new(),
+            dropped => format!(", with {dropped} arrivals dropped at `max_concurrency`"),
+        };
+        Some(format!("{}: {value}{dropped}", name(objective)))
     }
 }
 

@@ -35,6 +35,9 @@ impl Evidence {
     pub const HEAD_LIMIT: usize = 4096;
     /// The longest start of a response body that is kept, in bytes.
     pub const BODY_LIMIT: usize = 2048;
+    /// The bytes of the body after the limit. A secret that the limit would cut is complete with
+    /// these bytes, so it can be masked.
+    pub const MARGIN: usize = 2048;
 
     /// Returns evidence without any part.
     pub fn new(keeps_bytes: bool) -> Evidence {
@@ -73,7 +76,7 @@ impl Evidence {
     pub fn add_body(&mut self, bytes: &[u8]) {
         self.body_bytes += bytes.len() as u64;
         if self.keeps_bytes {
-            let room = Self::BODY_LIMIT.saturating_sub(self.body.len());
+            let room = (Self::BODY_LIMIT + Self::MARGIN).saturating_sub(self.body.len());
             self.body.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
     }
@@ -104,11 +107,11 @@ mod tests {
         let mut evidence = Evidence::new(true);
         evidence.add_request(&Bytes::from_static(b"canary"));
         evidence.add_head(500, headers);
-        for _ in 0..100 {
+        for _ in 0..200 {
             evidence.add_body(b"canary canary canary canary canary");
         }
         assert_eq!(evidence.head, b"x-first: canary\n");
-        assert_eq!((evidence.body.len(), evidence.body_bytes), (Evidence::BODY_LIMIT, 3400));
+        assert_eq!((evidence.body.len(), evidence.body_bytes), (4096, 6800));
         assert!(!format!("{evidence:?}").contains("canary"));
     }
 

@@ -225,7 +225,10 @@ impl Comparison {
                 })
                 .collect();
             for phase in before.levels() {
-                if phase.sent {
+                if phase.is_search() {
+                    let place = place(before, phase);
+                    self.notes.push(format!("{place}: a search is not compared"));
+                } else if phase.sent {
                     self.compare_phase(PhaseRun { route: before, phase }, &routes);
                 } else {
                     let place = place(before, phase);

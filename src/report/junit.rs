@@ -124,6 +124,20 @@ fn cases(report: &Report, route: &RouteReport) -> Vec<Case> {
     let mut cases =
         vec![of_run("measurement is valid", measurement), of_run("requests succeed", requests)];
     for phase in route.levels() {
+        if phase.is_search() {
+            let missed = of_route.iter().find(|reason| {
+                reason.code == ReasonCode::ObjectiveMissed
+                    && reason.phase.as_deref() == Some(&phase.name)
+            });
+            let result = match missed {
+                _ if phase.search.is_none() => CaseResult::skipped("the phase was not sent"),
+                None if is_valid => CaseResult::Passed,
+                None => CaseResult::skipped("the run proves nothing"),
+                Some(reason) => CaseResult::missed(reason.code, reason.text.clone(), is_valid),
+            };
+            let name = format!("{}: the lowest level meets the objectives", phase.name);
+            cases.push(Case { name, seconds: phase.statistics.seconds, result });
+        }
         cases.extend(phase.slo.iter().map(|objective| Case {
             name: format!("{}: {}", phase.name, objective.criterion()),
             seconds: phase.statistics.seconds,

@@ -249,7 +249,8 @@ impl From<Quantiles> for QuantileReport {
 impl PhaseReport {
     /// True if the phase searches the capacity of the target.
     pub fn is_search(&self) -> bool {
-        self.search.is_some()
+        // A search that never began has no result.
+        self.search.is_some() || self.load.starts_with("search ")
     }
 }
 

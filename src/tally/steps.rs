@@ -270,9 +270,12 @@ impl StepCounts {
         let StepWindow { plan, spec, began, from, planned, .. } = &self.window;
         let measured = self.until.unwrap_or(now).saturating_duration_since(*from);
         let per_second = |count: u64| real(count) / measured.as_secs_f64().max(1e-9);
-        let observed = spec.slo.objectives.iter().map(|objective| match objective.criterion {
+        let objectives = spec.slo.objectives.iter().zip(&self.judged);
+        let observed = objectives.map(|(objective, batches)| match objective.criterion {
+            // A request that failed or was dropped counts as a latency without an end.
             Criterion::Latency(metric, _) => {
-                self.latencies(metric).quantile(objective.share.as_f64())
+                let judged = crate::capacity::total(batches).judged;
+                self.latencies(metric).at_rank(objective.share.needed(judged))
             }
             Criterion::Success => {
                 let all = self.succeeded + self.failed + self.dropped;

@@ -135,15 +135,21 @@ async fn connect_to_any(addresses: Vec<SocketAddr>, limit: Duration) -> io::Resu
         tokio::time::sleep(FALLBACK_DELAY).await;
         connect_in_order(&others, limit).await
     };
+    let began = Instant::now();
     let mut delayed = Box::pin(delayed);
     let mut first = Box::pin(connect_in_order(&preferred, limit));
     let first_error = tokio::select! {
         biased;
         connected = &mut first => match connected {
             Ok(stream) => return Ok(stream),
-            // The other family does not have to wait any longer.
             Err(error) => {
-                return connect_in_order(&others, limit).await.map_err(|_| error);
+                // The other family does not have to wait any longer, unless it has begun.
+                let connected = if began.elapsed() < FALLBACK_DELAY {
+                    connect_in_order(&others, limit).await
+                } else {
+                    delayed.await
+                };
+                return connected.map_err(|_| error);
             }
         },
         connected = &mut delayed => match connected {

@@ -3,7 +3,7 @@
 use super::ladder::{Ladder, value};
 use super::levels::room_at_top;
 use super::{Code, Draft, label};
-use crate::check::numbers::{duration, rate, three_digits};
+use crate::check::numbers::{duration, rate};
 use crate::report::{LevelKind, ObjectiveResult, PhaseReport, RouteReport};
 
 /// The fewest requests that a p99 needs.
@@ -81,8 +81,10 @@ fn option(phase: &PhaseReport) -> String {
 
 fn level_text(phase: &PhaseReport, value: f64) -> String {
     match phase.level.map(|level| level.kind) {
+        // The command line reads no thousands separators.
+        Some(LevelKind::Rate) if value >= 1.0 => format!("{value}/s"),
         Some(LevelKind::Rate) => rate(value),
-        _ => three_digits(value),
+        _ => value.to_string(),
     }
 }
 

@@ -176,6 +176,10 @@ fn the_best_level_is_the_highest_that_meets_all_objectives() {
         "Next, find the limit between concurrency 35 and concurrency 100: llmload capacity \
          http://h/v1 --slo 'ttft p99<1s' --by concurrency --from 35 --to 100"
     );
+    let mut high = with_objectives(saturated(), [0.01, 0.9, 3.2]);
+    high.phases[2].level.as_mut().unwrap().value = 1500.0;
+    let command = text(&all(high), Code::NextStep).unwrap();
+    assert!(command.ends_with("--from 35 --to 1500"), "no separator: {command}");
     let none = all(with_objectives(saturated(), [1.5, 2.0, 3.0]));
     assert_eq!(
         text(&none, Code::BestLevel).unwrap(),
