@@ -168,8 +168,8 @@ fn masked_header(line: &str, mask: &impl Fn(String) -> String) -> String {
     }
 }
 
-/// Returns the values of a request body whose names sound secret, as JSON quotes them. A body from a
-/// prompt file (`payloads`) can have such values, and a server can quote them.
+/// Returns the values of a request body whose names sound secret, as JSON quotes them. A body from
+/// a prompt file (`payloads`) can have such values, and a server can quote them.
 fn field_secrets(request: &[u8]) -> Vec<String> {
     let fields: BTreeMap<String, Value> = serde_json::from_slice(request).unwrap_or_default();
     let quoted = secret_texts(&fields).into_iter().map(|secret| {

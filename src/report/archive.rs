@@ -32,8 +32,8 @@ impl ArchiveReport {
             _ => format!("{} of {all} failed requests", count(archived as f64)),
         };
         let text = format!(
-            "{FILE_NAME} contains {number}. `llmload failures {FILE_NAME}` lists them, and with \
-             `--show 1` it shows the first."
+            "{FILE_NAME} contains {number}. `llmload failures DIR`, with the folder of this report, \
+             lists them. With `--show 1`, it shows the first."
         );
         Block::Line { text }
     }

@@ -152,7 +152,8 @@ fn next_step(route: &RouteReport, ladder: &Ladder<'_>, has_room: bool) -> Option
         });
     }
     let phase = route.levels().find(|phase| {
-        phase.sent && phase.statistics.succeeded > 0 && phase.statistics.arrivals < REQUESTS_FOR_P99
+        let is_level = phase.sent && !phase.is_search();
+        is_level && phase.statistics.succeeded > 0 && phase.statistics.arrivals < REQUESTS_FOR_P99
     })?;
     let qps = phase.statistics.queries_per_second.filter(|qps| *qps > 0.0)?;
     #[allow(clippy::cast_precision_loss)]

@@ -148,12 +148,15 @@ fn decode_degrades(ladder: &Ladder<'_>) -> Option<Draft> {
 
 /// The level for the highest throughput and the level for the lowest latency.
 fn level_choice(ladder: &Ladder<'_>) -> Option<Draft> {
-    let most = ladder.measured.iter().map(|phase| queries(phase)).fold(0.0, f64::max);
-    let (low, _) = ladder.ends()?;
+    // A level that misses an objective is no choice.
+    let meets = |phase: &&PhaseReport| phase.slo.iter().all(|objective| objective.passed);
+    let levels: Vec<_> = ladder.measured.iter().copied().filter(meets).collect();
+    let [low, _, ..] = levels.as_slice() else { return None };
+    let most = levels.iter().map(|phase| queries(phase)).fold(0.0, f64::max);
     // A higher level for a tenth more throughput is no good choice.
-    let best = ladder.measured.iter().find(|phase| queries(phase) * NO_GROWTH >= most)?;
+    let best = levels.iter().find(|phase| queries(phase) * NO_GROWTH >= most)?;
     let latency = |phase: &PhaseReport| phase.statistics.request_duration_seconds.mean;
-    let fastest = ladder.measured.iter().copied().min_by(|one, other| {
+    let fastest = levels.iter().copied().min_by(|one, other| {
         let of = |phase| latency(phase).unwrap_or(f64::INFINITY);
         of(one).total_cmp(&of(other))
     })?;
