@@ -5,8 +5,40 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+use super::hints::url_with_scheme;
 use super::problem::Mistake;
 use crate::plan::{BasicCredentials, SecretText};
+
+/// Parses an HTTP URL, and separates its user and password. `no_scheme` is the message for a text
+/// without a scheme.
+///
+/// No message quotes a URL that can contain a password.
+pub fn parse_http_url(
+    text: &str,
+    no_scheme: &str,
+    remedy: &str,
+) -> Result<(Url, Option<BasicCredentials>), Mistake> {
+    if !text.contains("://") {
+        let with_scheme = url_with_scheme(text).map(|url| format!("write `{url}`"));
+        let remedy = with_scheme.unwrap_or_else(|| remedy.to_owned());
+        return Err(Mistake::new(no_scheme, remedy));
+    }
+    let mut url = Url::parse(text)
+        .map_err(|error| Mistake::new(format!("the text is not a URL ({error})"), remedy))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Mistake::new("the URL is neither http nor https", remedy));
+    }
+    let credentials = take_user_info(&mut url)?;
+    // A slash ends the host, so the second half of a password with a slash would be in the path.
+    if url.path().contains('@') {
+        return Err(Mistake::new(
+            "the path of the URL contains `@`",
+            "percent-encode each special character of a password, such as `%2F` for `/`, or write \
+             `%40` in the path",
+        ));
+    }
+    Ok((url, credentials))
+}
 
 /// Removes the user and the password from a URL, so that a page can show the URL. Returns both
 /// decoded.

@@ -1,14 +1,11 @@
 //! Validates the metrics pages of the server behind a target.
 
-use url::Url;
-
 use super::Validator;
 use super::secret::is_sensitive;
 use crate::config::document::Observe;
 use crate::config::field::{Field, Located};
-use crate::config::hints::url_with_scheme;
 use crate::config::problem::Mistake;
-use crate::config::user_info::take_user_info;
+use crate::config::user_info::parse_http_url;
 use crate::plan::{MetricsPage, MetricsSource, PageLocation};
 
 const REMEDY: &str = "write a URL such as `http://localhost:9400/metrics`, or a path on the server of the target, \
@@ -99,25 +96,7 @@ fn parse_location(text: &str) -> Result<PageLocation, Mistake> {
     if text.starts_with('/') {
         return path_location(text);
     }
-    if !text.contains("://") {
-        let remedy = url_with_scheme(text).map(|url| format!("write `{url}`"));
-        let remedy = remedy.unwrap_or_else(|| REMEDY.to_owned());
-        return Err(Mistake::new("the text is neither a URL nor a path", remedy));
-    }
-    let mut url = Url::parse(text)
-        .map_err(|error| Mistake::new(format!("the text is not a URL ({error})"), REMEDY))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(Mistake::new("the URL is neither http nor https", REMEDY));
-    }
-    let credentials = take_user_info(&mut url)?;
-    // A slash ends the host, so a password with a slash would be a part of the path.
-    if url.path().contains('@') {
-        return Err(Mistake::new(
-            "the path of the URL contains `@`",
-            "percent-encode each special character of a password, such as `%2F` for `/`, or write \
-             `%40` in the path",
-        ));
-    }
+    let (url, credentials) = parse_http_url(text, "the text is neither a URL nor a path", REMEDY)?;
     if url.fragment().is_some() {
         return Err(Mistake::new("the URL has a fragment", "remove the `#` and the text after it"));
     }

@@ -14,10 +14,9 @@ use super::secret::is_sensitive;
 use crate::config::document::{self, Target, ValueSource};
 use crate::config::duration::HumanDuration;
 use crate::config::field::{Field, FieldMap, Located};
-use crate::config::hints::url_with_scheme;
 use crate::config::problem::Mistake;
 use crate::config::tree::{NodeId, excerpt};
-use crate::config::user_info::take_user_info;
+use crate::config::user_info::parse_http_url;
 use crate::plan::{self, Auth, BasicCredentials, Location, SecretText, Timeouts};
 use crate::protocol;
 
@@ -353,25 +352,7 @@ impl Validator<'_> {
 /// No message quotes a URL that can contain a password.
 fn parse_base_url(text: &str) -> Result<(Url, Option<BasicCredentials>), Mistake> {
     const REMEDY: &str = "write a URL such as `http://localhost:8000/v1`";
-    if !text.contains("://") {
-        let remedy = url_with_scheme(text).map(|url| format!("write `{url}`"));
-        let remedy = remedy.unwrap_or_else(|| REMEDY.to_owned());
-        return Err(Mistake::new("the URL has no scheme", remedy));
-    }
-    let mut url = Url::parse(text)
-        .map_err(|error| Mistake::new(format!("the text is not a URL ({error})"), REMEDY))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(Mistake::new("the URL is neither http nor https", REMEDY));
-    }
-    let credentials = take_user_info(&mut url)?;
-    // A slash ends the host, so the second half of a password with a slash would be in the path.
-    if url.path().contains('@') {
-        return Err(Mistake::new(
-            "the path of the URL contains `@`",
-            "percent-encode each special character of a password, such as `%2F` for `/`, or write \
-             `%40` in the path",
-        ));
-    }
+    let (mut url, credentials) = parse_http_url(text, "the URL has no scheme", REMEDY)?;
     if url.query().is_some() {
         return Err(Mistake::new(
             "the URL has a query",
