@@ -4,6 +4,7 @@ use super::chart::sparkline;
 use super::demand::Demand;
 use super::forecast::{PhaseForecast, ScenarioForecast};
 use super::numbers::{count, rate};
+use super::text::{cut, width};
 use crate::capacity;
 use crate::config::HumanDuration;
 use crate::plan::{Scenario, Start};
@@ -13,7 +14,7 @@ use crate::schedule::{Load, Repeat, Shard};
 const MAX_PHASES: usize = 40;
 /// The width of the curve of a phase, in characters.
 const CURVE_WIDTH: u32 = 8;
-/// The most characters of a phase name. A longer name is cut.
+/// The most columns of a phase name. A longer name is cut.
 const LONGEST_NAME: usize = 24;
 
 /// Returns the length of one pass through the schedule, and the number of passes.
@@ -43,7 +44,7 @@ pub fn table(scenario: &Scenario, forecast: &ScenarioForecast, shard: Shard) -> 
     let shown = &forecast.phases[..forecast.phases.len().min(MAX_PHASES)];
     let rows: Vec<[String; 4]> =
         shown.iter().zip(loads()).map(|(phase, load)| row(load, phase, forecast.endless)).collect();
-    let widest = |cell: usize| rows.iter().map(|row| row[cell].chars().count()).max().unwrap_or(0);
+    let widest = |cell: usize| rows.iter().map(|row| width(&row[cell])).max().unwrap_or(0);
     let [names, lengths, levels, counts] = [0, 1, 2, 3].map(widest);
     let demand = Demand::new(scenario, shard);
     let placed = (0..shown.len()).filter_map(|index| scenario.schedule.phase_span(index));
@@ -60,8 +61,9 @@ pub fn table(scenario: &Scenario, forecast: &ScenarioForecast, shard: Shard) -> 
             0 => sparkline(means.iter().copied(), top),
             slots => sparkline(means.iter().map(|_| f64::from(slots)), f64::from(most)),
         };
+        let pad = " ".repeat(names - width(name));
         let line = format!(
-            "    {curve}  {name:names$}  {length:>lengths$}  {load:levels$}  {requests:>counts$}"
+            "    {curve}  {name}{pad}  {length:>lengths$}  {load:levels$}  {requests:>counts$}"
         );
         line.trim_end().to_owned()
     };
@@ -80,7 +82,7 @@ pub fn peak(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
     let place = at.map_or_else(String::new, |(phase, row)| {
         let length = HumanDuration(row.length);
         let unit = if phase.load.trace().is_some() { ", counted per second" } else { "" };
-        format!(" in {} ({length}){unit}", short_name(&row.name))
+        format!(" in {} ({length}){unit}", cut(&row.name, LONGEST_NAME))
     });
     format!("peak {}{place}", rate(forecast.peak_rate))
 }
@@ -117,13 +119,5 @@ fn row(load: &Load, phase: &PhaseForecast, endless: bool) -> [String; 4] {
         (None, None) if endless => "for ever".to_owned(),
         (None, None) => HumanDuration(phase.length).to_string(),
     };
-    [short_name(&phase.name), length, level, requests]
-}
-
-fn short_name(name: &str) -> String {
-    if name.chars().count() > LONGEST_NAME {
-        name.chars().take(LONGEST_NAME - 1).chain(['…']).collect()
-    } else {
-        name.to_owned()
-    }
+    [cut(&phase.name, LONGEST_NAME), length, level, requests]
 }

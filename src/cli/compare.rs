@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Failed, print};
+use super::{Failed, print, stdout_style};
 use crate::report::Outcome;
 use crate::report::comparison::{self, Comparison, Rules, Run};
 
@@ -57,7 +57,7 @@ pub(super) fn compare(args: &CompareArgs) -> Result<(), Failed> {
     let comparison = Comparison::new(&base, &new, rules)
         .map_err(|refusal| Failed::Usage(format!("error: {refusal}")))?;
     let shown = match args.output {
-        Format::Text => comparison.text(),
+        Format::Text => comparison.text(stdout_style()),
         Format::Markdown => comparison.markdown(),
         Format::Json => serde_json::to_string_pretty(&comparison)
             .context("cannot write the comparison as JSON")?,

@@ -7,7 +7,7 @@ use crate::check::text::{TextStyle, cut, width};
 
 /// Renders a report for a terminal or a file, without colours.
 pub fn text(report: &Report) -> String {
-    terminal(command(report), &blocks(report))
+    styled(command(report), &blocks(report), PLAIN)
 }
 
 /// Renders a report for a terminal. The text has at most 80 columns, also on a wider terminal.
@@ -19,14 +19,9 @@ fn command(report: &Report) -> &'static str {
     if verdict::is_only_search(&report.routes) { "llmload capacity" } else { "llmload run" }
 }
 
-/// Renders blocks as text without colours.
-pub(super) fn terminal(command: &str, blocks: &[Block]) -> String {
-    styled(command, blocks, TextStyle { width: WIDTH, colours: false })
-}
-
 /// Renders blocks for a terminal. The first line begins with `command`, then says whether the
 /// command passed.
-fn styled(command: &str, blocks: &[Block], style: TextStyle) -> String {
+pub(super) fn styled(command: &str, blocks: &[Block], style: TextStyle) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
     for block in blocks {
@@ -77,6 +72,7 @@ fn styled(command: &str, blocks: &[Block], style: TextStyle) -> String {
 
 /// The width of the text for a terminal, in columns.
 const WIDTH: usize = 80;
+const PLAIN: TextStyle = TextStyle { width: WIDTH, colours: false };
 
 /// Adds a text after a prefix, and wraps it at spaces. Further lines are indented by the width of
 /// the prefix. A longer word stays in one piece, so that a reader can copy it.
@@ -139,12 +135,12 @@ fn table(out: &mut String, columns: &[String], rows: &[Vec<String>], style: Text
     }
 }
 
-/// Colours a cell that contains a result: `met 45 ms`, `missed 2.02 s`, `worse`.
+/// Colours a cell that contains a result: `met 45 ms`, `missed 2.02 s`, `worse`, `unclear`.
 fn painted(cell: &str, style: TextStyle) -> String {
     match cell.split(' ').next() {
         Some("met" | "better") => style.green(cell),
         Some("missed" | "worse") => style.red(cell),
-        Some("met?") => style.yellow(cell),
+        Some("met?" | "unclear") => style.yellow(cell),
         _ => cell.to_owned(),
     }
 }

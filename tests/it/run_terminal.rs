@@ -13,14 +13,19 @@ schedule:
   - {name: second, constant: 20/s, for: 2s}
 ";
 
-/// Runs llmload on a terminal of 80 columns, with some environment variables. Returns all bytes
-/// that reached the terminal.
+/// Runs the schedule on a terminal.
 fn on_terminal(folder: &Path, yaml: &str, variables: &str) -> String {
     std::fs::write(folder.join("llmload.yml"), yaml).unwrap();
+    command_on_terminal(folder, "run --report out", variables)
+}
+
+/// Runs llmload on a terminal of 80 columns, with some environment variables. Returns all bytes
+/// that reached the terminal.
+fn command_on_terminal(folder: &Path, arguments: &str, variables: &str) -> String {
     let llmload = env!("CARGO_BIN_EXE_llmload");
     let line = format!(
         "stty cols 80 rows 200 && env -u NO_COLOR -u CLICOLOR -u CLICOLOR_FORCE TERM=xterm \
-         {variables} {llmload} run --report out"
+         {variables} {llmload} {arguments}"
     );
     let output = Command::new("script")
         .args(["--quiet", "--flush", "--return", "--command", &line, "/dev/null"])
@@ -117,6 +122,23 @@ fn a_terminal_without_colours_gets_none_and_a_dumb_terminal_gets_no_command_at_a
     assert!(!colour.is_match(&plain) && plain.contains("\u{1b}[J"), "{plain:?}");
     let dumb = on_terminal(folder.path(), SHORT, "TERM=dumb");
     assert!(!dumb.contains('\u{1b}') && dumb.contains("Test setup"), "{dumb:?}");
+}
+
+#[test]
+fn a_comparison_has_colours_only_on_a_terminal_that_shows_them() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/messages");
+    let arguments = "compare base.json new.json";
+    let coloured = command_on_terminal(&folder, arguments, "");
+    for part in
+        ["\u{1b}[31mllmload compare failed", "\u{1b}[31m✗\u{1b}[0m", "\u{1b}[31mworse\u{1b}"]
+    {
+        assert!(coloured.contains(part), "{part:?}: {coloured}");
+    }
+    let plain = command_on_terminal(&folder, arguments, "NO_COLOR=1");
+    let dumb = command_on_terminal(&folder, arguments, "TERM=dumb");
+    assert!(!plain.contains('\u{1b}') && plain == dumb, "{plain}");
+    let colour = regex_lite::Regex::new("\u{1b}\\[[0-9;]*m").unwrap();
+    assert_eq!(colour.replace_all(&coloured, ""), plain, "colours change no column");
 }
 
 /// A CI log shows the progress every ten seconds, and no command for a terminal.

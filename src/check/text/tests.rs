@@ -104,6 +104,21 @@ schedule:
     }
 }
 
+/// A Chinese character needs two columns of a terminal.
+#[test]
+fn names_of_phases_in_any_script_keep_their_columns() {
+    let names = ["平稳", "并发 35 个请求的长时间压力测试", "plain"];
+    let phases = names.map(|name| format!("  - {{name: {name}, constant: 5/s, for: 1m}}\n"));
+    let text =
+        text_of(&format!("target: {{simulator: {{}}}}\nschedule:\n{}", phases.concat()), 80, false);
+    let rows: Vec<&str> = text.lines().filter(|line| line.ends_with("300 requests")).collect();
+    assert_eq!(rows.len(), 3, "{text}");
+    let lengths = rows.iter().map(|row| width(row.split("1m").next().unwrap()));
+    let lengths: Vec<usize> = lengths.collect();
+    assert!(lengths.iter().all(|length| *length == lengths[0]), "{text}");
+    assert!(rows[1].contains("并发 35 个请求的长时间…"), "{text}");
+}
+
 /// The cycle length of `rate: 5/s` is internal.
 #[test]
 fn a_rate_that_never_changes_shows_no_cycle_length() {

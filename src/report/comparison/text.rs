@@ -5,11 +5,12 @@ use super::super::render;
 use super::metrics::Metric;
 use super::{Change, ComparedMetric, ComparedPhase, Comparison, Estimate, NewValue};
 use crate::check::numbers::three_digits;
+use crate::check::text::TextStyle;
 use crate::report::Outcome;
 
 impl Comparison {
-    /// The comparison for a terminal.
-    pub fn text(&self) -> String {
+    /// The comparison for a terminal. The text has at most 80 columns.
+    pub fn text(&self, style: TextStyle) -> String {
         let mut blocks = vec![Block::Verdict {
             passed: self.result == Outcome::Passed,
             text: self.sentence(),
@@ -35,7 +36,7 @@ impl Comparison {
                 rows: phase.metrics.iter().map(row).collect(),
             });
         }
-        render::terminal("llmload compare", &blocks)
+        render::styled("llmload compare", &blocks, style)
     }
 
     /// The columns of the table of a phase.
