@@ -6,12 +6,14 @@
 //! | value | formula | unit |
 //! |---|---|---|
 //! | TTFT, time to first token | `first_token − sent` | seconds |
+//! | TTFO, time to first answer token | `first_answer_token − sent` | seconds |
 //! | TPOT, time per output token | `(last_token − first_token) / (n − 1)` | seconds per token |
 //! | TPS, output tokens per second | `(n − 1) / (last_token − first_token)` | tokens per second |
 //! | duration | `end − sent` | seconds |
 //!
 //! `n` is the number of output tokens in the `usage` of the response. The first token can be
-//! reasoning text, because the model needs the same time for it.
+//! reasoning text, because the model needs the same time for it. TTFO exists only if reasoning came
+//! before the answer.
 //!
 //! If all tokens arrived at once, TPOT and TPS are undefined, and no metric counts them.
 //! [`MIN_DECODE_TIME`] and [`MIN_TOKEN_TIME`] define "at once".
@@ -276,6 +278,9 @@ pub struct Measurement {
     pub sent: Instant,
     /// The first event with text, including reasoning. `None` without streaming.
     pub first_token: Option<Instant>,
+    /// The first event with text that is not reasoning. `None` if no reasoning came before it,
+    /// because it is then the first token.
+    pub first_answer_token: Option<Instant>,
     /// The last event with text, including reasoning. `None` without streaming.
     pub last_token: Option<Instant>,
     /// When the response was complete.
@@ -296,6 +301,11 @@ impl Measurement {
 
     pub fn time_to_first_token(&self) -> Option<Duration> {
         self.first_token.map(|first| first.saturating_duration_since(self.sent))
+    }
+
+    /// Returns TTFO.
+    pub fn time_to_first_answer_token(&self) -> Option<Duration> {
+        self.first_answer_token.map(|first| first.saturating_duration_since(self.sent))
     }
 
     /// Returns `end − due`, which is the duration plus the dispatch lag (`sent − due`).

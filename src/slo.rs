@@ -250,6 +250,7 @@ mod tests {
             due: sent,
             sent,
             first_token: Some(at(100)),
+            first_answer_token: None,
             last_token: Some(at(400)),
             end: at(500),
             usage: Usage { output: Some(output), ..Usage::default() },

@@ -269,6 +269,7 @@ mod tests {
                 due: at(due),
                 sent: at(due),
                 first_token: Some(at(due + first)),
+                first_answer_token: None,
                 last_token: Some(at(due + first)),
                 end: at(due + first),
                 usage: Usage { input: Some(2), output: Some(3), ..Usage::default() },

@@ -21,6 +21,8 @@ use serde_json::Value;
 struct Reading {
     text: BTreeMap<(u32, Channel), String>,
     token_events: u32,
+    /// True if the answer began after reasoning.
+    starts_answer: bool,
     verdict: Result<CompletedResponse, FailureDetail>,
 }
 
@@ -39,7 +41,7 @@ fn read_stream<'a>(
     let mut sink = |choice: u32, channel, piece: &str| {
         text.entry((choice, channel)).or_default().push_str(piece);
     };
-    let (mut token_events, mut events) = (0, 0);
+    let (mut token_events, mut events, mut starts) = (0, 0, 0);
     let mut first = None;
     let mut last_read = 0;
     for (i, read) in reads.into_iter().enumerate() {
@@ -47,6 +49,8 @@ fn read_stream<'a>(
         let progress = reader.read(read, &mut sink);
         token_events += progress.token_events;
         events += progress.events;
+        starts += u32::from(progress.starts_answer);
+        assert!(!progress.starts_answer || progress.token_events > 0);
         if progress.token_events > 0 && first.is_none() {
             first = Some((i, events));
         }
@@ -58,13 +62,16 @@ fn read_stream<'a>(
     assert!(end.progress.finished);
     token_events += end.progress.token_events;
     events += end.progress.events;
+    starts += u32::from(end.progress.starts_answer);
+    assert!(starts <= 1, "an answer begins once");
     if end.progress.token_events > 0 && first.is_none() {
         first = Some((last_read, events));
     }
     if let Ok(completed) = &end.verdict {
         assert_eq!(completed.token_events, token_events);
     }
-    let reading = Reading { token_events, verdict: end.verdict, text };
+    let starts_answer = starts == 1;
+    let reading = Reading { token_events, starts_answer, verdict: end.verdict, text };
     let text_bytes: usize = reading.text.values().map(String::len).sum();
     assert_eq!(
         text_bytes as u64,
@@ -498,10 +505,38 @@ fn reasoning_counts_as_a_token_but_is_not_part_of_the_answer() {
         w6.text.into_iter().collect::<Vec<_>>(),
         [((0, Channel::Reasoning), "We".to_owned())]
     );
+    assert!(!w6.starts_answer);
     let (w12, _) = read_stream("", Terminal::default(), [wire_case("W12").as_bytes()]);
     assert_eq!(w12.token_events, 2);
     assert_eq!(w12.text[&(0, Channel::Reasoning)], "hm");
     assert_eq!(w12.text[&(0, Channel::Answer)], "4");
+    assert!(w12.starts_answer);
+}
+
+/// Each event is the JSON of a delta.
+#[test]
+fn an_answer_begins_with_the_first_text_after_reasoning_on_any_other_channel() {
+    let (thought, text) = (r#"{"reasoning_content":"hm"}"#, r#"{"content":"4"}"#);
+    let call = r#"{"tool_calls":[{"function":{"name":"add"}}]}"#;
+    for (deltas, starts) in [
+        (&[thought, text][..], true),
+        (&[r#"{"role":"assistant","content":""}"#, thought, text], true),
+        (&[thought, call], true),
+        (&[thought, r#"{"refusal":"no"}"#], true),
+        (&[r#"{"reasoning_content":"hm","content":"4"}"#], true),
+        (&[thought, r#"{"content":""}"#], false),
+        (&[text], false),
+        // Reasoning after the answer does not make the first text of the answer late.
+        (&[text, thought, text], false),
+    ] {
+        let events = deltas
+            .iter()
+            .map(|delta| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{delta}}}]}}\n\n"));
+        let bytes = events.collect::<String>() + STOP + "data: [DONE]\n\n";
+        let bytes = bytes.as_bytes();
+        let (reading, _) = read_every_way("", Terminal::default(), bytes, 0..=bytes.len());
+        assert_eq!(reading.starts_answer, starts, "{deltas:?}");
+    }
 }
 
 #[test]

@@ -8,7 +8,9 @@ use super::RequestTimer;
 use crate::endpoint::Response;
 use crate::event::{Arrival, Event, Evidence, Observe};
 use crate::measurement::{Anomaly, FailureDetail, Measurement};
-use crate::protocol::{self, BodyReader, Channel, CompletedResponse, StreamReader, discard_text};
+use crate::protocol::{
+    self, BodyReader, Channel, CompletedResponse, Progress, StreamReader, discard_text,
+};
 
 /// The highest number of bytes that are read from the body of a failed response.
 const MAX_ERROR_BODY: usize = 64 * 1024;
@@ -31,6 +33,8 @@ pub(super) struct TokenTimes<'a, O: ?Sized> {
     observer: &'a O,
     evidence: &'a mut Evidence,
     first: Option<Instant>,
+    /// The first text of the answer, if reasoning came before it.
+    first_answer: Option<Instant>,
     last: Option<Instant>,
 }
 
@@ -41,13 +45,25 @@ impl<'a, O: Observe + ?Sized> TokenTimes<'a, O> {
         observer: &'a O,
         evidence: &'a mut Evidence,
     ) -> TokenTimes<'a, O> {
-        TokenTimes { sent, arrival, observer, evidence, first: None, last: None }
+        TokenTimes {
+            sent,
+            arrival,
+            observer,
+            evidence,
+            first: None,
+            first_answer: None,
+            last: None,
+        }
     }
 
-    /// Records that one read from the connection returned `count` events with text.
-    fn record(&mut self, now: Instant, count: u32, timer: &mut RequestTimer) {
+    /// Records the events with text that one read from the connection returned.
+    fn record(&mut self, now: Instant, progress: Progress, timer: &mut RequestTimer) {
+        let count = progress.token_events;
         if count == 0 {
             return;
+        }
+        if progress.starts_answer {
+            self.first_answer = Some(now);
         }
         if self.first.is_none() {
             self.first = Some(now);
@@ -122,7 +138,7 @@ pub(super) async fn read_stream<R: Response>(
         };
         timer.last_read = now;
         let progress = reader.read(&bytes, &mut discard_text);
-        tokens.record(now, progress.token_events, &mut timer);
+        tokens.record(now, progress, &mut timer);
         if progress.events > 0 {
             last_event = now;
             timer.set_complete(reader.is_complete().then_some(now));
@@ -134,7 +150,7 @@ pub(super) async fn read_stream<R: Response>(
     // The blank line after the last event can be missing. The bytes of this event arrived with the
     // last read from the connection.
     let stream_end = reader.end(&mut discard_text);
-    tokens.record(timer.last_read, stream_end.progress.token_events, &mut timer);
+    tokens.record(timer.last_read, stream_end.progress, &mut timer);
     if stream_end.progress.events > 0 {
         last_event = timer.last_read;
     }
@@ -147,6 +163,7 @@ pub(super) async fn read_stream<R: Response>(
     let has_reasoning = reader.text_bytes(Channel::Reasoning) > 0;
     let mut measurement = Measurement {
         first_token: tokens.first,
+        first_answer_token: tokens.first_answer,
         last_token: tokens.last,
         ..measurement(tokens.arrival.due, sent, end, completed, has_reasoning)
     };
@@ -187,6 +204,7 @@ fn measurement(
         due,
         sent,
         first_token: None,
+        first_answer_token: None,
         last_token: None,
         end,
         usage: completed.usage,

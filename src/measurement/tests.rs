@@ -9,6 +9,7 @@ fn measurement(output: u64, reasoning: u64, reasoning_shown: bool) -> Measuremen
         due: sent,
         sent,
         first_token: Some(at(100)),
+        first_answer_token: None,
         last_token: Some(at(400)),
         end: at(500),
         usage: Usage { output: Some(output), reasoning: Some(reasoning), ..Usage::default() },

@@ -34,6 +34,9 @@ pub(super) struct ResponseState {
     token_events: u32,
     /// In bytes.
     text_bytes: [u64; Channel::ALL.len()],
+    /// True if reasoning came before the first text on another channel. `None` until such text
+    /// arrives.
+    has_answer_after_reasoning: Option<bool>,
     /// True if the first named model is the requested model. `None` until the response names a
     /// model.
     is_requested_model: Option<bool>,
@@ -52,6 +55,7 @@ impl ResponseState {
             has_end_marker: false,
             token_events: 0,
             text_bytes: [0; Channel::ALL.len()],
+            has_answer_after_reasoning: None,
             is_requested_model: None,
             failure: None,
         }
@@ -73,7 +77,15 @@ impl ResponseState {
         self.text_bytes[channel as usize]
     }
 
+    /// A refusal, a tool call and sound are parts of the answer.
+    pub(super) fn has_answer_after_reasoning(&self) -> bool {
+        self.has_answer_after_reasoning == Some(true)
+    }
+
     pub(super) fn count_text(&mut self, channel: Channel, text: &str) {
+        if channel != Channel::Reasoning && self.has_answer_after_reasoning.is_none() {
+            self.has_answer_after_reasoning = Some(self.text_bytes(Channel::Reasoning) > 0);
+        }
         self.text_bytes[channel as usize] += text.len() as u64;
     }
 

@@ -22,6 +22,8 @@ use crate::measurement::{Failure, FailureDetail};
 pub struct Progress {
     /// The number of events with text on any channel.
     pub token_events: u32,
+    /// True if this read contains the first text of the answer, and reasoning came before it.
+    pub starts_answer: bool,
     pub events: u32,
     /// True after the end marker or an error. The caller then stops reading and calls
     /// [`StreamReader::end`].
@@ -117,6 +119,7 @@ impl StreamReader {
             return progress;
         }
         let events = self.decoder.events();
+        let had_answer = self.response.has_answer_after_reasoning();
         let (response, ends_inside_event) = (&mut self.response, &mut self.ends_inside_event);
         let mut on_event = |event: SseEvent<'_>| {
             let decoded = response.api().decode_event(event, &mut |choice, channel, text: &str| {
@@ -147,6 +150,7 @@ impl StreamReader {
             }
         }
         progress.events = self.decoder.events() - events;
+        progress.starts_answer = !had_answer && self.response.has_answer_after_reasoning();
         progress.finished = self.finished;
         progress
     }

@@ -65,13 +65,14 @@ const COLUMNS: [(&str, ReadCell); 35] = [
 
 /// The distributions. Each of them has a column for each value of [`VALUES`], such as
 /// `time_to_first_token_seconds_p99`.
-const DISTRIBUTIONS: [(&str, ReadSummary); 10] = [
+const DISTRIBUTIONS: [(&str, ReadSummary); 11] = [
     ("input_tokens_per_request", |of| &of.input_tokens_per_request),
     ("output_tokens_per_request", |of| &of.output_tokens_per_request),
     ("time_to_first_token_seconds", |of| &of.time_to_first_token_seconds),
     ("time_to_first_token_from_schedule_seconds", |of| {
         &of.time_to_first_token_from_schedule_seconds
     }),
+    ("time_to_first_answer_token_seconds", |of| &of.time_to_first_answer_token_seconds),
     ("time_per_output_token_seconds", |of| &of.time_per_output_token_seconds),
     ("inter_chunk_latency_seconds", |of| &of.inter_chunk_latency_seconds),
     ("request_duration_seconds", |of| &of.request_duration_seconds),

@@ -219,6 +219,7 @@ fn connections(arrived: &RawStatistics) -> Connections {
 fn distributions(arrived: &RawStatistics) -> Distributions {
     let distributions = [
         ("time_to_first_token_seconds", &arrived.time_to_first_token),
+        ("time_to_first_answer_token_seconds", &arrived.time_to_first_answer_token),
         ("time_per_output_token_seconds", &arrived.time_per_output_token),
         ("inter_chunk_latency_seconds", &arrived.inter_chunk_latency),
         ("request_duration_seconds", &arrived.request_duration),

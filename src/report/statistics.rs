@@ -77,6 +77,8 @@ pub struct Statistics {
     pub time_to_first_token_seconds: Summary,
     /// TTFT, from the due instant.
     pub time_to_first_token_from_schedule_seconds: Summary,
+    /// TTFO of successes: from sending to the first text of the answer, if reasoning came before.
+    pub time_to_first_answer_token_seconds: Summary,
     /// TPOT: (last token − first token) / (tokens − 1).
     pub time_per_output_token_seconds: Summary,
     /// The time between two successive network reads that contain text.
@@ -277,6 +279,7 @@ impl Statistics {
             time_to_first_token_from_schedule_seconds: Summary::new(
                 &arrived.time_to_first_token_from_schedule,
             ),
+            time_to_first_answer_token_seconds: Summary::new(&arrived.time_to_first_answer_token),
             time_per_output_token_seconds: Summary::new(&arrived.time_per_output_token),
             inter_chunk_latency_seconds: Summary::new(&arrived.inter_chunk_latency),
             request_duration_seconds: Summary::new(&arrived.request_duration),

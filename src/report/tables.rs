@@ -130,9 +130,10 @@ fn objective_cell(objective: &ObjectiveResult) -> String {
 /// The values per request of all phases together.
 pub(super) fn per_request(statistics: &Statistics) -> Option<Block> {
     type Show = fn(f64) -> String;
-    let rows: [(&str, &Summary, Show); 8] = [
+    let rows: [(&str, &Summary, Show); 9] = [
         ("TTFT", &statistics.time_to_first_token_seconds, duration),
         ("TTFT from schedule", &statistics.time_to_first_token_from_schedule_seconds, duration),
+        ("TTFO (answer)", &statistics.time_to_first_answer_token_seconds, duration),
         ("TPOT", &statistics.time_per_output_token_seconds, duration),
         ("ITL (chunk gap)", &statistics.inter_chunk_latency_seconds, duration),
         ("duration", &statistics.request_duration_seconds, duration),

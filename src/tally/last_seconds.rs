@@ -168,6 +168,7 @@ mod tests {
                 due,
                 sent: due,
                 first_token: Some(end),
+                first_answer_token: None,
                 last_token: Some(end),
                 end,
                 usage: Usage { output: Some(2), ..Usage::default() },

@@ -30,6 +30,8 @@ pub struct RawStatistics {
     pub time_to_first_token: Distribution,
     /// The time from the due instant to the first token.
     pub time_to_first_token_from_schedule: Distribution,
+    /// The time from sending to the first text after the reasoning, for each success with both.
+    pub time_to_first_answer_token: Distribution,
     pub time_per_output_token: Distribution,
     /// The time between two successive network reads that contain text.
     pub inter_chunk_latency: Distribution,
@@ -77,6 +79,7 @@ impl RawStatistics {
             dispatch_lag: Distribution::for_times(),
             time_to_first_token: Distribution::for_times(),
             time_to_first_token_from_schedule: Distribution::for_times(),
+            time_to_first_answer_token: Distribution::for_times(),
             time_per_output_token: Distribution::for_times(),
             inter_chunk_latency: Distribution::for_times(),
             request_duration: Distribution::for_times(),
@@ -163,6 +166,9 @@ impl RawStatistics {
         self.request_duration.record(measurement.duration().as_secs_f64());
         self.request_duration_from_schedule
             .record(measurement.duration_from_schedule().as_secs_f64());
+        if let Some(time) = measurement.time_to_first_answer_token() {
+            self.time_to_first_answer_token.record(time.as_secs_f64());
+        }
         if let Some(time) = measurement.time_per_output_token() {
             self.time_per_output_token.record(time.as_secs_f64());
         }
@@ -207,6 +213,7 @@ impl RawStatistics {
         self.dispatch_lag.add(&other.dispatch_lag);
         self.time_to_first_token.add(&other.time_to_first_token);
         self.time_to_first_token_from_schedule.add(&other.time_to_first_token_from_schedule);
+        self.time_to_first_answer_token.add(&other.time_to_first_answer_token);
         self.time_per_output_token.add(&other.time_per_output_token);
         self.inter_chunk_latency.add(&other.inter_chunk_latency);
         self.request_duration.add(&other.request_duration);

@@ -142,6 +142,31 @@ async fn a_response_with_a_finish_reason_is_a_success_even_if_the_connection_the
     assert_eq!(outcome, Ok(()));
 }
 
+#[tokio::test(start_paused = true)]
+async fn ttfo_is_the_time_to_the_first_text_after_reasoning() {
+    let reasoning = token("hm").replace("content", "reasoning_content");
+    let body = |first: &str| {
+        vec![
+            data(&[first]),
+            BodyStep::Pause(millis(300)),
+            data(&[first]),
+            BodyStep::Pause(millis(400)),
+            data(&[&token("4"), &token("2")]),
+            BodyStep::Pause(millis(50)),
+            data(&[&token("!"), FINISH, USAGE, DONE]),
+        ]
+    };
+    for (first, expected) in [(reasoning, Some(800)), (token("a"), None)] {
+        let endpoint = InMemory::with_body(millis(100), body(&first));
+        let (outcome, recorder) = send(endpoint, Terminal::FinishReason, timeouts()).await;
+        assert_eq!(outcome, Ok(()));
+        let m = &recorder.succeeded.lock().unwrap()[0];
+        assert_eq!(m.time_to_first_token(), Some(millis(100)));
+        let ttfo = m.time_to_first_answer_token().map(|time| time.as_millis());
+        assert_eq!(ttfo, expected);
+    }
+}
+
 /// Some gateways send usage long after the finish reason, and some servers send more text.
 #[tokio::test(start_paused = true)]
 async fn after_end_limits_the_wait_for_usage_and_text_after_the_finish_reason() {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::binary::{request, sample};
 use crate::faults::{endpoint, send_recorded, target};
-use crate::run::{command, on, run_against};
+use crate::run::{command, on, run, run_against};
 use crate::upstream::{
     Act, DONE, FINISH, Recorder, USAGE, Upstream, chunk, good, last_chunk, stream_head, token,
 };
@@ -103,6 +103,29 @@ async fn a_usage_without_a_valid_count_is_not_counted() {
         assert!(ran.table.contains("≈ estimated from chunks"), "{object}: {}", ran.table);
         assert!(ran.table.contains("no valid count of output tokens"), "{}", ran.table);
     }
+}
+
+#[test]
+fn the_report_has_ttfo_only_if_the_model_reasons_before_its_answer() {
+    let yaml = "targets:
+  plain: {simulator: {decode_tokens_per_second: 500}}
+  thinks: {simulator: {decode_tokens_per_second: 500, reasoning_tokens: 8}}
+scenarios:
+  s: {targets: [plain, thinks], request: {max_tokens: 12}, schedule: [{constant: 20/s, for: 2s}]}
+";
+    let ran = run(yaml, &[]);
+    let [plain, thinks] = &ran.report.as_ref().unwrap().routes[..] else { panic!("{}", ran.table) };
+    assert_eq!(plain.total.time_to_first_answer_token_seconds.count, 0);
+    let [first, answer] = [
+        &thinks.total.time_to_first_token_seconds,
+        &thinks.total.time_to_first_answer_token_seconds,
+    ];
+    assert_eq!(answer.count, thinks.total.succeeded);
+    assert!(answer.mean > first.mean, "{first:?} {answer:?}");
+    assert!(answer.max < thinks.total.request_duration_seconds.max, "{answer:?}");
+    let rows = ran.table.lines().filter(|line| line.starts_with("  TTFO (answer) "));
+    assert_eq!(rows.count(), 1, "{}", ran.table);
+    assert!(!thinks.phases[0].distributions["time_to_first_answer_token_seconds"].is_empty());
 }
 
 /// Each response has two reads with text; the first read has two events. The last response waits

@@ -21,6 +21,7 @@ pub(super) enum Metric {
 }
 
 const TTFT: (&str, &str) = ("TTFT", "time_to_first_token_seconds");
+const TTFO: (&str, &str) = ("TTFO", "time_to_first_answer_token_seconds");
 const TPOT: (&str, &str) = ("TPOT", "time_per_output_token_seconds");
 const ITL: (&str, &str) = ("ITL", "inter_chunk_latency_seconds");
 const DURATION: (&str, &str) = ("duration", "request_duration_seconds");
@@ -49,7 +50,7 @@ impl Metric {
     pub(super) fn all() -> Vec<Metric> {
         let mut all =
             vec![Metric::Qps, Metric::OutputTokens, Metric::InFlight, Metric::SuccessRate];
-        for (name, key) in [TTFT, TPOT, ITL, DURATION] {
+        for (name, key) in [TTFT, TTFO, TPOT, ITL, DURATION] {
             all.extend([0.5, 0.9, 0.99].map(|q| Metric::Latency(name, key, q)));
         }
         all
@@ -225,6 +226,6 @@ fn distribution<'a>(all: &'a Distributions, key: &str) -> Option<&'a [(f64, u64)
 /// Returns the names of the latencies that the base run has and the new run has not.
 pub(super) fn missing(base: &PhaseReport, new: &PhaseReport) -> Vec<&'static str> {
     let has = |phase: &PhaseReport, key| distribution(&phase.distributions, key).is_some();
-    let measures = [TTFT, TPOT, ITL, DURATION].into_iter();
+    let measures = [TTFT, TTFO, TPOT, ITL, DURATION].into_iter();
     measures.filter(|(_, key)| has(base, key) && !has(new, key)).map(|measure| measure.0).collect()
 }
