@@ -9,7 +9,7 @@
 //! - If the clock skips a local time, the local time takes place once, at the end of the gap.
 //! - If the clock shows a local time twice, the local time takes place once, the first time.
 //!
-//! [`Cron`] describes the exception: cron expressions with a wildcard.
+//! [`Cron`] describes the exception: cron expressions whose minute or hour begins with `*`.
 
 mod cron;
 mod windows;
@@ -24,8 +24,9 @@ use jiff::{Timestamp, ToSpan as _};
 pub use cron::Cron;
 pub use windows::{Days, Hours, Window, Windows};
 
-/// An error in a text of the configuration. It does not quote the text, because a text can be a
-/// secret that the user wrote under the wrong key.
+/// An error in a text of the configuration. It does not contain the text. The caller decides how
+/// much of it a message quotes, because a text can be a secret that the user wrote under the wrong
+/// key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}; {remedy}")]
 pub struct ParseError {
@@ -65,9 +66,9 @@ impl Zone {
         self.days_and_times(&[at], now).concat()
     }
 
-    /// The local days and times. No two different instants in the list have the same text. All
-    /// texts have a year if one of the instants is not in the year of `now`. All texts have an
-    /// offset from UTC if the clock changes between two of the instants.
+    /// The local days and times, in minutes. Instants in different minutes have different texts.
+    /// All texts have a year if one of the instants is not in the year of `now`. All texts have an
+    /// offset from UTC if the offsets of two neighbours in the list differ.
     pub fn days_and_times(&self, times: &[SystemTime], now: SystemTime) -> Vec<String> {
         let zoned = |at: &SystemTime| timestamp(*at).to_zoned(self.0.clone());
         let this_year = zoned(&now).year();
@@ -94,8 +95,8 @@ impl Zone {
             AmbiguousOffset::Unambiguous { offset }
             | AmbiguousOffset::Fold { before: offset, .. } => offset.to_timestamp(time).ok(),
             AmbiguousOffset::Gap { after, .. } => {
-                // jiff returns an instant before the gap for a time inside the gap. So the next
-                // change of the clock is the end of the gap.
+                // With the offset after the gap, a time inside the gap becomes an instant before
+                // the gap. So the next change of the clock is the end of the gap.
                 let before = after.to_timestamp(time).ok()?;
                 self.0.following(before).next().map(|change| change.timestamp())
             }
@@ -139,7 +140,7 @@ pub fn rfc3339_millis(at: SystemTime) -> String {
 pub enum Anchor {
     /// The Unix epoch. Cycles are at the same instants on every machine and in every zone.
     Epoch,
-    /// Local midnight of each day. Midnight cuts the last cycle of each day short. If the clock
+    /// Local midnight of each day. A cycle that still runs at midnight ends there. If the clock
     /// skips midnight, the day begins at the end of the gap.
     Midnight(Zone),
 }
@@ -160,8 +161,8 @@ pub struct Cycle {
 const LONGEST_DAY: Duration = Duration::from_hours(48);
 
 impl Anchor {
-    /// Returns the cycle at `now`, for a schedule of this length. Before 1970, returns the first
-    /// cycle of 1970.
+    /// Returns the cycle at `now`, for a schedule of this length. Before 1970, returns the cycle at
+    /// the Unix epoch.
     pub fn cycle_at(&self, length: Duration, now: SystemTime) -> Cycle {
         let length = length.max(Duration::from_nanos(1));
         match self {

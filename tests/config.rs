@@ -743,8 +743,7 @@ fn a_text_that_the_parser_reads_in_quadratic_time_is_rejected_at_its_place() {
         (format!("a: {}", "{\"a\":".repeat(100_000)), format!("llmload.yml:1:164: {deep}")),
         (
             format!("{}---\na: 1\n", "%TAG !a! x\n".repeat(50_000)),
-            "llmload.yml:1:1: llmload does not support tags such as `!name`; remove the line"
-                .into(),
+            "llmload.yml:1:1: llmload does not support `%TAG` lines; remove the line".into(),
         ),
     ] {
         assert_eq!(problems_of(&text), problem);

@@ -14,8 +14,9 @@ pub(super) const MOST_LOOKS: u32 = 3;
 /// Bonferroni).
 #[allow(clippy::cast_lossless)]
 const ERROR_PER_LOOK: f64 = ERROR / 2.0 / MOST_LOOKS as f64;
-/// An objective that requires a larger fraction is judged as if it required this fraction, because
-/// no sample can prove that no request ever misses an objective.
+/// The largest fraction that a proof uses. An objective that requires a larger fraction counts as
+/// proven if a sample proves this fraction, because no sample can prove that no request ever misses
+/// an objective.
 const MOST_PROVABLE: Share = Share::permille(999);
 const EVERY_REQUEST: Share = Share::percent(100);
 
@@ -24,11 +25,11 @@ const EVERY_REQUEST: Share = Share::percent(100);
 pub enum Verdict {
     /// The sample proves that the objective is missed.
     Missed,
-    /// Fewer requests than required met the objective, but too few to prove it.
+    /// In the sample, too few requests met the objective. The sample is too small for a proof.
     ProbablyMissed,
-    /// The endpoint did not return the value that the objective judges.
+    /// No request had the value that the objective judges.
     NotJudged,
-    /// Enough requests met the objective, but too few to prove it.
+    /// In the sample, enough requests met the objective. The sample is too small for a proof.
     ProbablyMet,
     /// The sample proves that the objective is met.
     Met,
@@ -100,10 +101,13 @@ pub(super) fn fewest_requests(objectives: &[Objective]) -> u64 {
     fewest_to_prove(strictest(objectives), ERROR_PER_LOOK)
 }
 
-/// Returns the lowest number of requests of which one can miss the strictest objective.
+/// Returns the size of the smallest sample that still meets the strictest objective if one request
+/// misses it.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub(super) fn requests_per_miss(objectives: &[Objective]) -> u64 {
-    (1.0 / (1.0 - strictest(objectives))).round() as u64
+    /// Larger than the rounding error of the quotient.
+    const ROUNDING: f64 = 1e-6;
+    (1.0 / (1.0 - strictest(objectives)) - ROUNDING).ceil() as u64
 }
 
 fn strictest(objectives: &[Objective]) -> f64 {
@@ -112,8 +116,8 @@ fn strictest(objectives: &[Objective]) -> f64 {
 }
 
 /// The factor by which the variance between the batches is larger than the variance of independent
-/// requests, at least 1. A sample of `n` requests contains as much information as `n` divided by
-/// this factor independent requests (Kish, "Survey Sampling", 1965, section 8.2).
+/// requests, at least 1. With the factor `d`, a sample of `n` requests contains as much information
+/// as `n / d` independent requests (Kish, "Survey Sampling", 1965, section 8.2).
 ///
 /// A queue can remember its past for longer than one batch. Then larger batches have a larger
 /// factor, so the result is the largest factor of all sizes.
@@ -126,8 +130,8 @@ fn design_effect(batches: &[ObjectiveCounts]) -> f64 {
 }
 
 /// The dispersion statistic of Pearson, divided by its degrees of freedom. With few batches, the
-/// statistic is uncertain. The test then uses the normal distribution although the distribution of
-/// Student applies, so the result contains the square of the quotient of their quantiles.
+/// statistic is uncertain. To allow for this, the result is multiplied by the squared ratio of a
+/// quantile of Student's distribution to the same quantile of the normal distribution.
 fn dispersion(batches: &[ObjectiveCounts]) -> f64 {
     /// The dispersion of fewer batches is too uncertain to be useful.
     const FEWEST_BATCHES: usize = 8;

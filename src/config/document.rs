@@ -116,7 +116,8 @@ pub struct ShortForm {
     pub metrics: Field<Metrics>,
 }
 
-/// The long form: targets, prompts and scenarios, each with a name.
+/// The long form of the file: named targets, sources of prompts and scenarios. The short form has
+/// one target and one scenario.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields, extend("required" = ["targets", "scenarios"]))]

@@ -1,4 +1,5 @@
-//! Finds flow lists and maps that are nested too deeply, before the YAML parser reads the text.
+//! Finds flow lists and maps that are nested too deeply, and `%TAG` lines, before the YAML parser
+//! reads the text.
 //!
 //! A file of a megabyte can occupy the YAML parser for half an hour, because the time of the parser
 //! grows with the square of the number of open `[` and `{`, and of `%TAG` lines. This scanner reads
@@ -7,15 +8,14 @@
 
 use super::problem::{Mistake, Position};
 
-/// Returns the first bracket that opens more than `limit` nested flow lists and maps, or the first
-/// `%TAG` line.
+/// Returns the first bracket at which more than `limit` brackets are open, or the first `%TAG`
+/// line, whichever is first.
 pub fn find_fault(text: &str, limit: usize) -> Option<(Position, Mistake)> {
     let mut scanner = Scanner::new(text);
     while scanner.at < scanner.text.len() {
         let start = scanner.at;
         if scanner.is_at_tag_line() {
-            let mistake =
-                Mistake::new("llmload does not support tags such as `!name`", "remove the line");
+            let mistake = Mistake::new("llmload does not support `%TAG` lines", "remove the line");
             return Some((position(text, start), mistake));
         }
         scanner.skip_token();
@@ -46,8 +46,8 @@ struct Scanner<'t> {
     line_start: usize,
     /// The number of open `[` and `{`.
     open: usize,
-    /// The column, from 0, of the innermost block list or map; -1 outside. A block text ends at the
-    /// first line without a larger indentation.
+    /// The column, from 0, of the innermost block list or map; -1 outside. The lines of a block
+    /// text begin to the right of this column.
     indent: isize,
 }
 
@@ -136,7 +136,8 @@ impl<'t> Scanner<'t> {
         self.record_key(start);
     }
 
-    /// Skips a text without quotes up to the end of its line, to a comment or to a `:`.
+    /// Skips a text without quotes up to the end of its line, a comment, a `:` or, inside brackets,
+    /// the end of the entry.
     fn skip_plain(&mut self) {
         let start = self.at;
         while let Some(byte) = self.byte(self.at) {

@@ -12,7 +12,7 @@ use crate::protocol::{
     self, BodyReader, Channel, CompletedResponse, Progress, StreamReader, discard_text,
 };
 
-/// The highest number of bytes that are read from the body of a failed response.
+/// The highest number of bytes that llmload keeps from the body of a failed response.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 
 /// The reason why llmload stopped reading a stream. If the connection breaks before the response is
@@ -81,7 +81,8 @@ impl<'a, O: Observe + ?Sized> TokenTimes<'a, O> {
 
 /// The start of a body whose `content-type` does not name an event stream.
 pub(super) enum BodyStart {
-    /// The body is an event stream nevertheless. These bytes arrived until this instant.
+    /// The body is an event stream nevertheless. Has the bytes so far, and the instant of the last
+    /// read.
     Stream(Vec<u8>, Instant),
     /// The body is something else.
     Other(Vec<u8>),
@@ -89,8 +90,8 @@ pub(super) enum BodyStart {
 
 /// Reads the start of a body until it is clear if the body is an event stream.
 ///
-/// No event can be complete before that, so the instant of the last read is the instant of the
-/// first event.
+/// No event can be complete before this is clear. So if these bytes contain complete events, the
+/// events arrived with the last read.
 pub(super) async fn start_of_stream<R: Response>(
     response: &mut R,
     timer: &mut RequestTimer,
@@ -147,8 +148,8 @@ pub(super) async fn read_stream<R: Response>(
             break StopReason::ReaderFinished;
         }
     };
-    // The blank line after the last event can be missing. The bytes of this event arrived with the
-    // last read from the connection.
+    // The blank line after the last event can be missing. The last bytes of this event arrived with
+    // the last read from the connection.
     let stream_end = reader.end(&mut discard_text);
     tokens.record(timer.last_read, stream_end.progress, &mut timer);
     if stream_end.progress.events > 0 {

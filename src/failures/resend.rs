@@ -58,7 +58,8 @@ pub struct Resent {
 
 impl Resend<'_> {
     /// # Errors
-    /// The archive has no usable body, or no client can be built for the target.
+    /// The archive has no usable body, its path belongs to no API, or no client can be built for
+    /// the target.
     pub async fn send(self) -> Result<Resent, ResendError> {
         let Resend { record, target, base, scenario_fields } = self;
         let body = record.request.as_ref().ok_or(ResendError::NoBody)?;
@@ -88,7 +89,8 @@ impl Resend<'_> {
     }
 }
 
-/// Replaces each masked field by the value in the configuration. The scenario has priority.
+/// Replaces each field that contains a mask by the value in the configuration, if the configuration
+/// has this field. The scenario has priority.
 fn unmasked(
     mut body: Map<String, Value>,
     target_fields: &BTreeMap<String, Value>,
@@ -110,7 +112,7 @@ impl Resent {
         self.request.outcome.is_ok()
     }
 
-    /// Returns the text of [`Resent::text`] as JSON. Times are in seconds.
+    /// Returns the response as JSON. Times are in seconds.
     pub fn json(&self) -> Value {
         let ProbedRequest { head, outcome, .. } = &self.request;
         let measurement = outcome.as_ref().ok();

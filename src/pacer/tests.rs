@@ -24,7 +24,8 @@ fn full_cycle(load: &[(Load, u64)], origin: Instant) -> Pacer {
     Pacer::new(schedule, &ArrivalSpec::default(), segment)
 }
 
-/// The due times in the first cycles. Polls the pacer at the offsets in `polls` only.
+/// The due times in the first cycles. Polls the pacer at the start, and then at the offsets in
+/// `polls` only.
 fn dues(
     schedule: &Arc<Schedule>,
     cycles: u64,
@@ -80,15 +81,15 @@ fn a_long_stop_loses_no_arrival_and_moves_no_due_time() {
     let schedule = schedule(&[(Load::Constant(rate("20000/s")), 10_000)]);
     let even = ArrivalSpec::default();
     let steady = dues(&schedule, 1, &even, (0..=10_000).map(Duration::from_millis));
-    // The only poll is at the end, so 200,000 arrivals are due at once. The limiter's bucket holds
-    // only 4,294.
+    // The only poll after the start is late, so 200,000 arrivals are due at once. The bucket of the
+    // limiter holds only 4,294.
     let stopped = dues(&schedule, 1, &even, [Duration::from_mins(1)].into_iter());
     assert_eq!(steady.len(), 200_000);
     assert_eq!(steady, stopped);
 }
 
 #[test]
-fn cycles_carry_only_the_fraction_of_an_arrival() {
+fn only_a_fraction_of_an_arrival_carries_over_to_the_next_cycle() {
     // A cycle holds 0.7 arrivals, so 1,000 cycles hold exactly 700.
     let schedule = schedule(&[(Load::Constant(rate("7/s")), 100)]);
     let dues = dues(&schedule, 1000, &ArrivalSpec::default(), (0..=100).map(Duration::from_secs));
@@ -126,7 +127,7 @@ fn the_pacer_returns_a_closed_loop_phase_from_its_start_to_its_end() {
 }
 
 #[test]
-fn a_requests_phase_stops_the_schedule_clock() {
+fn the_schedule_clock_stops_during_a_phase_of_counted_requests() {
     let (slots, count) = (NonZeroU32::new(3).unwrap(), NonZeroU64::new(10).unwrap());
     let load = [
         (Load::Requests { slots, count }, 0),
@@ -183,7 +184,7 @@ fn random_arrivals_keep_the_mean_rate_and_start_anew_with_each_cycle() {
 }
 
 #[test]
-fn a_pacer_that_joins_a_random_cycle_late_returns_its_remaining_arrivals() {
+fn a_pacer_that_joins_random_arrivals_late_returns_the_remaining_arrivals() {
     let spec = ArrivalSpec { arrivals: Arrivals::Poisson, ..ArrivalSpec::default() };
     let schedule = schedule(&[(Load::Constant(rate("2/s")), 4 * 3_600_000)]);
     let (start, after) = (Instant::now(), Duration::from_hours(3));
@@ -209,7 +210,7 @@ fn a_pacer_that_joins_a_random_cycle_late_returns_its_remaining_arrivals() {
 }
 
 #[test]
-fn a_gap_above_the_limiters_burst_moves_no_due_time() {
+fn a_gap_larger_than_the_bucket_of_the_limiter_moves_no_due_time() {
     let schedule = schedule(&[(Load::Constant(rate("100000/s")), 10_000)]);
     let arrivals = Arrivals::Burstiness(0.0001);
     let spec = ArrivalSpec { arrivals, seed: 5, scenario: "s".into(), shard: Shard::ALL };
@@ -222,7 +223,7 @@ fn a_gap_above_the_limiters_burst_moves_no_due_time() {
     .take_while(|mark| *mark <= 1_000_000_000_000)
     .collect();
     let has_long_gap = marks.windows(2).any(|pair| pair[1] - pair[0] > u64::from(u32::MAX));
-    assert!(has_long_gap, "this seed has a gap above the limiter's burst");
+    assert!(has_long_gap, "this seed has a gap larger than the bucket of the limiter");
     let dues = dues(&schedule, 1, &spec, (0..=10).map(Duration::from_secs));
     let exact: Vec<_> = marks.iter().map(|mark| Duration::from_nanos(mark.div_ceil(100))).collect();
     assert_eq!(dues, exact);

@@ -17,8 +17,8 @@ use crate::protocol::prompt::{Content, Message, Role};
 pub enum RowFormat {
     /// One prompt on each line.
     Lines,
-    /// Recorded request bodies. llmload replaces `model` and `stream`, and sends all other fields
-    /// unchanged.
+    /// Recorded request bodies. llmload replaces `model` and `stream`. Other fields of a body have
+    /// priority over those of the configuration.
     Payloads,
     /// ShareGPT: `{"conversations": [{"from": "human", "value": "…"}, …]}`. The prompt is the first
     /// human turn.
@@ -99,14 +99,13 @@ fn payload(body: Map<String, Value>) -> Result<Map<String, Value>, RowError> {
         },
     };
     if !has_prompt {
-        let remedy = "write `messages`, a list of objects, or one `prompt`";
+        let remedy = "write `messages` as a list of objects, or one text as `prompt`";
         return Err(RowError::new("it contains no prompt", remedy));
     }
-    // llmload measures one completion per request.
     for name in ["n", "best_of"] {
         if body.get(name).is_some_and(|count| count.as_u64() != Some(1)) {
             return Err(RowError::new(
-                format!("`{name}` requests several completions"),
+                format!("`{name}` is not 1; llmload measures one completion per request"),
                 "remove it",
             ));
         }
@@ -295,8 +294,14 @@ mod tests {
             (json!({"prompt": ["a", "b"]}), "`prompt` contains 2 prompts; write each prompt in a"),
             (json!({"prompt": [9906, 1917]}), "it contains no prompt"),
             (json!({}), "it contains no prompt"),
-            (json!({"prompt": "a", "n": 2}), "`n` requests several completions"),
-            (json!({"prompt": "a", "best_of": 2}), "`best_of` requests several completions"),
+            (
+                json!({"prompt": "a", "n": 2}),
+                "`n` is not 1; llmload measures one completion per request",
+            ),
+            (
+                json!({"prompt": "a", "best_of": 2}),
+                "`best_of` is not 1; llmload measures one completion per request",
+            ),
             (json!({"prompt": "a", "max_tokens": "many"}), "`max_tokens` is not a valid limit"),
         ] {
             let error = parse(&RowFormat::Payloads, &row).unwrap_err();

@@ -1,4 +1,4 @@
-//! The last ten seconds of a run, for the progress on the terminal.
+//! The current second and the nine seconds before it in a run, for the progress on the terminal.
 
 use std::time::Duration;
 
@@ -8,17 +8,18 @@ use crate::event::{Arrival, Event};
 use crate::measurement::Measurement;
 use crate::recent::LogHistogram;
 
-/// The number of steps of one second.
+/// The number of steps. Each step covers one second.
 const STEPS: usize = 10;
 
 /// A ring buffer: the step of second N is at position N modulo [`STEPS`].
 #[derive(Clone, Debug)]
 pub(super) struct LastSeconds {
-    /// The time of the first event.
+    /// The time of the first sending.
     origin: Option<Instant>,
     steps: Vec<Step>,
-    /// The output tokens and the events with text of all successes with a count of tokens.
+    /// The output tokens of all successes whose response has a token count.
     counted_tokens: u64,
+    /// The events with text of the same successes.
     counted_chunks: u64,
     /// True if a response was streamed.
     is_streamed: bool,
@@ -34,7 +35,7 @@ struct Step {
     failed: u64,
 }
 
-/// The events of the last ten seconds.
+/// The events of the current second and of the nine seconds before it.
 #[derive(Clone, Debug)]
 pub struct RecentEvents {
     /// TTFT in seconds.
@@ -42,7 +43,8 @@ pub struct RecentEvents {
     pub failed: u64,
     /// The output tokens that arrived. If a response is not streamed, its tokens arrive at its end.
     pub output_tokens: f64,
-    /// The length of the time that these values cover: ten seconds, or less at the start.
+    /// The length of the time that these values cover: from nine to ten seconds, or less at the
+    /// start of a run.
     pub length: Duration,
 }
 
@@ -94,7 +96,8 @@ impl LastSeconds {
         }
     }
 
-    /// Returns the step of an instant. `None` if the step is already in use for a later second.
+    /// Returns the step of an instant. `None` before the first sending, and if the step is
+    /// already in use for a later second.
     fn step(&mut self, at: Instant) -> Option<&mut Step> {
         let second = at.saturating_duration_since(self.origin?).as_secs();
         let step = self.steps.get_mut(usize::try_from(second % STEPS as u64).ok()?)?;
@@ -154,7 +157,7 @@ mod tests {
     /// sending.
     #[test]
     #[allow(clippy::cast_precision_loss, clippy::float_cmp)]
-    fn the_values_cover_ten_seconds_and_the_rate_of_tokens_is_exact() {
+    fn the_values_cover_ten_steps_and_the_number_of_tokens_is_exact() {
         let origin = Instant::now();
         let (mut last, since) = (LastSeconds::default(), Duration::from_millis(250));
         for second in 0..30 {

@@ -4,11 +4,11 @@
 //! ```text
 //! client ──> waiting ──┐                        ┌──> client
 //! client ──> waiting ──┼──> thread: encode ─────┼──> client
-//! client ──> waiting ──┘    once, then rest     └──> client
+//! client ──> waiting ──┘    once, then pause    └──> client
 //! ```
 //!
 //! The encoding begins after the requests of its clients, so a page never shows old values. One
-//! thread encodes, and rests after each page, so clients cannot occupy a processor.
+//! thread encodes, and pauses after each page, so clients cannot occupy a processor.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -18,15 +18,15 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// After an encoding of 10 ms, the thread rests for 40 ms.
-const REST_FACTOR: u32 = 4;
-/// The longest rest. It is also the rest while slow clients hold many bytes of earlier pages, so
+/// After an encoding of 10 ms, the thread pauses for 40 ms.
+const PAUSE_FACTOR: u32 = 4;
+/// The longest pause. It is also the pause while slow clients hold many bytes of earlier pages, so
 /// that they have time to read.
-const LONGEST_REST: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// If the pages in memory exceed this number of bytes, llmload closes the connections that read the
 /// oldest page.
 const MAX_BYTES: usize = 4 << 20;
-/// The newest pages, whose readers never lose their connection. Two Prometheus servers can scrape
+/// The number of newest pages that never expire. With 2, two Prometheus servers can read two pages
 /// at the same time.
 const KEPT_PAGES: usize = 2;
 
@@ -126,7 +126,7 @@ impl Shared {
                 let _gone = client.send(page.clone());
             }
             drop(page);
-            std::thread::sleep(pages.rest(begun.elapsed()));
+            std::thread::sleep(pages.pause(begun.elapsed()));
         }
     }
 
@@ -170,11 +170,11 @@ impl Pages {
     }
 
     /// Returns the time until the next page can be encoded.
-    fn rest(&mut self, encoding: Duration) -> Duration {
+    fn pause(&mut self, encoding: Duration) -> Duration {
         if self.bytes() > MAX_BYTES / 2 && self.0.len() > 1 {
-            return LONGEST_REST;
+            return LONGEST_PAUSE;
         }
-        (encoding * REST_FACTOR).min(LONGEST_REST)
+        (encoding * PAUSE_FACTOR).min(LONGEST_PAUSE)
     }
 
     /// Forgets the pages without a reader. Returns the length of the others.
@@ -197,11 +197,15 @@ mod tests {
         let held = [add(&mut pages, third), add(&mut pages, third), add(&mut pages, third)];
         drop(add(&mut pages, third));
         assert!(held[0].expired.is_cancelled() && !held[1].expired.is_cancelled());
-        assert_eq!(pages.bytes(), 2 * third, "an expired page and an unread page do not count");
+        assert_eq!(
+            pages.bytes(),
+            2 * third,
+            "an expired page and a page without a reader do not count"
+        );
         let [_, second, _] = held;
         drop(second);
         assert_eq!(pages.bytes(), third);
-        // Even very long pages have two readers at the same time.
+        // The two newest pages never expire, however long they are.
         let long = [add(&mut pages, 2 * MAX_BYTES), add(&mut pages, 2 * MAX_BYTES)];
         assert!(long.iter().all(|page| !page.expired.is_cancelled()));
         let third = add(&mut pages, 2 * MAX_BYTES);
@@ -210,17 +214,17 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_follows_the_encoding_and_is_longer_while_slow_readers_hold_pages() {
+    fn the_pause_is_a_multiple_of_the_encoding_time_and_longer_while_slow_readers_hold_pages() {
         let mut pages = Pages::default();
-        let rest = |pages: &mut Pages, millis| pages.rest(Duration::from_millis(millis));
-        assert_eq!(rest(&mut pages, 10), Duration::from_millis(40));
-        assert_eq!(rest(&mut pages, 1000), LONGEST_REST);
+        let pause = |pages: &mut Pages, millis| pages.pause(Duration::from_millis(millis));
+        assert_eq!(pause(&mut pages, 10), Duration::from_millis(40));
+        assert_eq!(pause(&mut pages, 1000), LONGEST_PAUSE);
         let one = pages.add(vec![0; MAX_BYTES]);
-        assert_eq!(rest(&mut pages, 10), Duration::from_millis(40), "one page is normal");
+        assert_eq!(pause(&mut pages, 10), Duration::from_millis(40), "one page is normal");
         let other = pages.add(vec![0; MAX_BYTES]);
-        assert_eq!(rest(&mut pages, 10), LONGEST_REST);
+        assert_eq!(pause(&mut pages, 10), LONGEST_PAUSE);
         drop((one, other));
-        assert_eq!(rest(&mut pages, 10), Duration::from_millis(40));
+        assert_eq!(pause(&mut pages, 10), Duration::from_millis(40));
     }
 
     /// Three clients request a page while the thread encodes an earlier one. They share the next

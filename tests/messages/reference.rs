@@ -12,9 +12,10 @@ Every key of the configuration file, generated from
 `UPDATE_EXPECTED=1 cargo test --test messages`. [config/full.yml](../config/full.yml) shows all keys
 in one file. The other pages of this folder explain how the keys work together.
 
-In a path, `NAME` is a name that you choose and `[]` stands for each entry of a list. A string may
-contain `${NAME}` or `${NAME:-default}`: llmload inserts the environment variable. Relative paths
-start at the folder of the file. Unknown and duplicate keys are errors.
+A heading is the path of a key, such as `prompts.NAME.field`. In it, `NAME` stands for a name that
+you choose, and `[]` for each entry of a list. A string may contain `${NAME}` or
+`${NAME:-default}`: llmload inserts the environment variable. Relative paths of files start at the
+folder of the configuration. Unknown and duplicate keys are errors.
 
 | type | form |
 |---|---|

@@ -61,8 +61,9 @@ impl Validator<'_> {
         {
             self.problem(
                 name.node,
-                "llmload sends the user of the proxy URL in `proxy-authorization`",
-                "remove one of them",
+                "the header `proxy-authorization` and the user in the URL of the proxy contradict each \
+                 other",
+                "remove the header, or the user from the URL",
             );
             return None;
         }
@@ -122,7 +123,7 @@ impl Validator<'_> {
                 "the URL of the proxy is neither http nor https".into()
             }
             Ok(url) if url.path() != "/" || url.query().is_some() || url.fragment().is_some() => {
-                "the URL of a proxy must end with its port".into()
+                "the URL of a proxy has no path, query or fragment".into()
             }
             Ok(mut url) => match take_user_info(&mut url) {
                 Ok(credentials) => return Some(Proxy { url, credentials }),
@@ -194,7 +195,8 @@ impl Validator<'_> {
     }
 
     /// Reads a PEM file. Messages name the expected `content`. Returns `None` for a mistake, and
-    /// `Some(None)` if no file is configured.
+    /// `Some(None)` if no file is configured. A key file can be absent while placeholders replace
+    /// the variables, because that plan sends nothing.
     #[allow(clippy::option_option)]
     fn pem(
         &self,
