@@ -41,12 +41,19 @@ pub enum DropReason {
     Late,
     /// `max_concurrency` requests were in flight.
     MaxConcurrency,
+    /// A rate limit of the target was reached, or the endpoint requested a wait.
+    RateLimit,
 }
 
 impl DropReason {
     /// Every reason, in the order in which [`Guard`](crate::guard::Guard) checks the reasons.
-    pub const ALL: [DropReason; 4] =
-        [DropReason::Draining, DropReason::Paused, DropReason::Late, DropReason::MaxConcurrency];
+    pub const ALL: [DropReason; 5] = [
+        DropReason::Draining,
+        DropReason::Paused,
+        DropReason::Late,
+        DropReason::MaxConcurrency,
+        DropReason::RateLimit,
+    ];
 
     /// The value of the `reason` label.
     pub fn as_str(self) -> &'static str {
@@ -55,6 +62,7 @@ impl DropReason {
             DropReason::Paused => "paused",
             DropReason::Late => "late",
             DropReason::MaxConcurrency => "max_concurrency",
+            DropReason::RateLimit => "rate_limit",
         }
     }
 }

@@ -19,7 +19,8 @@ use tokio::time::Instant;
 
 use crate::endpoint::{ConnectTiming, Endpoint, Request, Response, SendStep};
 use crate::event::{Arrival, Event, Evidence, Observe, RequestIds};
-use crate::measurement::{ClientFault, Failure, FailureCause, FailureDetail, Measurement};
+use crate::guard::RequestOutcome;
+use crate::measurement::{ClientFault, Failure, FailureCause, FailureDetail, Measurement, Usage};
 use crate::pairing::Timing;
 use crate::plan::Timeouts;
 use crate::protocol::{self, Api, BodyReader, ResponseLimits, StreamReader, Terminal};
@@ -53,11 +54,21 @@ pub struct Finished<R> {
     /// The times of a success, or the class of a failure. The observer has already received the
     /// details.
     pub outcome: Result<Timing, Failure>,
+    /// The tokens that the endpoint counted. All unknown if the request failed.
+    pub usage: Usage,
+    /// The wait that the endpoint requested in the response head.
+    pub retry_after: Option<Duration>,
     /// The response, if its body has not ended yet.
     undrained: Option<R>,
 }
 
 impl<R: Response> Finished<R> {
+    /// The facts that the limits need.
+    pub fn request_outcome(&self) -> RequestOutcome {
+        let Finished { outcome, usage, retry_after, .. } = self;
+        RequestOutcome { failure: outcome.err(), usage: *usage, retry_after: *retry_after }
+    }
+
     /// Reads the rest of the body for at most `DRAIN_TIMEOUT`, so the connection can be reused.
     /// Errors are ignored, because the result of the request is already known and reported.
     pub async fn drain_body(self) {
@@ -81,13 +92,18 @@ pub async fn exchange<E: Endpoint>(
         .unwrap_or_else(|panic| Err(panic_failure(&*panic)));
     let sending = Sending::new(&arrival, observer);
     let mut names = RequestIds::default();
+    let mut retry_after = None;
     let mut evidence = Evidence::new(observer.needs_evidence());
     let result = match request_spec {
         Ok(request_spec) => {
             names.trace = request_spec.request.trace;
             evidence.add_request(&request_spec.request.body);
-            let request_id = &mut names.request_id;
-            let work = send_and_read(endpoint, &sending, request_spec, request_id, &mut evidence);
+            let head = HeadFacts {
+                request_id: &mut names.request_id,
+                retry_after: &mut retry_after,
+                evidence: &mut evidence,
+            };
+            let work = send_and_read(endpoint, &sending, request_spec, head);
             let work = AssertUnwindSafe(work).catch_unwind();
             work.await.unwrap_or_else(|panic| Err(panic_failure(&*panic)))
         }
@@ -100,7 +116,7 @@ pub async fn exchange<E: Endpoint>(
             observer.observe(&arrival, Event::Succeeded(&measurement));
             let first_token = measurement.time_to_first_token();
             let timing = Timing { first_token, duration: measurement.duration() };
-            Finished { outcome: Ok(timing), undrained }
+            Finished { outcome: Ok(timing), usage: measurement.usage, retry_after, undrained }
         }
         Err(detail) => {
             let now = Instant::now();
@@ -114,7 +130,8 @@ pub async fn exchange<E: Endpoint>(
             let (detail, ids, evidence) = (&detail, &names, &evidence);
             observer
                 .observe(&arrival, Event::Failed { detail, duration, since_due, ids, evidence });
-            Finished { outcome: Err(detail.failure), undrained: None }
+            let (outcome, usage) = (Err(detail.failure), Usage::default());
+            Finished { outcome, usage, retry_after, undrained: None }
         }
     }
 }
@@ -200,14 +217,20 @@ fn panic_failure(panic: &(dyn Any + Send)) -> FailureDetail {
     )
 }
 
-/// Sends a request and reads its response. Writes the id that the endpoint gave to the request into
-/// `request_id`.
+/// The facts of a response head that remain known if the request fails later.
+struct HeadFacts<'a> {
+    /// The id that the endpoint gave to the request.
+    request_id: &'a mut Option<String>,
+    retry_after: &'a mut Option<Duration>,
+    evidence: &'a mut Evidence,
+}
+
+/// Sends a request and reads its response.
 async fn send_and_read<E: Endpoint>(
     endpoint: &E,
     sending: &Sending<'_, impl Observe + ?Sized>,
     request_spec: RequestSpec,
-    request_id: &mut Option<String>,
-    evidence: &mut Evidence,
+    HeadFacts { request_id, retry_after, evidence }: HeadFacts<'_>,
 ) -> Result<(Measurement, Option<E::Response>), FailureDetail> {
     let RequestSpec { request, model, api, terminal, expects_usage, timeouts } = request_spec;
     let is_stream = request.stream;
@@ -233,6 +256,7 @@ async fn send_and_read<E: Endpoint>(
     }
     observer.observe(arrival, Event::ResponseHead { status: response.status() });
     if let Some(limits) = response.rate_limits() {
+        *retry_after = limits.retry_after;
         observer.observe(arrival, Event::RateLimits(&limits));
     }
     *request_id = response.request_id();

@@ -77,23 +77,23 @@ impl Ledger {
         Arc::default()
     }
 
-    /// Counts an arrival. `admit` gets the number of requests in flight. If it returns `Ok`, the
-    /// arrival counts as started, otherwise as dropped. Both happen under one lock, so `admit` can
-    /// enforce an exact limit.
+    /// Counts an arrival. `admit` gets the number of requests in flight. If it returns a permit,
+    /// the arrival counts as started, otherwise as dropped. Both happen under one lock, so `admit`
+    /// can enforce an exact limit. `admit` can take the lock of a limit, but must not wait.
     ///
     /// # Errors
     /// The reason that `admit` returns.
-    pub fn record_arrival(
+    pub fn record_arrival<P>(
         self: &Arc<Self>,
-        admit: impl FnOnce(u64) -> Result<(), DropReason>,
-    ) -> Result<InFlightGuard, DropReason> {
+        admit: impl FnOnce(u64) -> Result<P, DropReason>,
+    ) -> Result<(InFlightGuard, P), DropReason> {
         let mut counts = self.lock();
         counts.arrivals += 1;
         match admit(counts.in_flight) {
-            Ok(()) => {
+            Ok(permit) => {
                 counts.started += 1;
                 counts.in_flight += 1;
-                Ok(InFlightGuard { ledger: Some(Arc::clone(self)) })
+                Ok((InFlightGuard { ledger: Some(Arc::clone(self)) }, permit))
             }
             Err(reason) => {
                 counts.dropped[reason as usize] += 1;
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn each_request_is_counted_once_when_it_ends() {
         let ledger = Ledger::new();
-        let start = || ledger.record_arrival(|_| Ok(())).unwrap();
+        let start = || ledger.record_arrival(|_| Ok(())).unwrap().0;
         start().finish(Ok(()));
         start().finish(Err(Failure::Truncated));
         start().abort(AbortReason::Reload);

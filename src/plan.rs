@@ -5,6 +5,7 @@ mod failures;
 mod observe;
 mod open_files;
 mod phases;
+mod rate_limits;
 mod single_run;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ pub use failures::{FailureArchive, KeptPrompts};
 pub use observe::{MetricsPage, MetricsSource, PageLocation};
 pub use open_files::{OTHER_FILES, connection_limit};
 pub use phases::{MAX_REPORTED_PHASES, PhaseObjectives};
+pub use rate_limits::RateLimits;
 pub use single_run::SingleRunError;
 
 #[derive(Clone, Debug)]
@@ -142,6 +144,8 @@ pub struct Target {
     pub traceparent: bool,
     pub terminal: Terminal,
     pub timeouts: Timeouts,
+    /// `None` if the file has no `rate_limits` for the target.
+    pub rate_limits: Option<RateLimits>,
     pub prices: Option<Prices>,
     /// The metrics pages of the server, which only `llmload run` reads.
     pub metrics_pages: Vec<MetricsPage>,

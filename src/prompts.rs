@@ -9,6 +9,7 @@ mod filler_text;
 mod format;
 mod load;
 mod mix;
+mod most_tokens;
 mod row_splitter;
 mod synthetic;
 
@@ -28,6 +29,7 @@ pub use load::{
     DEFAULT_TEMPLATE, LoadError, MAX_BYTES, PromptUnavailable, Rows, is_utf16, load_pairs,
     load_rows,
 };
+pub use most_tokens::{MostTokens, tokens_of_bytes};
 pub use synthetic::{LengthDistribution, MAX_TOKENS, Synthetic};
 
 pub const BUILTIN: &str = "builtin";
@@ -306,16 +308,21 @@ impl Prompts {
         Ok(prompt)
     }
 
+    /// Returns the index of the prompt of arrival `k` among `count` prompts.
+    fn index_of(&self, k: u64, count: u64, rng: &mut impl Rng) -> u64 {
+        match self.order {
+            PromptOrder::Sequential => k % count.max(1),
+            PromptOrder::Random => synthetic::scale_to(rng.next_u64(), count),
+        }
+    }
+
     fn take(
         &self,
         k: u64,
         inputs: PromptInputs,
         rng: &mut impl Rng,
     ) -> Result<Prompt<'_>, PromptUnavailable> {
-        let mut index = |count: u64| match self.order {
-            PromptOrder::Sequential => k % count.max(1),
-            PromptOrder::Random => synthetic::scale_to(rng.next_u64(), count),
-        };
+        let mut index = |count: u64| self.index_of(k, count, rng);
         match &self.source {
             Source::Texts(texts) => {
                 let index = usize::try_from(index(texts.len() as u64)).unwrap_or_default();

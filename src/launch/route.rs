@@ -14,7 +14,7 @@ use super::template::RequestTemplate;
 use crate::endpoint::Endpoint;
 use crate::event::{Arrival, Event, Observe};
 use crate::exchange::exchange;
-use crate::guard::Guard;
+use crate::guard::{Demand, Guard, Permit};
 use crate::ledger::{InFlightGuard, Ledger};
 
 /// Everything that sends the requests of one scenario to one target. A reload replaces the route,
@@ -62,10 +62,13 @@ impl<E: Endpoint, O: Observe + 'static> Route<E, O> {
         runtime: &Handle,
     ) {
         let now = Instant::now();
-        let admit = |in_flight| self.guard.admit(arrival.due, now, in_flight);
+        // Before the lock of the ledger, because no other arrival must wait for the estimate.
+        let needs_demand = self.guard.needs_demand();
+        let demand = if needs_demand { self.template.demand(&arrival) } else { Demand::NONE };
+        let admit = |in_flight| self.guard.admit(&arrival, demand, now, in_flight);
         match self.state.ledger.record_arrival(admit) {
-            Ok(in_flight) => {
-                let request = Arc::clone(self).request(arrival, in_flight, context);
+            Ok((in_flight, permit)) => {
+                let request = Arc::clone(self).request(arrival, (in_flight, permit), context);
                 self.state.tasks.spawn_on(request, runtime);
             }
             Err(reason) => {
@@ -78,7 +81,7 @@ impl<E: Endpoint, O: Observe + 'static> Route<E, O> {
     async fn request(
         self: Arc<Self>,
         arrival: Arrival,
-        in_flight: InFlightGuard,
+        (in_flight, permit): (InFlightGuard, Permit),
         context: RequestContext,
     ) {
         let cancellation = &self.state.cancellation;
@@ -88,6 +91,8 @@ impl<E: Endpoint, O: Observe + 'static> Route<E, O> {
             finished = exchange(&*self.endpoint, arrival, build, &self.observer) => finished,
             reason = cancellation.cancelled() => return in_flight.abort(reason),
         };
+        // The limits must know the outcome before the next arrival in this slot.
+        permit.finish(&finished.request_outcome(), Instant::now());
         // The ledger must count the end before the slot is free. In the other order, the next
         // arrival in this slot could be dropped at `max_concurrency`, because this request would
         // still count as in flight.

@@ -4,9 +4,10 @@
 use crate::endpoint::Request;
 use crate::event::Arrival;
 use crate::exchange::RequestSpec;
+use crate::guard::Demand;
 use crate::measurement::{ClientFault, Failure, FailureCause, FailureDetail};
 use crate::plan::{RequestParameters, Timeouts};
-use crate::prompts::Prompts;
+use crate::prompts::{Prompts, tokens_of_bytes};
 use crate::protocol::{Dialect, Terminal, Trace};
 use crate::random::unique_number;
 
@@ -44,6 +45,16 @@ pub struct PromptSource {
 }
 
 impl RequestTemplate {
+    /// Returns the most tokens that the request of an arrival can use. Reads no file.
+    pub fn demand(&self, arrival: &Arrival) -> Demand {
+        let PromptSource { prompts, seed, scenario } = &self.prompts;
+        let system = self.parameters.system.as_ref().map_or(0, String::len);
+        let limit = self.dialect.output_limit(&self.parameters);
+        let most = prompts.most_tokens(*seed, scenario, arrival.k, arrival.lengths, limit);
+        let input_tokens = most.input + tokens_of_bytes(system as u64);
+        Demand { input_tokens, output_tokens: most.output }
+    }
+
     /// Builds the request of an arrival.
     ///
     /// # Errors

@@ -66,6 +66,15 @@ pub struct Synthetic {
 }
 
 impl Synthetic {
+    /// Returns the number of input tokens of a prompt and its output limit. This is the first step
+    /// of [`Synthetic::generate`].
+    pub(super) fn lengths(&self, given: Lengths, rng: &mut impl Rng) -> (u32, Option<u32>) {
+        // Draw both lengths even if `given` replaces them, so that the later draws do not change.
+        let input = self.input.draw(rng);
+        let output = self.output.map(|output| output.draw(rng));
+        (given.input.map_or(input, NonZeroU32::get).min(MAX_TOKENS), output)
+    }
+
     /// Generates a prompt. Lengths in `given` replace drawn lengths. The text is shorter by
     /// `nonce_tokens`.
     pub(super) fn generate(
@@ -76,10 +85,7 @@ impl Synthetic {
         nonce_tokens: u32,
         rng: &mut impl Rng,
     ) -> Prompt<'static> {
-        // Draw both lengths even if `given` replaces them, so that the later draws do not change.
-        let input = self.input.draw(rng);
-        let output = self.output.map(|output| output.draw(rng));
-        let input = given.input.map_or(input, NonZeroU32::get).min(MAX_TOKENS);
+        let (input, output) = self.lengths(given, rng);
         let length = input.saturating_sub(self.template).saturating_sub(nonce_tokens).max(1);
 
         // At least one token of the text is not shared.

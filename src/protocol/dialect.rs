@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::decoded::{Channel, DecodeError, DecodedEvent};
 use super::prompt::Prompt;
 use super::sse::SseEvent;
-use super::{RequestParameters, chat, completions};
+use super::{RequestParameters, chat, completions, openai_body};
 
 /// An API: the path of its requests and the format of its responses.
 ///
@@ -130,6 +130,12 @@ impl Default for Dialect {
 impl Dialect {
     pub fn path(&self) -> &'static str {
         self.api.path()
+    }
+
+    /// Returns the output limit of a request whose prompt sets none. `None` if such a request has
+    /// no limit.
+    pub fn output_limit(&self, parameters: &RequestParameters) -> Option<u64> {
+        openai_body::configured_limit(self, parameters)
     }
 
     pub fn encode(

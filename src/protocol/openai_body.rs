@@ -102,6 +102,16 @@ fn merge_fields<'a>(
     }
 }
 
+/// Returns the output limit of a request whose prompt sets none. `None` if the configuration
+/// removes the limit with `null`.
+pub(super) fn configured_limit(dialect: &Dialect, parameters: &RequestParameters) -> Option<u64> {
+    let set = output_limit(&parameters.extra.iter());
+    match set.or_else(|| output_limit(&dialect.extra_body.iter())) {
+        Some((_, limit)) => limit.as_u64(),
+        None => Some(parameters.max_tokens.get().into()),
+    }
+}
+
 /// Returns the name and the value of the output limit. If the fields contain both names, returns
 /// the first in [`LIMIT_FIELDS`] that is not `null`.
 pub(super) fn output_limit<'a>(
@@ -144,6 +154,12 @@ impl Prompt<'_> {
         };
         let own = self.max_tokens.map(|limit| u64::from(limit.get()));
         own.or_else(|| recorded.and_then(|(_, limit)| limit.as_u64()))
+    }
+
+    /// Returns true if this prompt removes the limit of the scenario and sets none.
+    pub fn removes_output_limit(&self) -> bool {
+        let Content::Payload(body) = &self.content else { return false };
+        output_limit(&body.iter()).is_some() && self.own_output_limit().is_none()
     }
 
     /// Returns true if a nonce can precede the text. This is false for token ids, and for a first

@@ -9,12 +9,16 @@ use tokio::time::Instant;
 use super::{HttpRoute, ScenarioContext};
 use crate::event::{Arrival, Event, Observe};
 use crate::exchange::exchange;
+use crate::guard::Permit;
 use crate::measurement::{Failure, FailureDetail};
 use crate::remedy::{DiagnosedTarget, Diagnosis};
+use crate::schedule_state::ScheduleState;
 use crate::status::RouteMonitor;
 
-/// A paused warm-up checks for the end of the pause at this interval.
-const PAUSE_CHECK: Duration = Duration::from_millis(100);
+/// A warm-up that waits checks at this interval if it can continue.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// The reason for which a scenario waits.
+const WARMUP: &str = "its warm-up";
 
 /// Sends `count` requests, one after the other.
 ///
@@ -29,16 +33,19 @@ pub(super) async fn send(
     if count == 0 {
         return Ok(());
     }
-    monitor.schedule_state.set_waiting("its warm-up");
+    monitor.schedule_state.set_waiting(WARMUP);
     let last_failure = LastFailure::default();
     let mut failed = 0_u32;
     for k in 0..u64::from(count) {
         while context.paused.is_on() {
-            tokio::time::sleep(PAUSE_CHECK).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
-        let arrival = Arrival { k, due: Instant::now(), phase: None, lengths: None };
+        let mut arrival = Arrival { k, due: Instant::now(), phase: None, lengths: None };
+        let permit = permit(route, &arrival, &monitor.schedule_state).await;
+        arrival.due = Instant::now();
         let build = || route.template.request_spec(arrival);
         let finished = exchange(&*route.endpoint, arrival, build, &last_failure).await;
+        permit.finish(&finished.request_outcome(), Instant::now());
         if let Some(labels) = monitor.labels() {
             context.metrics.warmup_request_ended(&labels);
         }
@@ -54,7 +61,7 @@ pub(super) async fn send(
             return Err(diagnosis);
         }
         failed += 1;
-        monitor.schedule_state.set_waiting(format!("its warm-up: {diagnosis}"));
+        monitor.schedule_state.set_waiting(format!("{WARMUP}: {diagnosis}"));
     }
     let (scenario, target) = (&monitor.scenario, &monitor.target);
     if let Some(failure) = last_failure.get().map(|detail| text(&detail)) {
@@ -63,6 +70,27 @@ pub(super) async fn send(
         tracing::info!(scenario, target, count, "warm-up completed");
     }
     Ok(())
+}
+
+/// Waits until the limits of the target admit the request. A warm-up request is never dropped.
+async fn permit(route: &HttpRoute, arrival: &Arrival, state: &ScheduleState) -> Permit {
+    let demand = route.template.demand(arrival);
+    let mut has_waited = false;
+    loop {
+        match route.guard.admit_unmeasured(demand, Instant::now()) {
+            Ok(permit) => {
+                if has_waited {
+                    state.set_waiting(WARMUP);
+                }
+                return permit;
+            }
+            Err(reason) => {
+                state.set_waiting(format!("{WARMUP}, which `{}` holds back", reason.as_str()));
+                has_waited = true;
+                tokio::time::sleep(CHECK_INTERVAL).await;
+            }
+        }
+    }
 }
 
 fn text(detail: &FailureDetail) -> String {

@@ -44,6 +44,8 @@ struct StepCounts {
     dropped: u64,
     late: u64,
     is_paused: bool,
+    /// Arrivals that llmload dropped because of `rate_limits`.
+    rate_limited: u64,
     judged: Vec<Batches>,
     /// The highest number of misses of an objective at which the counts were judged.
     judged_misses: u64,
@@ -141,6 +143,7 @@ impl StepCounts {
             dropped: 0,
             late: 0,
             is_paused: false,
+            rate_limited: 0,
             judged,
             judged_misses: 0,
             time_to_first_token: Distribution::for_times(),
@@ -184,6 +187,7 @@ impl StepCounts {
                     }
                     DropReason::Late => self.late += 1,
                     DropReason::Paused | DropReason::Draining => self.is_paused = true,
+                    DropReason::RateLimit => self.rate_limited += 1,
                 }
             }
             Event::Succeeded(measurement) => {
@@ -245,6 +249,12 @@ impl StepCounts {
     fn distortion(&self) -> Option<String> {
         if self.is_paused {
             return Some("the load was paused; resume it".to_owned());
+        }
+        if self.rate_limited > 0 {
+            return Some(format!(
+                "llmload dropped {} arrivals because of `rate_limits`; raise the limits of the target",
+                self.rate_limited
+            ));
         }
         if self.failed_in_client > 0 {
             return Some(format!(

@@ -56,7 +56,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("base64", &["endpoint"]),
     ("clap", &["cli"]),
     ("csv_core", &["config/trace/row"]),
-    ("governor", &["pacer"]),
+    ("governor", &["guard/bucket", "pacer"]),
     // Only `h2` defines the kinds of HTTP/2 errors.
     ("h2", &["endpoint"]),
     ("hdrhistogram", &["tally"]),

@@ -37,6 +37,7 @@ pub fn target(url: &str) -> Target {
             total: Duration::from_millis(900),
             ..Timeouts::default()
         },
+        rate_limits: None,
         prices: None,
         metrics_pages: Vec::new(),
     }
@@ -96,7 +97,7 @@ pub async fn send_spec(
     recorder: Recorder,
 ) -> (Result<(), Failure>, String, Recorder) {
     let ledger = Ledger::new();
-    let started = ledger.record_arrival(|_| Ok(())).unwrap();
+    let (started, ()) = ledger.record_arrival(|_| Ok(())).unwrap();
     let finished = exchange(endpoint, arrival_now(), || Ok(request_spec), &recorder).await;
     let outcome = finished.outcome.map(|_| ());
     started.finish(outcome);

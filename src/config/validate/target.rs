@@ -69,6 +69,7 @@ impl Validator<'_> {
                 Some(document::Terminal::Eof) => protocol::Terminal::Eof,
             },
             timeouts: timeouts?,
+            rate_limits: None,
             prices: prices?,
             metrics_pages: metrics_pages?,
         })

@@ -13,6 +13,14 @@ pub(super) struct Counts {
     pub(super) with_limit: u64,
     /// The sum of these limits.
     pub(super) limits: u64,
+    /// The highest of these limits.
+    pub(super) highest_limit: u64,
+    /// True if a row removes the output limit of the scenario.
+    pub(super) is_unlimited: bool,
+    /// The length of the longest text, in bytes.
+    pub(super) longest_text: u64,
+    /// True if a text is longer than its row, because a token id counts as four bytes.
+    pub(super) has_expanded_text: bool,
     /// Rows to which llmload cannot add a nonce, because they have no text.
     pub(super) without_text: u64,
     /// The length of the text of all prompts, in bytes.
@@ -55,8 +63,13 @@ impl<'a> RowIndexer<'a> {
                 if let Some(limit) = prompt.own_output_limit() {
                     self.counts.with_limit += 1;
                     self.counts.limits = self.counts.limits.saturating_add(limit);
+                    self.counts.highest_limit = self.counts.highest_limit.max(limit);
                 }
-                self.counts.text_bytes += prompt.content.text_bytes();
+                self.counts.is_unlimited |= prompt.removes_output_limit();
+                let bytes = prompt.content.text_bytes();
+                self.counts.text_bytes += bytes;
+                self.counts.longest_text = self.counts.longest_text.max(bytes);
+                self.counts.has_expanded_text |= bytes > text.len() as u64;
                 self.counts.without_text += u64::from(!prompt.has_first_text());
             }
             Ok(None) => self.counts.skipped += 1,

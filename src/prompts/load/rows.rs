@@ -159,6 +159,29 @@ impl Rows {
         self.counts.text_bytes as f64 / self.index.len().max(1) as f64
     }
 
+    /// The highest possible length of the text of a row, in bytes. Does not read the row, because
+    /// the length of the row is in the index.
+    pub(in crate::prompts) fn most_bytes(&self, index: u64) -> u64 {
+        let entry = usize::try_from(index).ok().and_then(|index| self.index.get(index));
+        match entry {
+            Some(entry) if !self.counts.has_expanded_text => {
+                self.counts.longest_text.min(unpack(*entry).1 as u64)
+            }
+            _ => self.counts.longest_text,
+        }
+    }
+
+    /// The highest output limit of all rows. `limit` is the output limit of rows that have none.
+    pub(in crate::prompts) fn highest_limit(&self, limit: Option<u64>) -> Option<u64> {
+        if self.counts.is_unlimited {
+            None
+        } else if self.counts.with_limit == self.count() {
+            Some(self.counts.highest_limit)
+        } else {
+            limit.map(|limit| limit.max(self.counts.highest_limit))
+        }
+    }
+
     /// The mean output limit. `limit` is the output limit of rows that have none.
     #[allow(clippy::cast_precision_loss)]
     pub(in crate::prompts) fn mean_limit(&self, limit: f64) -> f64 {
