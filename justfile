@@ -46,3 +46,12 @@ messages:
 # Check licences, advisories and sources of the dependencies (needs cargo-deny or python3)
 deny:
     .ci/deny
+
+# Test llmload for ten minutes with faults that a seed chooses
+chaos seconds="600" seed="0":
+    LLMLOAD_TEST_CHAOS={{seconds}} LLMLOAD_TEST_CHAOS_SEED={{seed}} cargo test --locked --test it chaos -- --nocapture
+
+# Run a daemon for an hour and check that its memory, files, threads and series do not grow
+soak minutes="60":
+    cargo build --release --locked
+    benches/soak.py --minutes {{minutes}}

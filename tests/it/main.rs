@@ -16,6 +16,7 @@ mod arrivals;
 mod binary;
 mod browser;
 mod capacity;
+mod chaos;
 mod check;
 mod clock_steps;
 mod closed_loop;

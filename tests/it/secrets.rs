@@ -209,7 +209,7 @@ fn variable(name: &str) -> Option<OsString> {
     variables.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
 }
 
-fn llmload() -> Command {
+pub fn llmload() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llmload"));
     for name in ["CANARY_KEY", "CANARY_HEADER", "CANARY_QUERY", "CANARY_PASSWORD"] {
         command.env(name, variable(name).unwrap());
@@ -217,7 +217,7 @@ fn llmload() -> Command {
     command
 }
 
-fn assert_clean(what: &str, text: &str) {
+pub fn assert_clean(what: &str, text: &str) {
     assert!(!text.is_empty(), "{what} has content");
     for mark in MARKS {
         if let Some(at) = text.find(mark) {
