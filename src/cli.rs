@@ -7,6 +7,7 @@
 mod capacity;
 mod check;
 mod compare;
+mod core_dumps;
 mod failures;
 mod health;
 mod load;
@@ -15,6 +16,7 @@ mod probe;
 mod progress;
 mod report_files;
 mod run;
+mod runtime;
 mod shard;
 mod signals;
 mod terminal;
@@ -30,6 +32,7 @@ use anyhow::Context as _;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use load::{LoadArgs, apply_shard, load_plan};
+use runtime::block_on;
 use signals::{Hangup, StopSignals};
 
 use crate::archive::Archive;
@@ -42,10 +45,6 @@ use crate::plan::Plan;
 use crate::schedule::Shard;
 use crate::simulator::{Simulator, SimulatorOptions};
 use crate::stderr;
-
-/// The longest time that the end of the process waits for other threads, which can hang in a name
-/// lookup or in a file.
-const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(500);
 
 const DEMO: &str = include_str!("../config/demo.yml");
 
@@ -64,6 +63,8 @@ struct Cli {
     daemon: DaemonArgs,
     #[command(flatten)]
     log: logs::LogArgs,
+    #[command(flatten)]
+    debug: core_dumps::DebugArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -241,6 +242,7 @@ fn reject_misplaced_options(arguments: &ArgMatches) -> Result<(), Failed> {
 }
 
 fn execute(cli: Cli) -> Result<(), Failed> {
+    core_dumps::prevent(&cli.debug).context(core_dumps::REFUSED)?;
     logs::set_up(&cli.log).map_err(Failed::Usage)?;
     match cli.command.unwrap_or(Command::Daemon(cli.daemon)) {
         Command::Daemon(args) => {
@@ -355,14 +357,6 @@ fn simulator_options(args: &SimulatorArgs) -> Result<SimulatorOptions, Invalid> 
     config::simulator_from_options(&options, &args.faults)
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.context("the runtime could not be started")?;
-    let result = runtime.block_on(future);
-    runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
-    Ok(result)
-}
-
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(address).or_else(|error| {
         // This machine has no IPv6, so llmload listens on all IPv4 interfaces.
@@ -408,22 +402,5 @@ fn print(text: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write to stdout"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Nothing can end a thread that waits for a name lookup or a file.
-    #[test]
-    fn a_blocked_thread_does_not_delay_the_end_of_the_process() {
-        let (release, blocked) = std::sync::mpsc::channel::<()>();
-        block_on(async move {
-            let _blocked = tokio::task::spawn_blocking(move || blocked.recv());
-        })
-        .unwrap();
-        // If `block_on` waited for the thread, the test would hang before this line.
-        drop(release);
     }
 }

@@ -1,15 +1,16 @@
-//! Finds flow lists and maps that are nested too deeply, and `%TAG` lines, before the YAML parser
-//! reads the text.
+//! Finds lists and maps that are nested too deeply, and `%TAG` lines, before the YAML parser reads
+//! the text.
 //!
 //! A file of a megabyte can occupy the YAML parser for half an hour, because the time of the parser
-//! grows with the square of the number of open `[` and `{`, and of `%TAG` lines. This scanner reads
-//! each byte once. It skips quoted texts, comments, plain texts and block texts, because a bracket
-//! in them is not syntax.
+//! grows with the square of the number of open `[` and `{`, and of `%TAG` lines. A line of a
+//! megabyte with many `- ` needs two hundred megabytes of memory. This scanner reads each byte
+//! once. It skips quoted texts, comments, plain texts and block texts, because a bracket in them is
+//! not syntax.
 
 use super::problem::{Mistake, Position};
 
-/// Returns the first bracket at which more than `limit` brackets are open, or the first `%TAG`
-/// line, whichever is first.
+/// Returns the first `%TAG` line, the first bracket at which more than `limit` brackets are open,
+/// or the first `-` or `?` after `limit` others on its line, whichever is first.
 pub fn find_fault(text: &str, limit: usize) -> Option<(Position, Mistake)> {
     let mut scanner = Scanner::new(text);
     while scanner.at < scanner.text.len() {
@@ -19,7 +20,7 @@ pub fn find_fault(text: &str, limit: usize) -> Option<(Position, Mistake)> {
             return Some((position(text, start), mistake));
         }
         scanner.skip_token();
-        if scanner.open > limit {
+        if scanner.open.max(scanner.opened_in_line) > limit {
             let remedy = format!("nest at most {limit} levels");
             let mistake = Mistake::new("the file is nested too deeply", remedy);
             return Some((position(text, start), mistake));
@@ -46,6 +47,8 @@ struct Scanner<'t> {
     line_start: usize,
     /// The number of open `[` and `{`.
     open: usize,
+    /// The number of block lists and maps that `-` and `?` have opened in the current line.
+    opened_in_line: usize,
     /// The column, from 0, of the innermost block list or map; -1 outside. The lines of a block
     /// text begin to the right of this column.
     indent: isize,
@@ -53,7 +56,8 @@ struct Scanner<'t> {
 
 impl<'t> Scanner<'t> {
     fn new(text: &'t str) -> Scanner<'t> {
-        Scanner { text: text.as_bytes(), at: 0, line_start: 0, open: 0, indent: -1 }
+        let text = text.as_bytes();
+        Scanner { text, at: 0, line_start: 0, open: 0, opened_in_line: 0, indent: -1 }
     }
 
     fn byte(&self, at: usize) -> Option<u8> {
@@ -81,6 +85,7 @@ impl<'t> Scanner<'t> {
         let rest = &self.text[self.at..];
         self.at += memchr::memchr(b'\n', rest).map_or(rest.len(), |newline| newline + 1);
         self.line_start = self.at;
+        self.opened_in_line = 0;
     }
 
     fn skip_token(&mut self) {
@@ -99,6 +104,7 @@ impl<'t> Scanner<'t> {
             b'-' | b'?' if self.open == 0 && self.is_space(self.at + 1) => {
                 self.indent = self.column(self.at);
                 self.at += 1;
+                self.opened_in_line += 1;
             }
             b':' if self.is_space(self.at + 1) => self.at += 1,
             b'!' | b'&' | b'*' => self.skip_word(),
@@ -211,13 +217,15 @@ mod tests {
             "a: {\"b\":\"[[[[\", c: it's, d: \"[[[[\"}\n",
             "a: !x [[[]]]\nb: &c [[[]]]\nd: *c\n",
             "a: b:[[[[\n",
+            "- - - a\n- - - b\nc - - - -: d\n",
+            "- \"- - - -\"\n- - - # - -\n",
         ] {
             assert_eq!(fault(text), None, "{text}");
         }
     }
 
     #[test]
-    fn the_first_bracket_beyond_the_limit_is_reported_with_its_place() {
+    fn the_first_level_beyond_the_limit_is_reported_with_its_place() {
         for (text, place) in [
             ("[[[[", (1, 4)),
             ("a: 1\nb: ü\nc: {a: {b: [é, {", (3, 16)),
@@ -229,6 +237,8 @@ mod tests {
             ("a: !x [[[[", (1, 10)),
             ("--- [[[[", (1, 8)),
             ("a: 1\n%TAG !a! b\n", (2, 1)),
+            ("a:\n  - - - - b", (2, 9)),
+            ("? - ? - a", (1, 7)),
         ] {
             assert_eq!(fault(text), Some(place), "{text}");
         }

@@ -18,6 +18,10 @@ const MAX_DOTENV_BYTES: u64 = 1 << 20;
 /// The highest number of nested defaults, as in `${A:-${B:-c}}`.
 const MAX_DEPTH: usize = 8;
 
+/// The most bytes that the values of variables add to a file. A file of a megabyte can name a
+/// variable a quarter of a million times, so a long value would need gigabytes.
+const MAX_ADDED: usize = 1 << 20;
+
 /// The remedy for a `${` that does not begin a valid variable.
 const ESCAPE: &str = "write `$${` for a literal `${`";
 
@@ -103,6 +107,7 @@ impl<'a> Variables<'a> {
     /// becomes [`Value::Unknown`].
     pub fn substitute(&self, tree: &mut Tree, secret_nodes: &HashSet<NodeId>) -> Vec<MistakeAt> {
         let mut mistakes = Vec::new();
+        let mut room = MAX_ADDED;
         for (node, text) in tree.value_texts_mut() {
             if !text.written.contains('$') {
                 continue;
@@ -111,6 +116,7 @@ impl<'a> Variables<'a> {
                 variables: self,
                 is_secret: secret_nodes.contains(&node),
                 new: Substituted { text: String::new(), from_variable: false },
+                room: &mut room,
             };
             match expansion.add(&text.written, 0) {
                 Ok(()) => {
@@ -131,6 +137,8 @@ struct Expansion<'v> {
     variables: &'v Variables<'v>,
     is_secret: bool,
     new: Substituted,
+    /// The bytes that further values can add.
+    room: &'v mut usize,
 }
 
 impl Expansion<'_> {
@@ -177,6 +185,11 @@ impl Expansion<'_> {
         // As in a shell, the default also replaces an empty value.
         match (value?.filter(|v| default.is_none() || !v.is_empty()), default) {
             (Some(value), _) => {
+                *self.room = self.room.checked_sub(value.len()).ok_or_else(|| {
+                    let message =
+                        "the values of the variables in the file add up to more than 1 MiB";
+                    Mistake::new(message, "move long texts to separate files")
+                })?;
                 self.new.from_variable = true;
                 self.new.text.push_str(&value);
                 Ok(())

@@ -63,7 +63,18 @@ impl Daemon {
     /// Repeats a request until `wanted` returns a value for the body. Fails if the daemon ends or
     /// takes too long.
     pub fn wait_for<T>(&mut self, path: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
+        self.wait_for_long(path, 0, wanted)
+    }
+
+    /// Like `wait_for`, for something that takes `seconds` even on a fast machine.
+    pub fn wait_for_long<T>(
+        &mut self,
+        path: &str,
+        seconds: u64,
+        wanted: impl Fn(&str) -> Option<T>,
+    ) -> T {
         let begun = Instant::now();
+        let limit = TEST_TIMEOUT + Duration::from_secs(seconds);
         loop {
             let body = self.get(path).2;
             if let Some(found) = wanted(&body) {
@@ -72,7 +83,7 @@ impl Daemon {
             let ended = self.child.try_wait().unwrap();
             let log = self.log.lock().unwrap().clone();
             assert!(ended.is_none(), "the daemon ended ({ended:?}):\n{log}");
-            assert!(begun.elapsed() < TEST_TIMEOUT, "the response never matched:\n{body}\n{log}");
+            assert!(begun.elapsed() < limit, "the response never matched:\n{body}\n{log}");
             pause();
         }
     }
@@ -92,11 +103,19 @@ impl Daemon {
     }
 
     pub fn open_files(&self) -> usize {
-        self.count("fd")
+        open_files(self.child.id())
     }
 
     pub fn threads(&self) -> usize {
-        self.count("task")
+        std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().count()
+    }
+
+    /// Returns a value of `/proc/PID/status` in bytes, such as `VmRSS`, the resident memory, or
+    /// `VmHWM`, its maximum.
+    pub fn memory(&self, key: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        line.unwrap().trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     pub fn threads_named(&self, name: &str) -> usize {
@@ -105,10 +124,6 @@ impl Daemon {
         let names =
             tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
         names.filter(|thread| thread.trim() == name).count()
-    }
-
-    fn count(&self, what: &str) -> usize {
-        std::fs::read_dir(format!("/proc/{}/{what}", self.child.id())).unwrap().count()
     }
 
     pub fn signal(&self, name: &str) {
@@ -129,6 +144,16 @@ impl Drop for Daemon {
     }
 }
 
+/// Returns the number of open files of a llmload process. llmload prevents core dumps, so only root
+/// can list its files. Since Linux 6.2, every user can read their number.
+pub fn open_files(process: u32) -> usize {
+    let folder = format!("/proc/{process}/fd");
+    match std::fs::read_dir(&folder) {
+        Ok(files) => files.count(),
+        Err(_) => usize::try_from(std::fs::metadata(&folder).unwrap().len()).unwrap(),
+    }
+}
+
 fn address_of(
     lines: &mut impl Iterator<Item = std::io::Result<String>>,
     log: &Mutex<String>,
@@ -141,6 +166,26 @@ fn address_of(
         }
     }
     None
+}
+
+/// Returns the CPUs that a daemon uses over about three seconds. A loop that never waits uses one
+/// CPU, even on a busy machine about half of one.
+pub fn cpu_share(daemon: &mut Daemon) -> f64 {
+    let cpu = |text: &str| sample(text, "process_cpu_seconds_total", &[]);
+    let uptime = || {
+        let text = std::fs::read_to_string("/proc/uptime").unwrap();
+        text.split(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    // llmload reads its CPU time each second, so wait for a new value at both ends.
+    let next = |daemon: &mut Daemon, before: f64| {
+        daemon.wait_for("/metrics", |text| (cpu(text) > before).then(|| (cpu(text), uptime())))
+    };
+    let now = cpu(&daemon.get("/metrics").2);
+    let (first, begin) = next(daemon, now);
+    daemon.wait_for("/-/healthy", |_| (uptime() > begin + 3.0).then_some(()));
+    let now = cpu(&daemon.get("/metrics").2);
+    let (last, end) = next(daemon, now);
+    (last - first) / (end - begin)
 }
 
 pub fn signal(child: &Child, name: &str) {

@@ -100,6 +100,45 @@ fn a_second_signal_aborts_requests_in_flight_and_the_exit_code_is_0() {
     assert!(log.contains("stopped"), "{log}");
 }
 
+/// The target never responds. The daemon drains for 20 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_ends_with_the_grace_period_and_can_be_scraped_until_then() {
+    let upstream = Upstream::start(|_| vec![Act::Silence]).await;
+    let yaml = format!(
+        "targets: {{t: {{base_url: '{}', model: m}}}}
+scenarios: {{s: {{target: t, start: now, rate: 20/s, max_concurrency: 10}}}}
+",
+        upstream.url()
+    );
+    tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&yaml);
+        let in_flight = |text: &str| sample(text, "llmload_requests_in_flight", &[]);
+        daemon.wait_for("/metrics", |text| (in_flight(text) == 10.0).then_some(()));
+        daemon.signal("TERM");
+        let (address, begun) = (daemon.address, Instant::now());
+        while request(address, "GET", "/-/ready").is_ok_and(|(status, ..)| status == 200) {
+            assert!(begun.elapsed() < TEST_TIMEOUT);
+            pause();
+        }
+        let (mut scrapes, mut arrivals) = (0, None);
+        while let Ok((200, _, text)) = request(address, "GET", "/metrics") {
+            assert_balanced(&text);
+            let all = sample(&text, "llmload_arrivals_total", &[]);
+            assert_eq!(*arrivals.get_or_insert(all), all, "llmload sends during the drain");
+            scrapes += 1;
+            assert!(begun.elapsed() < TEST_TIMEOUT);
+            pause();
+        }
+        let (status, log) = daemon.wait();
+        assert!(scrapes > 10, "{scrapes} scrapes\n{log}");
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains("aborted=10"), "{log}");
+        assert!(begun.elapsed().as_secs() >= 15, "the drain took only {:?}", begun.elapsed());
+    })
+    .await
+    .unwrap();
+}
+
 #[test]
 fn a_request_that_ends_in_the_grace_period_is_not_aborted() {
     let mut daemon = Daemon::start(

@@ -1,11 +1,12 @@
 //! The limit of open files, and the error for a configuration above it.
 
 use std::process::Command;
+use std::time::Duration;
 
 use llmload::plan::OTHER_FILES;
 use tokio_util::sync::CancellationToken;
 
-use crate::binary::{Daemon, request, sample};
+use crate::binary::{Daemon, assert_balanced, open_files, pause, request, sample};
 use crate::upstream::{Act, DONE, FINISH, Upstream, chunk, good, stream_head, token};
 
 /// Returns a shell that runs `shell` and then llmload.
@@ -92,8 +93,7 @@ scenarios:
         let most = std::cell::Cell::new(0);
         let (address, process) = (daemon.address, daemon.child.id());
         daemon.wait_for("/-/healthy", |_| {
-            let files = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
-            most.set(files.max(most.get()));
+            most.set(open_files(process).max(most.get()));
             let text = request(address, "GET", "/metrics").unwrap().2;
             assert_eq!(sample(&text, "llmload_request_failures_total", &[]), 0.0, "{text}");
             (sample(&text, "llmload_requests_total", &[]) >= 2000.0).then_some(())
@@ -148,6 +148,54 @@ scenarios: {{{name}: {{target: t, max_concurrency: {max_concurrency}, {load}}}}}
         change(yaml("second", 100));
         let (status, _, reply) = request(daemon.address, "POST", "/-/reload").unwrap();
         assert_eq!(status, 200, "{reply}");
+    })
+    .await
+    .unwrap();
+}
+
+/// `prlimit` lowers the limit of the running process, and raises it again. The load needs 50
+/// connections at a time, and each request needs a new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_without_a_free_file_fail_as_client_resource_and_the_next_ones_succeed_again() {
+    let slow = [vec![Act::Pause(Duration::from_millis(200))], good()].concat();
+    let upstream = Upstream::start(move |_| slow.clone()).await;
+    let yaml = format!(
+        "targets: {{t: {{base_url: '{}', model: m, keep_alive: off}}}}
+scenarios: {{s: {{target: t, start: now, schedule: [{{concurrency: 50, for: 1h}}]}}}}
+",
+        upstream.url()
+    );
+    tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&yaml);
+        let process = daemon.child.id();
+        let set_limit = |limit: usize| {
+            let limit = format!("--nofile={limit}:");
+            let status =
+                Command::new("prlimit").args([&limit, "--pid", &process.to_string()]).status();
+            assert!(status.unwrap().success());
+        };
+        let succeeded = |text: &str| sample(text, "llmload_request_duration_seconds_count", &[]);
+        let failed =
+            |text: &str, label: &str| sample(text, "llmload_request_failures_total", &[label]);
+        daemon.wait_for("/metrics", |text| (succeeded(text) >= 50.0).then_some(()));
+        let most = (0..50).map(|_| {
+            pause();
+            daemon.open_files()
+        });
+        set_limit(most.max().unwrap() - 30);
+        let text = daemon.wait_for("/metrics", |text| {
+            (failed(text, "reason=\"client_resource\"") >= 50.0).then(|| text.to_owned())
+        });
+        assert_balanced(&text);
+        assert_eq!(failed(&text, ""), failed(&text, "blame=\"client\""), "{text}");
+        daemon.wait_for("/metrics", |text| {
+            let kind = "kind=\"client_resource\"";
+            (sample(text, "llmload_generator_distortion", &[kind]) == 1.0).then_some(())
+        });
+        set_limit(1000);
+        daemon.wait_for("/metrics", |text| {
+            (sample(text, "llmload_requests_in_flight", &[]) == 50.0).then_some(())
+        });
     })
     .await
     .unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::binary::{Daemon, TEST_TIMEOUT, assert_balanced, pause, request, sample};
+use crate::binary::{Daemon, TEST_TIMEOUT, assert_balanced, cpu_share, pause, request, sample};
 
 const PATHS: [&str; 6] = ["/", "/metrics", "/-/healthy", "/-/ready", "/config", "/api/v1/status"];
 
@@ -59,6 +59,29 @@ fn clients_that_never_finish_a_request_do_not_block_others() {
     for stream in open {
         assert!(!rest(stream).contains("200 OK"));
     }
+    assert_eq!(daemon.get("/-/healthy").0, 200);
+}
+
+/// A closed half of a connection is always readable, so a careless server would read in a loop.
+#[test]
+fn clients_that_close_their_half_of_a_connection_use_no_cpu() {
+    let mut daemon = Daemon::start(IDLE);
+    let parts: [&[u8]; 4] = [
+        b"",
+        b"GET /metrics HTTP/1.1\r\nhost: t\r\nx-more: ",
+        b"POST /api/v1/scenarios/idle/rate HTTP/1.1\r\nhost: localhost\r\ncontent-length: 20\r\n\r\nrate=",
+        b"GET /metrics HTTP/1.1\r\nhost: t\r\n\r\n",
+    ];
+    let open: Vec<_> = (0..80)
+        .map(|number| {
+            let stream = connect(daemon.address, parts[number % parts.len()]);
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            stream
+        })
+        .collect();
+    let cpu = cpu_share(&mut daemon);
+    assert!(cpu < 0.5, "llmload uses {cpu} CPUs");
+    drop(open);
     assert_eq!(daemon.get("/-/healthy").0, 200);
 }
 
@@ -245,7 +268,11 @@ fn no_response_can_be_framed_or_read_as_another_type() {
 /// `prlimit` lowers the limit of the running process until no file number is free.
 #[test]
 fn the_web_port_responds_while_no_file_is_free() {
-    let mut daemon = Daemon::start(IDLE);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("llmload.yml"), IDLE).unwrap();
+    let llmload = Command::new(env!("CARGO_BIN_EXE_llmload"));
+    // Without this option, only root can see the files of the process.
+    let mut daemon = Daemon::of(llmload, &["--debug.core-dumps"], folder);
     let process = daemon.child.id();
     let is_open = |number: &u32| std::fs::exists(format!("/proc/{process}/fd/{number}")).unwrap();
     let free = (0..1000).find(|number| !is_open(number)).unwrap();
