@@ -197,6 +197,14 @@ impl Slo {
         thresholds.min()
     }
 
+    /// The highest quantile of TTFT with a threshold, from 0 to 1.
+    pub fn ttft_quantile(&self) -> Option<f64> {
+        let of_ttft = self.objectives.iter().filter(|objective| {
+            matches!(objective.criterion, Criterion::Latency(LatencyMetric::Ttft, _))
+        });
+        of_ttft.map(|objective| objective.share.as_f64()).reduce(f64::max)
+    }
+
     /// Judges a request by each objective, in the order of `objectives`. `finished` is the
     /// measurement of a success, and `None` for a failed request. An item is `None` if the request
     /// does not have the latency of the objective.

@@ -1,8 +1,10 @@
 //! Prints a plan and its forecast as text and charts, for a terminal or a file.
 
 mod drawing;
+mod names;
 mod style;
 mod totals;
+mod units;
 
 use std::fmt::{self, Display};
 
@@ -14,8 +16,10 @@ use super::{objectives, phases};
 use crate::config::HumanDuration;
 use crate::plan::{Auth, Location, Plan, Scenario, Target};
 use crate::schedule::{Arrivals, Shard};
+pub(crate) use names::{cut_apart, shortened_apart};
 pub use style::TextStyle;
 pub(crate) use style::{cut, width, wrapped};
+pub(crate) use units::{NO_BREAK, with_units_kept};
 
 /// The text of `llmload check` for one valid file.
 #[derive(Debug)]

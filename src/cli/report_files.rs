@@ -61,7 +61,10 @@ pub(super) fn write(report: &Report, folder: &Path) -> anyhow::Result<()> {
         result = result.and(written);
     }
     if result.is_ok() {
-        tracing::info!("wrote {} to {}", NAMES.join(", "), folder.display());
+        // The archive of failed requests exists only if a request failed.
+        let archive = folder.join(archive::FILE_NAME).exists().then_some(archive::FILE_NAME);
+        let names: Vec<&str> = NAMES.into_iter().chain(archive).collect();
+        tracing::info!("wrote {} to {}", names.join(", "), folder.display());
     }
     result
 }

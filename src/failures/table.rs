@@ -6,15 +6,15 @@ use std::fmt::{self, Display};
 
 use crate::archive::Entry;
 use crate::check::numbers::count;
-use crate::check::text::{TextStyle, wrapped};
+use crate::check::text::{TextStyle, cut, cut_apart, width, wrapped};
 use crate::measurement::printable;
 
 /// The longest start of a message that is kept for the table, in bytes.
 const MAX_MESSAGE: usize = 200;
-/// The width of the longest name of a phase in the table, in characters.
-const MAX_PHASE: usize = 12;
-/// The smallest width of the column of messages.
-const MIN_MESSAGE: usize = 12;
+/// The fewest columns of a name of a phase.
+const SHORTEST_PHASE: usize = 12;
+/// The fewest columns of a message.
+const SHORTEST_MESSAGE: usize = 12;
 
 /// The list of records.
 #[derive(Debug)]
@@ -76,31 +76,32 @@ impl Table {
     }
 
     fn route(&self, rows: &[Row], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
-        let widths = [
-            width(&mut rows.iter().map(|row| row.number.to_string().len())).max(1),
-            if self.days.len() == 1 { 8 } else { 14 },
-            width(&mut rows.iter().map(|row| row.phase.chars().count())).clamp(5, MAX_PHASE),
-            width(&mut rows.iter().map(|row| row.class.chars().count())).max(5),
-            6,
-        ];
-        let [number, time, phase, class, status] = widths;
-        let before = widths.iter().map(|width| width + 2).sum::<usize>();
-        let message = self.style.width.saturating_sub(before).max(MIN_MESSAGE);
+        let widest = |of: fn(&Row) -> usize| rows.iter().map(of).max().unwrap_or(0);
+        let number = widest(|row| row.number.to_string().len()).max(1);
+        let time = if self.days.len() == 1 { 8 } else { 14 };
+        let class = widest(|row| width(&row.class)).max(5);
+        let status = 6;
+        // The name of a phase and the message share the rest of the line.
+        let rest = self.style.width.saturating_sub(number + time + class + status + 5 * 2);
+        let longest = widest(|row| width(&row.message)).clamp("message".len(), SHORTEST_MESSAGE);
+        let phase = rest.saturating_sub(longest).max(SHORTEST_PHASE);
+        let phase = widest(|row| width(&row.phase)).max(5).min(phase);
+        let message = rest.saturating_sub(phase).max(longest);
+        let names: Vec<&str> = rows.iter().map(|row| row.phase.as_str()).collect();
         let head = format!(
             "{:>number$}  {:time$}  {:phase$}  {:class$}  {:>status$}  message",
             "#", "time", "phase", "class", "status"
         );
         writeln!(f, "{}", self.style.faint(head))?;
-        for row in rows {
+        for (row, name) in rows.iter().zip(cut_apart(&names, phase)) {
+            let pad = " ".repeat(phase.saturating_sub(width(&name)));
             let line = format!(
-                "{:>number$}  {:time$}  {:phase$}  {:class$}  {:>status$}  {}",
+                "{:>number$}  {:time$}  {name}{pad}  {:class$}  {:>status$}  {}",
                 row.number,
                 self.time(row),
-                shortened(&row.phase, phase),
                 row.class,
                 row.status,
-                shortened(&row.message, message),
+                cut(&row.message, message),
             );
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -141,26 +142,24 @@ impl Display for Table {
     }
 }
 
-/// Shortens a text to a number of characters.
-fn shortened(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
+    const PHASE: &str = "a-phase-with-a-long-name";
+
     fn entry(number: usize, day: u32, scenario: &str, message: &str) -> Entry {
+        of_phase(PHASE, number, day, scenario, message)
+    }
+
+    fn of_phase(phase: &str, number: usize, day: u32, scenario: &str, message: &str) -> Entry {
         let record = json!({
             "time": format!("2026-11-{day}T15:00:00.123Z"), "scenario": scenario, "target": "t",
-            "model": "m", "phase": "a-phase-with-a-long-name", "arrival": number,
-            "class": "timeout_first_token", "blame": "target", "message": message, "status": 200,
-            "lag_seconds": 0, "duration_seconds": 1, "path": "p",
+            "model": "m", "phase": phase, "arrival": number, "class": "timeout_first_token",
+            "blame": "target", "message": message, "status": 200, "lag_seconds": 0,
+            "duration_seconds": 1, "path": "p",
         });
         Entry { number, record: serde_json::from_value(record).unwrap() }
     }
@@ -187,9 +186,29 @@ mod tests {
         table.add(&entry(1, 27, "one", "HTTP 500: no"));
         let text = table.to_string();
         assert!(
-            text.contains("\n1  15:00:00  a-phase-wit…  timeout_first_token     200  HTTP 500: no"),
+            text.contains(&format!(
+                "\n1  15:00:00  {PHASE}  timeout_first_token     200  HTTP 500: no"
+            )),
             "{text}"
         );
         assert!(text.ends_with("1 failure on 2026-11-27 (UTC): 1 timeout_first_token"), "{text}");
+    }
+
+    #[test]
+    fn names_of_phases_that_do_not_fit_stay_different() {
+        let mut table = Table::new(TextStyle { width: 80, colours: false });
+        let names = [
+            "the-load-of-the-old-branch-office",
+            "the-load-of-the-old-branch-warehouse",
+            "并发一百",
+        ];
+        for (index, name) in names.into_iter().enumerate() {
+            table.add(&of_phase(name, index + 1, 27, "one", &"long ".repeat(9)));
+        }
+        let text = table.to_string();
+        for part in ["00  …office   ", "00  …warehouse   ", "00  并发一百   "] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(text.lines().all(|line| width(line) <= 80), "{text}");
     }
 }

@@ -12,6 +12,7 @@ mod server;
 use super::layout::Block;
 use super::{PhaseReport, Report, RouteReport};
 use plot::Plot;
+pub(super) use plot::escaped;
 
 /// The classes of the colours. They are defined in the style sheet of the page, and people with
 /// colour blindness can distinguish them.
@@ -98,7 +99,8 @@ fn objective_label(threshold: &str, seconds: f64, axis_end: f64) -> String {
     format!("{arrow}objective {threshold}")
 }
 
-/// The distinct thresholds of an objective in all phases: the seconds, and the text in the file.
+/// The distinct thresholds of an objective in all phases: the seconds, and the text with the
+/// quantile, such as `p99 1 s`.
 fn thresholds<'a>(
     phases: impl Iterator<Item = &'a PhaseReport>,
     measure: &str,
@@ -111,7 +113,7 @@ fn thresholds<'a>(
             && objective.measure == measure
             && is_share
         {
-            let entry = (seconds, objective.threshold());
+            let entry = (seconds, format!("{} {}", objective.quantile(), objective.threshold()));
             if !found.contains(&entry) {
                 found.push(entry);
             }

@@ -37,6 +37,7 @@ pub enum Code {
     RateLimitHidesCapacity,
     BestLevel,
     ThroughputKnee,
+    ThroughputSlows,
     RequestsQueue,
     DecodeDegrades,
     RoomAtTop,
@@ -84,6 +85,7 @@ impl Code {
             | Code::MissingServerMetrics => Severity::Warning,
             Code::BestLevel
             | Code::ThroughputKnee
+            | Code::ThroughputSlows
             | Code::RequestsQueue
             | Code::DecodeDegrades
             | Code::RoomAtTop
@@ -151,7 +153,9 @@ pub(super) fn find(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let generator = validity::generator_limit(distortions);
-    findings.extend(generator.map(|draft| finding(draft, None, &[])));
+    let repeat = validity::repeat_run(distortions);
+    let of_run = generator.into_iter().chain(repeat);
+    findings.extend(of_run.map(|draft| finding(draft, None, &[])));
     for route in routes {
         let ladder = Ladder::new(route);
         let mut drafts = validity::drafts(route, time_limit);
@@ -159,8 +163,10 @@ pub(super) fn find(
         drafts.extend(server::drafts(route, is_alone));
         drafts.extend(levels::drafts(route, &ladder));
         drafts.extend(steadiness::not_steady(route));
-        let is_valid = distortions.is_empty();
-        drafts.extend(advice::drafts(route, &ladder, is_valid));
+        // A distorted measurement gives no advice about levels.
+        if distortions.is_empty() {
+            drafts.extend(advice::drafts(route, &ladder));
+        }
         let name = (routes.len() > 1).then(|| route.route());
         let finding = |draft| finding(draft, name.as_deref(), &route.phases);
         findings.extend(drafts.into_iter().map(finding));

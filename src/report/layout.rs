@@ -43,12 +43,27 @@ pub enum Block {
     /// Names and values.
     Facts {
         title: String,
-        rows: Vec<(String, String)>,
+        rows: Vec<Fact>,
     },
     Findings {
         /// A pair for each finding: whether it is a warning, and its text.
         all: Vec<(bool, String)>,
     },
+}
+
+/// A name and its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fact {
+    pub name: String,
+    pub value: String,
+    /// True for a text that a reader copies, such as a command.
+    pub is_code: bool,
+}
+
+impl Fact {
+    pub(super) fn new(name: impl Into<String>, value: impl Into<String>) -> Fact {
+        Fact { name: name.into(), value: value.into(), is_code: false }
+    }
 }
 
 /// Returns all blocks of a report, in order: the results of all routes, the findings, the charts,
@@ -112,6 +127,7 @@ fn results(route: &RouteReport) -> Vec<Block> {
     }
     blocks.extend(tables::level_notes(route).into_iter().map(line));
     blocks.extend(tables::objectives(route));
+    blocks.extend(tables::objective_note(route).map(line));
     blocks.extend(server::tables(route));
     blocks
 }

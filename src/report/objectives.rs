@@ -83,12 +83,25 @@ fn result(
 }
 
 impl ObjectiveResult {
+    /// The fewest requests of which one can miss an objective that is met. 0 if none can.
+    pub(super) fn fewest_requests(&self) -> u64 {
+        // Without rounding, 1 / (1 − 0.99) would be 99.99….
+        let one_of = (1e6 / (1e6 - (self.share * 1e6).round())).ceil();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        if one_of.is_finite() { one_of as u64 } else { 0 }
+    }
+
     /// Returns the measure and the quantile: `ttft p99`, `success_rate`.
     pub fn label(&self) -> String {
         match self.threshold_seconds {
-            Some(_) => format!("{} p{}", self.measure, self.share_percent()),
+            Some(_) => format!("{} {}", self.measure, self.quantile()),
             None => self.measure.clone(),
         }
+    }
+
+    /// Returns the quantile: `p99`.
+    pub(super) fn quantile(&self) -> String {
+        format!("p{}", self.share_percent())
     }
 
     /// Returns the threshold without rounding, as the file has it: `1.002 s`, `99 %`.
@@ -195,6 +208,13 @@ mod tests {
         let text = "ttft p99: too many requests failed, objective 250 ms: 46 of 559 met it; \
                     1 failed request counts as a miss";
         assert_eq!(failed.miss(1), text);
+    }
+
+    #[test]
+    fn a_higher_quantile_needs_more_requests() {
+        let fewest = |share| ObjectiveResult { share, ..missed(1.0, 2.0) }.fewest_requests();
+        assert_eq!([0.5, 0.9, 0.95, 0.99, 0.999, 1.0].map(fewest), [2, 10, 20, 100, 1000, 0]);
+        assert_eq!(fewest(0.97), 34);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The HTML page of a report: one file without scripts and without external resources. It is
 //! readable on a phone, on a dark screen and on paper.
 
-use minijinja::{AutoEscape, Environment};
+use minijinja::{AutoEscape, Environment, Value};
 use serde::Serialize;
 
+use super::charts::escaped;
 use super::{Block, Outcome, Report, blocks, headline};
+use crate::check::text::with_units_kept;
 
 /// The error if the HTML page cannot be rendered. This would be a defect of llmload.
 #[derive(Debug, thiserror::Error)]
@@ -75,5 +77,33 @@ pub fn html(report: &Report) -> Result<String, RenderError> {
     };
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    environment.add_filter("inline", |text: String| Value::from_safe_string(inline(&text)));
     Ok(environment.render_str(PAGE, minijinja::value::Serde(page))?)
+}
+
+/// Escapes a text for HTML. A part between two backticks becomes code, and no line ends between a
+/// number and its unit.
+fn inline(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('`') {
+        let Some((inner, behind)) = after.split_once('`') else { break };
+        out += &escaped(&with_units_kept(before));
+        out += &format!("<code>{}</code>", escaped(inner));
+        rest = behind;
+    }
+    out + &escaped(&with_units_kept(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inline;
+
+    #[test]
+    fn only_a_part_between_two_backticks_becomes_an_element() {
+        assert_eq!(
+            inline("next: `a --slo 'b<1s'` <i>, 4 % ` x"),
+            "next: <code>a --slo &#39;b&lt;1s&#39;</code> &lt;i&gt;, 4\u{a0}% ` x"
+        );
+    }
 }

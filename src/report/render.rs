@@ -1,9 +1,10 @@
-//! Renders a report as text for a terminal and as Markdown.
+//! Renders a report as text for a terminal.
 
 use std::fmt::Write as _;
 
+use super::layout::Fact;
 use super::{Block, Report, blocks, verdict};
-use crate::check::text::{TextStyle, cut, width};
+use crate::check::text::{NO_BREAK, TextStyle, cut_apart, width, with_units_kept};
 
 /// Renders a report for a terminal or a file, without colours.
 pub fn text(report: &Report) -> String {
@@ -15,7 +16,8 @@ pub fn styled_text(report: &Report, style: TextStyle) -> String {
     styled(command(report), &blocks(report), style)
 }
 
-fn command(report: &Report) -> &'static str {
+/// The command that gave a report.
+pub(super) fn command(report: &Report) -> &'static str {
     if verdict::is_only_search(&report.routes) { "llmload capacity" } else { "llmload run" }
 }
 
@@ -51,8 +53,8 @@ pub(super) fn styled(command: &str, blocks: &[Block], style: TextStyle) -> Strin
             Block::Chart { .. } => {}
             Block::Facts { title, rows } => {
                 let _ = writeln!(out, "\n{}", style.bold(title));
-                let widest = rows.iter().map(|row| width(&row.0)).max().unwrap_or(0);
-                for (name, value) in rows {
+                let widest = rows.iter().map(|row| width(&row.name)).max().unwrap_or(0);
+                for Fact { name, value, .. } in rows {
                     let pad = " ".repeat(widest - width(name));
                     wrapped(&mut out, &format!("  {name}{pad}  "), value);
                 }
@@ -79,8 +81,9 @@ const PLAIN: TextStyle = TextStyle { width: WIDTH, colours: false };
 fn wrapped(out: &mut String, prefix: &str, text: &str) {
     let indent = " ".repeat(width(prefix));
     let (mut line, mut columns, mut is_empty) = (prefix.to_owned(), indent.len(), true);
-    for word in text.split(' ') {
-        let length = width(word);
+    for word in with_units_kept(text).split(' ') {
+        let word = word.replace(NO_BREAK, " ");
+        let length = width(&word);
         if !is_empty && columns + 1 + length > WIDTH {
             out.push_str(line.trim_end());
             out.push('\n');
@@ -90,7 +93,7 @@ fn wrapped(out: &mut String, prefix: &str, text: &str) {
             line.push(' ');
             columns += 1;
         }
-        line.push_str(word);
+        line.push_str(&word);
         columns += length;
         is_empty = false;
     }
@@ -118,10 +121,13 @@ fn table(out: &mut String, columns: &[String], rows: &[Vec<String>], style: Text
     let first = widths.first().copied().unwrap_or(0);
     let first = first.min(WIDTH.saturating_sub(2 + others).max(SHORTEST_NAME));
     let rows = std::iter::once((columns, true)).chain(rows.iter().map(|row| (&row[..], false)));
-    for (row, is_header) in rows {
+    let rows: Vec<_> = rows.collect();
+    let names = rows.iter().map(|row| row.0.first().map_or("", String::as_str));
+    let names = cut_apart(&names.collect::<Vec<_>>(), first);
+    for ((row, is_header), name) in rows.into_iter().zip(&names) {
         let mut line = String::from(" ");
         for (index, cell) in row.iter().enumerate() {
-            let cell = if index == 0 { &cut(cell, first) } else { cell };
+            let cell = if index == 0 { name } else { cell };
             let column = if index == 0 { first } else { widths.get(index).copied().unwrap_or(0) };
             let pad = " ".repeat(column.saturating_sub(width(cell)));
             let _ = match (index, is_header) {
@@ -147,73 +153,3 @@ fn painted(cell: &str, style: TextStyle) -> String {
 
 /// The fewest columns of the first cell.
 const SHORTEST_NAME: usize = 12;
-
-/// Renders a report as Markdown, for a pull request or a wiki.
-pub fn markdown(report: &Report) -> String {
-    let mut out = String::new();
-    for block in blocks(report) {
-        match block {
-            Block::Verdict { passed, text, reasons } => {
-                let _ = writeln!(
-                    out,
-                    "# {} llmload run {}\n",
-                    if passed { "✅" } else { "❌" },
-                    escaped(&text)
-                );
-                for reason in &reasons {
-                    let _ = writeln!(out, "- {}", escaped(reason));
-                }
-                if !reasons.is_empty() {
-                    out.push('\n');
-                }
-            }
-            Block::Heading { text } => _ = writeln!(out, "## {}\n", escaped(&text)),
-            Block::Line { text } => _ = writeln!(out, "{}\n", escaped(&text)),
-            Block::Table { title, columns, rows } => {
-                let _ = writeln!(out, "### {title}\n");
-                let row = |cells: &[String]| {
-                    let cells: Vec<_> = cells.iter().map(|cell| escaped(cell)).collect();
-                    format!("| {} |", cells.join(" | "))
-                };
-                let _ = writeln!(out, "{}", row(&columns));
-                let _ = writeln!(out, "|---{}|", "|---:".repeat(columns.len() - 1));
-                for cells in &rows {
-                    let _ = writeln!(out, "{}", row(cells));
-                }
-                out.push('\n');
-            }
-            Block::Chart { .. } => {}
-            Block::Facts { title, rows } => {
-                let _ = writeln!(out, "## {title}\n\n| | |\n|---|---|");
-                for (name, value) in &rows {
-                    let _ = writeln!(out, "| {} | {} |", escaped(name), escaped(value));
-                }
-                out.push('\n');
-            }
-            Block::Findings { all } => {
-                out.push_str("## Findings\n\n");
-                for (warning, text) in &all {
-                    let _ =
-                        writeln!(out, "- {}{}", if *warning { "⚠️ " } else { "" }, escaped(text));
-                }
-            }
-        }
-    }
-    out
-}
-
-/// Escapes Markdown and HTML, because a report contains messages of servers and configured names.
-pub(super) fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '|' | '`' | '*' | '_' | '[' | ']' | '\\' | '#' | '!' => out.extend(['\\', character]),
-            '\n' | '\r' => out.push(' '),
-            other => out.push(other),
-        }
-    }
-    out
-}

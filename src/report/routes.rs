@@ -39,6 +39,8 @@ pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<R
     let searches = monitor.schedule_state.searches.states();
     let names: Vec<_> = phases.iter().map(|phase| phase.name.as_str()).collect();
     let observed = server::observed(&monitor.observed, &names, &timeline);
+    let objectives = phases.iter().filter_map(|phase| phase.slo.as_ref()?.ttft_quantile());
+    let ttft_quantile = objectives.reduce(f64::max);
     let phases = phases.iter().map(|phase| {
         let has_objectives = phase.slo.is_some();
         let statistics =
@@ -65,7 +67,7 @@ pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<R
         phases: phases.collect(),
         failures: failures(monitor, &counts),
         connections: connections(&arrived),
-        timeline: TimelineReport::new(&timeline, origin, per_chunk),
+        timeline: TimelineReport::new(&timeline, origin, per_chunk, ttft_quantile),
         observed,
         difference: paired_difference(monitor),
         distributions: distributions(&arrived),

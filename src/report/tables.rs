@@ -113,6 +113,23 @@ fn objective_table(phases: &[&PhaseReport], columns: std::ops::Range<usize>) -> 
     }
 }
 
+/// Explains `met?`, if a table of objectives has this result.
+pub(super) fn objective_note(route: &RouteReport) -> Option<String> {
+    let shown = route.levels().flat_map(|phase| &phase.slo);
+    let mut unsure: Vec<(String, u64)> = Vec::new();
+    for objective in shown.filter(|result| result.judged > 0 && result.passed && !result.sure) {
+        let entry = (objective.label(), objective.fewest_requests());
+        if !unsure.contains(&entry) {
+            unsure.push(entry);
+        }
+    }
+    let needs = unsure.iter().map(|(label, fewest)| format!("{label} needs {}", integer(*fewest)));
+    let needs = needs.collect::<Vec<_>>().join(", ");
+    (!unsure.is_empty()).then(|| {
+        format!("met? = met, but by so few requests that chance can decide: {needs} requests")
+    })
+}
+
 fn objective_cell(objective: &ObjectiveResult) -> String {
     let result = match (objective.judged, objective.passed, objective.sure) {
         (0, ..) => return "not judged".to_owned(),

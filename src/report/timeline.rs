@@ -37,14 +37,22 @@ pub struct TimelineReport {
     pub time_to_first_token_p99_seconds: Vec<Option<f64>>,
     /// The highest TTFT of the same requests.
     pub time_to_first_token_max_seconds: Vec<Option<f64>>,
+    /// The quantile of the objective of TTFT, from 0 to 1. `None` without such an objective, and if
+    /// its quantile is the median or the p99.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_to_first_token_quantile: Option<f64>,
+    /// This quantile of the same requests. If there are too few requests, this is the highest TTFT.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub time_to_first_token_quantile_seconds: Vec<Option<f64>>,
 }
 
 impl TimelineReport {
-    /// `origin` is the start of the schedule.
+    /// `origin` is the start of the schedule. `objective` is the quantile of the objective of TTFT.
     pub(super) fn new(
         timeline: &Timeline,
         origin: Option<Instant>,
         per_chunk: TokensPerChunk,
+        objective: Option<f64>,
     ) -> TimelineReport {
         fn each<T>(
             intervals: &[TimelineInterval],
@@ -62,6 +70,11 @@ impl TimelineReport {
             occurred.then(|| (class.as_str().to_owned(), counts))
         });
         let times = |interval: &TimelineInterval| interval.time_to_first_token.clone();
+        let high = |interval: &TimelineInterval, quantile| {
+            let times = times(interval)?;
+            times.quantile(quantile).or(times.extremes().map(|extremes| extremes.1))
+        };
+        let objective = objective.filter(|quantile| ![0.5, 0.99].contains(quantile));
         let is_counted = intervals.iter().any(|interval| interval.output_tokens.is_some());
         TimelineReport {
             interval_seconds: seconds,
@@ -82,13 +95,14 @@ impl TimelineReport {
                 let times = times(interval)?;
                 times.quantile(0.5).or(times.mean())
             }),
-            time_to_first_token_p99_seconds: each(intervals, |interval| {
-                let times = times(interval)?;
-                times.quantile(0.99).or(times.extremes().map(|extremes| extremes.1))
-            }),
+            time_to_first_token_p99_seconds: each(intervals, |interval| high(interval, 0.99)),
             time_to_first_token_max_seconds: each(intervals, |interval| {
                 Some(times(interval)?.extremes()?.1)
             }),
+            time_to_first_token_quantile: objective,
+            time_to_first_token_quantile_seconds: objective
+                .map(|quantile| each(intervals, |interval| high(interval, quantile)))
+                .unwrap_or_default(),
         }
     }
 }

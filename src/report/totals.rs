@@ -1,6 +1,6 @@
 //! The totals of a route, its connections, and the circumstances of the run.
 
-use super::layout::Block;
+use super::layout::{Block, Fact};
 use super::tables::{estimated, integer, shown};
 use super::{Connections, Report, RouteReport};
 use crate::check::numbers::{duration, money, percent, three_digits};
@@ -70,12 +70,12 @@ pub(super) fn connections(connections: &Connections) -> Option<String> {
 /// The circumstances of the run.
 pub(super) fn tested(report: &Report) -> Block {
     let tested = &report.tested;
-    let mut rows: Vec<(String, String)> = Vec::new();
-    let mut add = |name: &str, value: Option<String>| {
-        rows.extend(value.filter(|value| !value.is_empty()).map(|value| (name.to_owned(), value)));
+    let mut rows: Vec<Fact> = Vec::new();
+    let fact = |name: &str, value: Option<String>| {
+        value.filter(|value| !value.is_empty()).map(|value| Fact::new(name, value))
     };
     for (name, value) in &tested.labels {
-        add(name, Some(value.clone()));
+        rows.extend(fact(name, Some(value.clone())));
     }
     for route in &report.routes {
         let several = report.routes.len() > 1;
@@ -83,33 +83,38 @@ pub(super) fn tested(report: &Report) -> Block {
             if several { format!("{name} ({})", route.route()) } else { name.to_owned() }
         };
         let simulated = if route.simulated { " (the built-in simulator)" } else { "" };
-        add(&of("model"), Some(route.model.clone()));
-        add(&of("target"), Some(format!("{}{simulated}", route.address)));
-        add(&of("server"), route.server_version.clone());
         let prompts = &route.prompts;
         let number = prompts.count.map(|count| format!("{} ", integer(count)));
-        add(
-            &of("prompts"),
-            Some(format!(
-                "{}: {}{}, {} order, {} prefix cache",
-                prompts.name,
-                number.unwrap_or_default(),
-                prompts.source,
-                prompts.order,
-                prompts.prefix_cache
-            )),
+        let source = format!(
+            "{}: {}{}, {} order, {} prefix cache",
+            prompts.name,
+            number.unwrap_or_default(),
+            prompts.source,
+            prompts.order,
+            prompts.prefix_cache
         );
-        add(&of("arrivals"), Some(route.gaps.clone()));
+        let of_route = [
+            fact(&of("model"), Some(route.model.clone())),
+            fact(&of("target"), Some(format!("{}{simulated}", route.address))),
+            fact(&of("server"), route.server_version.clone()),
+            fact(&of("prompts"), Some(source)),
+            fact(&of("arrivals"), Some(route.gaps.clone())),
+        ];
+        rows.extend(of_route.into_iter().flatten());
     }
     let processor = tested.cpu.clone().unwrap_or_else(|| "processors".to_owned());
-    add("host", tested.host.clone());
-    add("system", tested.os.clone());
-    add("processor", tested.cpus.map(|count| format!("{count} × {processor}")));
-    add("command", tested.command.clone());
-    add("configuration hash", Some(tested.config_hash.clone()));
-    add("seed", Some(report.seed.to_string()));
-    add("started", Some(report.started.clone()));
-    add("took", Some(duration(report.seconds)));
-    add("llmload", Some(report.version.clone()));
+    let command = fact("command", tested.command.clone());
+    let of_run = [
+        fact("host", tested.host.clone()),
+        fact("system", tested.os.clone()),
+        fact("processor", tested.cpus.map(|count| format!("{count} × {processor}"))),
+        command.map(|command| Fact { is_code: true, ..command }),
+        fact("configuration hash", Some(tested.config_hash.clone())),
+        fact("seed", Some(report.seed.to_string())),
+        fact("started", Some(report.started.clone())),
+        fact("took", Some(duration(report.seconds))),
+        fact("llmload", Some(report.version.clone())),
+    ];
+    rows.extend(of_run.into_iter().flatten());
     Block::Facts { title: "Test setup".to_owned(), rows }
 }

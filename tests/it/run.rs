@@ -717,7 +717,7 @@ scenarios:
   s:
     targets: [one, two]
     request: {max_tokens: 2}
-    slo: {ttft: {p99: 1m}}
+    slo: {ttft: {p90: 1m}}
     schedule: [{constant: 25/s, for: 3s}]
 ",
         &[],

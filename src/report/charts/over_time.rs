@@ -187,22 +187,33 @@ fn highest<'a>(all: impl Iterator<Item = &'a Vec<Option<f64>>>) -> Option<f64> {
     all.flatten().flatten().copied().reduce(f64::max)
 }
 
-/// The median and the p99 of TTFT, with the objective of each phase.
+/// The quantile of TTFT over time that belongs to the objective: its name and its values.
+fn high_quantile(timeline: &TimelineReport) -> (String, Vec<Option<f64>>) {
+    match timeline.time_to_first_token_quantile {
+        Some(quantile) => (
+            format!("p{}", three_digits(quantile * 100.0)),
+            timeline.time_to_first_token_quantile_seconds.clone(),
+        ),
+        None => ("p99".to_owned(), timeline.time_to_first_token_p99_seconds.clone()),
+    }
+}
+
+/// The quantile of the objective and the median of TTFT, with the objective of each phase.
 fn first_token(routes: &[&RouteReport], clock: &Clock) -> Option<Chart> {
     let quantiles = |route: &RouteReport| {
         let timeline = &route.timeline;
-        [
-            ("p99", "", timeline.time_to_first_token_p99_seconds.clone()),
-            ("p50", " thin p1", timeline.time_to_first_token_p50_seconds.clone()),
-        ]
+        let (name, high) = high_quantile(timeline);
+        let median = timeline.time_to_first_token_p50_seconds.clone();
+        [(name, "", high), ("p50".to_owned(), " thin p1", median)]
     };
     let all: Vec<_> = routes.iter().map(|route| quantiles(route)).collect();
     let highest = highest(all.iter().flatten().map(|line| &line.2))?;
     let objectives: Vec<(&PhaseReport, f64, String)> = objectives(routes).collect();
     let axis = Axis::linear(top(highest, objectives.iter().map(|entry| entry.1)), duration);
     let above = axis.ticks.last().map_or(0.0, |tick| tick.0);
-    let title = "TTFT over time";
-    let mut plot = clock.plot(title, "TTFT", axis);
+    let shown = all.first().map_or("p99", |lines| &*lines[0].0);
+    let title = format!("TTFT over time: {shown} and p50");
+    let mut plot = clock.plot(&title, "TTFT", axis);
     let mut legend = Vec::new();
     for (index, (route, lines)) in routes.iter().zip(all).enumerate() {
         for (quantile, class, values) in lines {
@@ -227,7 +238,7 @@ fn first_token(routes: &[&RouteReport], clock: &Clock) -> Option<Chart> {
             });
         }
     }
-    Some(Chart { title: title.to_owned(), plot, legend })
+    Some(Chart { title, plot, legend })
 }
 
 /// The objectives of TTFT: the phase, the threshold in seconds, and the text of the objective. All
@@ -239,7 +250,7 @@ fn objectives<'a>(
     phases.flat_map(|phase| {
         let results = phase.slo.iter().filter(|result| result.measure == "ttft");
         results.filter_map(move |result| {
-            let label = format!("{} {}", result.label(), result.threshold());
+            let label = format!("{} {}", result.quantile(), result.threshold());
             Some((phase, result.threshold_seconds?, label))
         })
     })

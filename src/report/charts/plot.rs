@@ -4,10 +4,13 @@
 //! The drawing is narrow, so its text stays readable on a phone, where the chart is as wide as the
 //! screen.
 
+mod frame;
+
 use std::fmt::Write as _;
 
 use super::axis::Axis;
 use super::labels::{Area, LINE, Labels, NARROW, fitted, width};
+use crate::check::text::shortened_apart;
 
 const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 280.0;
@@ -86,7 +89,7 @@ pub(super) struct Dashed {
 }
 
 /// Escapes a text for the content of an element and for an attribute.
-pub(super) fn escaped(text: &str) -> String {
+pub(in crate::report) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -180,67 +183,6 @@ impl Plot {
         self.top() + (1.0 - self.y.position(value)) * (HEIGHT - BELOW - self.top())
     }
 
-    fn draw_bands(&self, out: &mut String) {
-        let (top, bottom) = (self.top(), HEIGHT - BELOW);
-        for (index, band) in self.bands.iter().enumerate() {
-            let (left, right) = (self.x(band.from), self.x(band.to));
-            let shade = if index % 2 == 0 { "band" } else { "band odd" };
-            let name = escaped(&band.name);
-            let _ = write!(
-                out,
-                "<rect class=\"{shade}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" \
-                 height=\"{:.1}\"><title>{name}</title></rect>",
-                right - left,
-                bottom - top
-            );
-            let available = right - left - 2.0;
-            let name = if width(&band.name) <= available { &band.name } else { &band.short };
-            if let Some(name) = fitted(name, available) {
-                let _ = write!(
-                    out,
-                    "<text class=\"tick\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-                    f64::midpoint(left, right),
-                    top - 5.0,
-                    escaped(&name)
-                );
-            }
-        }
-    }
-
-    fn draw_axes(&self, out: &mut String) {
-        let (left, right, bottom) = (self.left(), WIDTH - RIGHT, HEIGHT - BELOW);
-        for (value, label) in &self.y.ticks {
-            let y = self.y(*value);
-            let _ = write!(
-                out,
-                "<line class=\"grid\" x1=\"{left:.1}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
-                 <text class=\"tick\" text-anchor=\"end\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>",
-                left - 6.0,
-                y + 4.5
-            );
-        }
-        for (value, label) in &self.x.ticks {
-            let x = self.x(*value);
-            let _ = write!(
-                out,
-                "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{bottom}\" y2=\"{}\"/>\
-                 <text class=\"tick\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{}\">{label}</text>",
-                bottom + 4.0,
-                x.min(WIDTH - width(label) / 2.0),
-                bottom + 18.0
-            );
-        }
-        let _ = write!(
-            out,
-            "<text class=\"axis\" x=\"2\" y=\"13\">{}</text>\
-             <text class=\"axis\" text-anchor=\"end\" x=\"{}\" y=\"{}\">{}</text>",
-            escaped(&self.y_title),
-            WIDTH - 2.0,
-            HEIGHT - 6.0,
-            escaped(&self.x_title)
-        );
-    }
-
     /// Returns the path of a line. A gap begins a new part.
     fn path(&self, points: &[Option<(f64, f64)>]) -> String {
         let mut path = String::new();
@@ -323,7 +265,9 @@ impl Plot {
 
     /// Draws the dots, each with its name. A name that fits nowhere is only in the tooltip.
     fn draw_dots(&self, out: &mut String, labels: &mut Labels) {
-        for dot in &self.dots {
+        let names: Vec<&str> = self.dots.iter().map(|dot| dot.name.as_str()).collect();
+        let names = shortened_apart(&names, |_, name| fitted(name, 150.0).unwrap_or_default());
+        for (dot, short) in self.dots.iter().zip(names) {
             let (x, y) = (self.x(dot.at.0), self.y(dot.at.1));
             let name = escaped(&dot.name);
             let _ = write!(
@@ -332,7 +276,9 @@ impl Plot {
                  <title>{name}</title></circle>",
                 dot.class
             );
-            let Some(short) = fitted(&dot.name, 150.0) else { continue };
+            if short.is_empty() {
+                continue;
+            }
             let long = width(&short);
             let beside = RADIUS + 3.0;
             let places = [
@@ -374,6 +320,28 @@ mod tests {
         let path = path.split('"').next().unwrap();
         assert_eq!((path.matches('M').count(), path.matches('L').count()), (2, 1), "{path}");
         assert!(!drawn.contains("NaN"));
+    }
+
+    #[test]
+    fn names_of_bands_and_dots_that_begin_alike_are_shortened_to_their_difference() {
+        let long = |end: &str| format!("the-load-of-the-old-branch-{end}");
+        let names = [long("office"), long("store")];
+        let band = |from: f64, name: &String| Band {
+            from,
+            to: from + 2.0,
+            name: name.clone(),
+            short: name.clone(),
+        };
+        let dot = |at: f64, name: &String| Dot { class: "c", at: (at, at), name: name.clone() };
+        let drawn = Plot {
+            bands: vec![band(0.0, &names[0]), band(2.0, &names[1])],
+            dots: vec![dot(2.0, &names[0]), dot(8.0, &names[1])],
+            ..plot()
+        };
+        let drawn = drawn.svg();
+        for shown in [">…office</text>", ">…store</text>"] {
+            assert_eq!(drawn.matches(shown).count(), 2, "{drawn}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::render::escaped;
+use super::super::markdown::{escaped, table};
 use super::text::{judgement, row};
 use super::{Change, Comparison};
 
@@ -72,17 +72,4 @@ impl Comparison {
         }
         rows
     }
-}
-
-fn table(out: &mut String, columns: &[String], rows: &[Vec<String>]) {
-    let line = |cells: &[String]| {
-        let cells: Vec<_> = cells.iter().map(|cell| escaped(cell)).collect();
-        format!("| {} |", cells.join(" | "))
-    };
-    let _ = writeln!(out, "{}", line(columns));
-    let _ = writeln!(out, "|---{}|", "|---:".repeat(columns.len().saturating_sub(1)));
-    for cells in rows {
-        let _ = writeln!(out, "{}", line(cells));
-    }
-    out.push('\n');
 }

@@ -1,6 +1,6 @@
 //! A comparison as text for a terminal.
 
-use super::super::layout::Block;
+use super::super::layout::{Block, Fact};
 use super::super::render;
 use super::metrics::Metric;
 use super::{Change, ComparedMetric, ComparedPhase, Comparison, Estimate, NewValue};
@@ -25,7 +25,7 @@ impl Comparison {
             let rows = self.runs.iter().enumerate();
             blocks.push(Block::Facts {
                 title: "Runs".to_owned(),
-                rows: rows.map(|(index, run)| (name(index), run.clone())).collect(),
+                rows: rows.map(|(index, run)| Fact::new(name(index), run)).collect(),
             });
         }
         for phase in &self.phases {

@@ -1,7 +1,7 @@
 //! The level to choose, and the next thing to try.
 
 use super::ladder::{Ladder, value};
-use super::levels::room_at_top;
+use super::levels::{level_choice, room_at_top};
 use super::{Code, Draft, label};
 use crate::check::numbers::{duration, rate};
 use crate::report::{LevelKind, ObjectiveResult, PhaseReport, RouteReport};
@@ -11,14 +11,11 @@ const REQUESTS_FOR_P99: u64 = 100;
 /// The lowest success rate of a level whose objectives are not missed because of failures.
 const FEW_FAILURES: f64 = 0.99;
 
-/// `is_valid` is false if llmload distorted the measurement. Then there is no advice about levels.
-pub(super) fn drafts(route: &RouteReport, ladder: &Ladder<'_>, is_valid: bool) -> Vec<Draft> {
-    if !is_valid {
-        return Vec::new();
-    }
+pub(super) fn drafts(route: &RouteReport, ladder: &Ladder<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     drafts.extend(best_level(ladder));
     let room = room_at_top(ladder);
+    drafts.extend(level_choice(ladder));
     drafts.extend(next_step(route, ladder, room.is_some()));
     drafts.extend(room);
     drafts
@@ -101,10 +98,10 @@ fn next_step(route: &RouteReport, ladder: &Ladder<'_>, has_room: bool) -> Option
             };
             // The address of a built-in simulator ends with the run.
             let command = if route.simulated {
-                "llmload capacity".to_owned()
+                "`llmload capacity`".to_owned()
             } else {
                 format!(
-                    "llmload capacity {} --slo '{}' --by {by} --from {} --to {}",
+                    "`llmload capacity {} --slo '{}' --by {by} --from {} --to {}`",
                     route.address,
                     slo_text(&low.slo),
                     option(low),

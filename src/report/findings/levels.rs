@@ -16,6 +16,8 @@ const DECODE_GROWTH: f64 = 1.5;
 const FEWEST_VALUES: u64 = 20;
 /// Throughput can grow further if it grows by at least this part of the growth of the level.
 const GOOD_GROWTH: f64 = 0.5;
+/// Requests take longer at a level if their mean duration grows at least this many times.
+const SLOWER: f64 = 1.2;
 /// The lowest part of its concurrency that a closed loop reaches.
 const REACHED: f64 = 0.9;
 /// A closed loop with fewer requests than this for each slot begins and ends for a large part of
@@ -31,26 +33,33 @@ const SAME_DURATION: f64 = 1.5;
 pub(super) fn drafts(route: &RouteReport, ladder: &Ladder<'_>) -> Vec<Draft> {
     let knee = ladder.knee();
     let mut drafts = Vec::new();
-    drafts.extend(knee.map(throughput_knee));
-    drafts.extend(requests_queue(ladder, knee));
+    let slows = if knee.is_none() { throughput_slows(ladder) } else { None };
+    let is_saturated = knee.is_some() || slows.is_some();
+    drafts.extend(knee.map(|knee| throughput_knee(ladder, knee)));
+    drafts.extend(slows);
+    drafts.extend(requests_queue(ladder, is_saturated));
     drafts.extend(decode_degrades(ladder));
-    drafts.extend(level_choice(ladder));
     drafts.extend(level_not_reached(route));
     drafts.extend(short_phase(route, ladder));
     drafts
 }
 
-fn throughput_knee(knee: Knee<'_>) -> Draft {
+fn throughput_knee(ladder: &Ladder<'_>, knee: Knee<'_>) -> Draft {
     let Knee { level, top } = knee;
     let growth = queries(top) / queries(level) - 1.0;
     let change = if growth < 0.0 { "−" } else { "+" };
+    let is_lowest = ladder.ends().is_some_and(|(lowest, _)| std::ptr::eq(lowest, level));
+    let start = if is_lowest {
+        format!("throughput does not grow above the lowest level, {}", label(level))
+    } else {
+        format!("throughput stopped growing at {}", label(level))
+    };
     let mut text = format!(
-        "throughput stopped growing at {}: {}/s there, {}/s at {} ({change}{})",
-        label(level),
+        "{start}: {}/s there, {}/s at {} ({change}{})",
         three_digits(queries(level)),
         three_digits(queries(top)),
         label(top),
-        percent((growth.abs() * 100.0).round() / 100.0),
+        rounded_percent(growth.abs()),
     );
     if tokens(level) > 0.0 {
         text = format!(
@@ -65,6 +74,45 @@ fn throughput_knee(knee: Knee<'_>) -> Draft {
         ("top_level", value(top)),
         ("top_queries_per_second", queries(top)),
     ])
+}
+
+fn rounded_percent(fraction: f64) -> String {
+    percent((fraction * 100.0).round() / 100.0)
+}
+
+/// The highest level, if throughput grew from the level before it, but much less than the load. The
+/// longer durations exclude other reasons, such as a level that was too short.
+fn throughput_slows(ladder: &Ladder<'_>) -> Option<Draft> {
+    let (before, top, growth) = ladder.growth_at_top()?;
+    let mean = |phase: &PhaseReport| phase.statistics.request_duration_seconds.mean;
+    let (earlier, later) = (mean(before)?, mean(top)?);
+    let is_reached = |phase: &PhaseReport| {
+        let is_open = phase.level.is_some_and(|level| level.kind == LevelKind::Rate);
+        is_open || phase.statistics.requests_in_flight >= Some(value(phase) * REACHED)
+    };
+    let is_slower = later >= earlier * SLOWER && is_reached(before) && is_reached(top);
+    ((0.0..GOOD_GROWTH).contains(&growth) && is_slower).then(|| {
+        let load = value(top) / value(before) - 1.0;
+        let text = format!(
+            "throughput grows less than the load: from {} to {}, the load rose by {}, but throughput \
+             only by {} (from {}/s to {}/s), and the mean duration rose from {} to {}; the server \
+             is close to its limit",
+            label(before),
+            label(top),
+            rounded_percent(load),
+            rounded_percent(load * growth),
+            three_digits(queries(before)),
+            three_digits(queries(top)),
+            duration(earlier),
+            duration(later)
+        );
+        Draft::new(Code::ThroughputSlows, text).about(top).with([
+            ("level", value(top)),
+            ("queries_per_second", queries(top)),
+            ("level_before", value(before)),
+            ("queries_per_second_before", queries(before)),
+        ])
+    })
 }
 
 /// Returns the medians of a latency at two levels, if enough requests have it.
@@ -88,7 +136,7 @@ fn tpot(statistics: &Statistics) -> &Summary {
     &statistics.time_per_output_token_seconds
 }
 
-fn requests_queue(ladder: &Ladder<'_>, knee: Option<Knee<'_>>) -> Option<Draft> {
+fn requests_queue(ladder: &Ladder<'_>, is_saturated: bool) -> Option<Draft> {
     let (low, high) = ladder.ends()?;
     let (before, after) = medians(low, high, ttft)?;
     let total = high.statistics.request_duration_seconds.p50?;
@@ -112,12 +160,11 @@ fn requests_queue(ladder: &Ladder<'_>, knee: Option<Knee<'_>>) -> Option<Draft> 
     // Little's law: the mean number of requests in service is their rate times the mean time of
     // service. TTFT beyond that of the lowest level is the time in the queue.
     let in_service = || {
-        knee?;
         let served = high.statistics.request_duration_seconds.mean?
             - (ttft(&high.statistics).mean? - ttft(&low.statistics).mean?);
         Some(queries(high) * served).filter(|count| *count >= 1.0)
     };
-    Some(match in_service() {
+    Some(match in_service().filter(|_| is_saturated) {
         Some(count) => {
             let text = format!(
                 "{text}; the server worked on about {} requests at once",
@@ -147,7 +194,7 @@ fn decode_degrades(ladder: &Ladder<'_>) -> Option<Draft> {
 }
 
 /// The level for the highest throughput and the level for the lowest latency.
-fn level_choice(ladder: &Ladder<'_>) -> Option<Draft> {
+pub(super) fn level_choice(ladder: &Ladder<'_>) -> Option<Draft> {
     // A level that misses an objective is no choice.
     let meets = |phase: &&PhaseReport| phase.slo.iter().all(|objective| objective.passed);
     let levels: Vec<_> = ladder.measured.iter().copied().filter(meets).collect();
@@ -200,12 +247,12 @@ pub(super) fn room_at_top(ladder: &Ladder<'_>) -> Option<Draft> {
         && !Share::PERCENT.is_exceeded(statistics.dropped, statistics.arrivals);
     (is_highest && is_healthy && growth >= GOOD_GROWTH).then(|| {
         let text = format!(
-            "the server has room: throughput still grew at the highest level, from {}/s at {} to \
-             {}/s at {}",
+            "the server has room above {}: throughput grew with the load up to this level, from \
+             {}/s at {} to {}/s",
+            label(top),
             three_digits(queries(before)),
             label(before),
-            three_digits(queries(top)),
-            label(top)
+            three_digits(queries(top))
         );
         Draft::new(Code::RoomAtTop, text)
             .about(top)

@@ -121,6 +121,54 @@ fn throughput_that_no_higher_level_exceeds_is_a_knee() {
 }
 
 #[test]
+fn throughput_that_does_not_grow_at_all_is_a_knee_at_the_lowest_level() {
+    let mut route = saturated();
+    route.phases.remove(0);
+    assert_eq!(
+        text(&all(route), Code::ThroughputKnee).unwrap(),
+        "Throughput does not grow above the lowest level, concurrency 35: 31.5/s there, 31.9/s at \
+         concurrency 100 (+1 %)"
+    );
+}
+
+#[test]
+fn throughput_slows_if_it_grows_by_less_than_half_of_the_load() {
+    let mut route = saturated();
+    // A server that works on 64 requests at once.
+    route.phases[1] = at(35.0, 60.0, 0.006, 0.005, 0.58);
+    route.phases[2] = at(100.0, 110.0, 0.33, 0.0053, 0.909);
+    let findings = all(route.clone());
+    assert_eq!(
+        text(&findings, Code::ThroughputSlows).unwrap(),
+        "Throughput grows less than the load: from concurrency 35 to concurrency 100, the load rose \
+         by 186 %, but throughput only by 83 % (from 60/s to 110/s), and the mean duration rose from \
+         580 ms to 909 ms; the server is close to its limit"
+    );
+    assert_eq!(
+        (text(&findings, Code::ThroughputKnee), text(&findings, Code::RoomAtTop)),
+        (None, None)
+    );
+    // 110/s × (0.909 s − (0.33 s − 0.006 s)) = 64.35 requests in service.
+    let queue = text(&findings, Code::RequestsQueue).unwrap();
+    assert!(queue.ends_with("; the server worked on about 64.3 requests at once"), "{queue}");
+    let near_miss = |change: fn(&mut RouteReport)| {
+        let mut route = route.clone();
+        change(&mut route);
+        let findings = all(route);
+        assert_eq!(text(&findings, Code::ThroughputSlows), None);
+        let queue = text(&findings, Code::RequestsQueue);
+        assert!(queue.is_none_or(|queue| !queue.contains("at once")));
+    };
+    // Half of the growth of the load would be 115.7/s.
+    near_miss(|route| route.phases[2].statistics.queries_per_second = Some(116.0));
+    near_miss(|route| route.phases[2].statistics.request_duration_seconds = summary(0.69));
+    near_miss(|route| route.phases[2].statistics.requests_in_flight = Some(89.0));
+    near_miss(|route| route.phases[2].statistics.success_rate = Some(0.89));
+    // A knee says more.
+    assert_eq!(text(&all(saturated()), Code::ThroughputSlows), None);
+}
+
+#[test]
 fn a_rate_that_the_server_does_not_follow_is_a_knee_too() {
     let rate = |offered, qps, latency| {
         phase(LevelKind::Rate, offered, Values { qps, ttft: latency / 2.0, tpot: 0.005, latency })
@@ -173,13 +221,13 @@ fn the_best_level_is_the_highest_that_meets_all_objectives() {
     );
     assert_eq!(
         text(&findings, Code::NextStep).unwrap(),
-        "Next, find the limit between concurrency 35 and concurrency 100: llmload capacity \
-         http://h/v1 --slo 'ttft p99<1s' --by concurrency --from 35 --to 100"
+        "Next, find the limit between concurrency 35 and concurrency 100: `llmload capacity \
+         http://h/v1 --slo 'ttft p99<1s' --by concurrency --from 35 --to 100`"
     );
     let mut high = with_objectives(saturated(), [0.01, 0.9, 3.2]);
     high.phases[2].level.as_mut().unwrap().value = 1500.0;
     let command = text(&all(high), Code::NextStep).unwrap();
-    assert!(command.ends_with("--from 35 --to 1500"), "no separator: {command}");
+    assert!(command.ends_with("--from 35 --to 1500`"), "no separator: {command}");
     let none = all(with_objectives(saturated(), [1.5, 2.0, 3.0]));
     assert_eq!(
         text(&none, Code::BestLevel).unwrap(),
@@ -201,8 +249,8 @@ fn there_is_room_if_throughput_still_grows_at_the_top() {
     let findings = all(route.clone());
     assert_eq!(
         text(&findings, Code::RoomAtTop).unwrap(),
-        "The server has room: throughput still grew at the highest level, from 31.5/s at concurrency \
-         35 to 80/s at concurrency 100"
+        "The server has room above concurrency 100: throughput grew with the load up to this level, \
+         from 31.5/s at concurrency 35 to 80/s"
     );
     assert_eq!(
         text(&findings, Code::NextStep).unwrap(),
@@ -288,8 +336,12 @@ fn a_distorted_run_gets_no_advice() {
     let distortion = Distortion { kind: "cpu".to_owned(), message: "no CPU".to_owned() };
     let findings = find(&[route], &[distortion], None);
     assert_eq!(findings.first().map(|finding| finding.code), Some(Code::GeneratorLimit));
-    let codes = [Code::BestLevel, Code::RoomAtTop, Code::NextStep];
+    let codes = [Code::BestLevel, Code::RoomAtTop, Code::LevelChoice];
     assert!(findings.iter().all(|finding| !codes.contains(&finding.code)));
+    assert_eq!(
+        text(&findings, Code::NextStep).unwrap(),
+        "Next, remove the cause that the verdict names, and run the test again"
+    );
 }
 
 #[test]

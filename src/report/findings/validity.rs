@@ -59,6 +59,12 @@ pub(super) fn generator_limit(distortions: &[Distortion]) -> Option<Draft> {
     })
 }
 
+/// The reasons of the verdict have the remedies.
+pub(super) fn repeat_run(distortions: &[Distortion]) -> Option<Draft> {
+    let text = "next, remove the cause that the verdict names, and run the test again";
+    (!distortions.is_empty()).then(|| Draft::new(Code::NextStep, text.to_owned()))
+}
+
 /// A response with status 429 says nothing about the capacity of the server.
 #[allow(clippy::cast_precision_loss)]
 fn rate_limit(route: &RouteReport) -> Option<Draft> {
