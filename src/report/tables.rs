@@ -1,5 +1,7 @@
 //! The tables of a route: one row per level, the objectives by phase, and the values per request.
 
+use std::collections::BTreeMap;
+
 use super::layout::Block;
 use super::{ObjectiveResult, PhaseReport, RouteReport, Statistics, Summary};
 use crate::check::numbers::{count, duration, percent, three_digits};
@@ -116,14 +118,17 @@ fn objective_table(phases: &[&PhaseReport], columns: std::ops::Range<usize>) -> 
 /// Explains `met?`, if a table of objectives has this result.
 pub(super) fn objective_note(route: &RouteReport) -> Option<String> {
     let shown = route.levels().flat_map(|phase| &phase.slo);
-    let mut unsure: Vec<(String, u64)> = Vec::new();
+    let mut unsure: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     for objective in shown.filter(|result| result.judged > 0 && result.passed && !result.sure) {
-        let entry = (objective.label(), objective.fewest_requests());
-        if !unsure.contains(&entry) {
-            unsure.push(entry);
+        let labels = unsure.entry(objective.fewest_requests()).or_default();
+        if !labels.contains(&objective.label()) {
+            labels.push(objective.label());
         }
     }
-    let needs = unsure.iter().map(|(label, fewest)| format!("{label} needs {}", integer(*fewest)));
+    let needs = unsure.iter().map(|(fewest, labels)| {
+        let need = if labels.len() == 1 { "needs" } else { "need" };
+        format!("{} {need} {}", labels.join(" and "), integer(*fewest))
+    });
     let needs = needs.collect::<Vec<_>>().join(", ");
     (!unsure.is_empty()).then(|| {
         format!("met? = met, but by so few requests that chance can decide: {needs} requests")

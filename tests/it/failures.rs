@@ -64,6 +64,8 @@ async fn the_failures_of_a_run_are_listed_shown_and_sent_again() {
         std::fs::write(path.join("llmload.yml"), yaml).unwrap();
         let ran = llmload(path, &["run", "--report", "out", "--archive-prompts", "full"]);
         assert!(path.join("out/failures.jsonl").exists(), "{ran:?}");
+        let log = String::from_utf8_lossy(&ran.stderr);
+        assert!(log.contains("junit.xml, failures.jsonl to out"), "{log}");
         let archive = std::fs::read_to_string(path.join("out/failures.jsonl")).unwrap();
         assert!(!archive.contains("canary") && archive.contains("[redacted]"), "{archive}");
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use llmload::report::{self, Report};
 
@@ -11,12 +12,19 @@ use crate::run::run;
 /// A name that breaks out of HTML and Markdown, if it is not escaped.
 const HOSTILE: &str = "<script>alert(1)</script><img src=x> \"'&amp; **bold** | `code`";
 
-/// A report with all parts: two targets, three levels, objectives, failures, drops and a pause.
+/// A report with all parts: two targets, three levels, objectives, failures, drops, a pause, the
+/// metrics page of a server, and a search.
 fn report() -> Report {
+    static REPORT: OnceLock<Report> = OnceLock::new();
+    REPORT.get_or_init(new_report).clone()
+}
+
+fn new_report() -> Report {
     let ran = run(
         "targets:
-  one: {simulator: {slots: 4, faults: {http_429: 10%, truncation: 10%}}}
+  one: {simulator: {slots: 4, faults: {http_429: 10%, truncation: 10%}}, observe: {vllm: /metrics}}
   other: {simulator: {slots: 2, decode_tokens_per_second: 20}}
+  small: {simulator: {slots: 2, decode_tokens_per_second: 200}}
 scenarios:
   classic:
     targets: [one, other]
@@ -28,6 +36,11 @@ scenarios:
       - {pause: 200ms}
       - {name: middle, constant: 20/s, for: 1200ms}
       - {name: peak, constant: 60/s, for: 1200ms}
+  limit:
+    target: small
+    request: {max_tokens: 4}
+    slo: {e2e_latency: {p50: 150ms}, success_rate: 90%}
+    schedule: [{search: {concurrency: {from: 1, to: 16}, resolution: 50%}, for: 1s}]
 ",
         &["--title", HOSTILE, "--label", "gpu=H100"],
     );
@@ -71,6 +84,7 @@ fn plain(html: &str) -> String {
         ("&#x27;", "'"),
         ("&#39;", "'"),
         ("&#x2f;", "/"),
+        ("&nbsp;", " "),
         ("&amp;", "&"),
     ] {
         text = text.replace(entity, character);
@@ -113,7 +127,18 @@ fn every_row_of_every_table_is_on_one_page_of_the_printed_report() {
     let config = texts(&html, "pre").concat();
     assert!(printed.concat().contains(&config), "{config} is not in\n{text}");
     let headings = [texts(&html, "h2"), texts(&html, "h3")].concat();
-    assert!(headings.len() > 12, "{headings:?}");
+    for table in [
+        "By level",
+        "Objectives",
+        "The server by phase (vLLM)",
+        "Steps of the search",
+        "Per request",
+        "Totals",
+        "Failures",
+        "Test setup",
+    ] {
+        assert!(headings.contains(&without_spaces(table)), "{table}: {headings:?}");
+    }
     for (number, page) in pages.iter().enumerate() {
         let last = page.lines().rfind(|line| !line.trim().is_empty());
         let last =
@@ -176,6 +201,13 @@ const LAYOUT: &str = r"
     check(place.width <= scroller.clientWidth && place.right - hidden <= view.right + 1, `unreachable: ${cell.textContent}`);
     check(hidden === 0 || style(scroller).backgroundAttachment.includes('local'), 'no shadow');
     check(cell.cellIndex > 2 || place.right <= view.right + 1, `not visible at first: ${cell.textContent}`);
+  }
+  // Charts beside each other leave no hole.
+  const figures = [...page.querySelectorAll('.charts > figure')].map(box);
+  const right = Math.max(...figures.map((figure) => figure.right));
+  for (const figure of figures) {
+    const row = figures.filter((other) => Math.abs(other.top - figure.top) < 1);
+    check(Math.max(...row.map((other) => other.right)) > right - 1, 'a hole between charts');
   }
   for (const chart of page.querySelectorAll('figure > svg')) {
     const name = chart.getAttribute('aria-label');

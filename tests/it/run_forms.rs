@@ -164,6 +164,38 @@ fn every_form_of_a_report_has_the_values_of_the_json() {
 }
 
 #[test]
+fn a_result_that_chance_can_decide_is_explained_in_every_form_for_people() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = "target: {simulator: {}}\nrequest: {max_tokens: 2}\nslo: {ttft: {p50: 1m, p99: 1m}}\n\
+                schedule: [{constant: 20/s, for: 1s}]\n";
+    let output = command(folder.path(), yaml, &[]).output().unwrap();
+    let unwrapped = text(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    let legend = "met? = met, but by so few requests that chance can decide: ttft p99 needs 100 \
+                  requests";
+    for form in [unwrapped, read(folder.path(), "report.md"), read(folder.path(), "report.html")] {
+        assert!(form.contains("met? ") && form.contains(legend), "{form}");
+    }
+}
+
+#[test]
+fn the_command_of_a_run_is_code_and_each_heading_follows_a_blank_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let title = "a<b> | `c`";
+    command(folder.path(), TWO_LEVELS, &["--title", title]).output().unwrap();
+    let markdown = read(folder.path(), "report.md");
+    // The delimiters are longer than the backticks of the command, and a pipe ends no cell.
+    let command = "| command | ``llmload run ";
+    let line = markdown.lines().find(|line| line.starts_with(command)).unwrap();
+    assert!(line.ends_with("'a<b> \\| `c`'`` |"), "{line}");
+    let lines: Vec<&str> = markdown.lines().collect();
+    for pair in lines.windows(2).filter(|pair| pair[1].starts_with('#')) {
+        assert_eq!(pair[0], "", "before {}", pair[1]);
+    }
+    let page = read(folder.path(), "report.html");
+    assert!(page.contains("<code>llmload run "), "{page}");
+}
+
+#[test]
 fn the_documentation_explains_exactly_the_columns_of_the_csv() {
     let page = include_str!("../../docs/report.md");
     let section = page.split_once("## Columns of report.csv").unwrap().1;

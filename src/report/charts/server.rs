@@ -29,7 +29,7 @@ struct Content {
 impl Content {
     fn mean_and_max(title: &'static str, quantity: Quantity) -> Content {
         let rows = [(quantity, "mean", false), (quantity, "maximum", true)];
-        Content { title, unit: "", label: whole_percent, scale: 1.0, rows }
+        Content { title, unit: "in use", label: whole_percent, scale: 1.0, rows }
     }
 
     fn in_unit(self, unit: &'static str, scale: f64) -> Content {

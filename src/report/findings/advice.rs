@@ -92,40 +92,21 @@ fn next_step(route: &RouteReport, ladder: &Ladder<'_>, has_room: bool) -> Option
     match best {
         Some(index) if index + 1 < levels.len() => {
             let (low, high) = (levels[index], levels[index + 1]);
-            let by = match low.level?.kind {
-                LevelKind::Rate => "rate",
-                LevelKind::Concurrency => "concurrency",
-            };
-            // The address of a built-in simulator ends with the run.
-            let command = if route.simulated {
-                "`llmload capacity`".to_owned()
-            } else {
-                format!(
-                    "`llmload capacity {} --slo '{}' --by {by} --from {} --to {}`",
-                    route.address,
-                    slo_text(&low.slo),
-                    option(low),
-                    option(high)
-                )
-            };
             return next(format!(
-                "next, find the limit between {} and {}: {command}",
+                "next, find the limit between {} and {}: {}",
                 label(low),
-                label(high)
+                label(high),
+                search(route, low, Some(value(high)))?
             ));
         }
-        None if levels.len() > 1 => {
-            let lowest = levels.first()?;
-            // Lower levels help against a slow server, and not against failures.
-            let is_slow = lowest.statistics.success_rate.is_some_and(|rate| rate >= FEW_FAILURES);
-            return next(if is_slow {
-                format!("next, try levels below {}", option(lowest))
-            } else {
-                "next, fix the causes of the failures, because requests fail even at the lowest \
-                 level"
-                    .to_owned()
-            });
+        // The highest level meets the objectives, and does not show how far the next ones can be.
+        Some(index) if !has_room && levels[index].slo.iter().all(|objective| objective.sure) => {
+            return next(format!(
+                "next, find the highest level that meets the objectives: {}",
+                search(route, levels[index], None)?
+            ));
         }
+        None if !levels.is_empty() => return next(step_after_a_miss(levels.first()?)),
         _ => {}
     }
     if has_room {
@@ -159,6 +140,40 @@ fn next_step(route: &RouteReport, ladder: &Ladder<'_>, has_room: bool) -> Option
         "next, run {} for at least {}, so that {REQUESTS_FOR_P99} requests give a p99",
         label(phase),
         duration(seconds)
+    ))
+}
+
+/// The next step if the lowest level misses an objective. Lower levels help against a slow server,
+/// and not against failures.
+fn step_after_a_miss(lowest: &PhaseReport) -> String {
+    let is_slow = lowest.statistics.success_rate.is_some_and(|rate| rate >= FEW_FAILURES);
+    let is_single = lowest.level.is_some_and(|level| level.kind == LevelKind::Concurrency)
+        && value(lowest) <= 1.0;
+    match (is_slow, is_single) {
+        (false, _) => "next, fix the causes of the failures, because requests fail even at the \
+                       lowest level"
+            .to_owned(),
+        (true, true) => "next, try shorter prompts or responses, or a faster server, because even \
+                         one request at a time misses an objective"
+            .to_owned(),
+        (true, false) => format!("next, try levels below {}", option(lowest)),
+    }
+}
+
+/// The command that finds the highest level that meets the objectives of a phase, from the level of
+/// this phase on.
+fn search(route: &RouteReport, from: &PhaseReport, to: Option<f64>) -> Option<String> {
+    // The address of a built-in simulator ends with the run.
+    if route.simulated {
+        return Some("`llmload capacity`".to_owned());
+    }
+    let by = from.level?.kind.as_str();
+    let to = to.map(|level| format!(" --to {}", level_text(from, level))).unwrap_or_default();
+    Some(format!(
+        "`llmload capacity {} --slo '{}' --by {by} --from {}{to}`",
+        route.address,
+        slo_text(&from.slo),
+        option(from)
     ))
 }
 

@@ -238,8 +238,29 @@ fn the_best_level_is_the_highest_that_meets_all_objectives() {
     failing.phases[0].statistics.success_rate = Some(0.98);
     let advice = text(&all(failing), Code::NextStep).unwrap();
     assert!(advice.starts_with("Next, fix the causes of the failures"), "{advice}");
+    let mut single = with_objectives(saturated(), [1.5, 2.0, 3.0]);
+    single.phases[0].level.as_mut().unwrap().value = 1.0;
+    let advice = text(&all(single), Code::NextStep).unwrap();
+    assert!(advice.starts_with("Next, try shorter prompts or responses"), "{advice}");
     // Without objectives, no level is the best one.
     assert_eq!(text(&all(saturated()), Code::BestLevel), None);
+}
+
+#[test]
+fn a_met_highest_level_without_room_leads_to_a_search_from_this_level() {
+    let expected = "Next, find the highest level that meets the objectives: `llmload capacity \
+                    http://h/v1 --slo 'ttft p99<1s' --by concurrency --from";
+    let mut route = with_objectives(saturated(), [0.01, 0.1, 0.2]);
+    let advice = text(&all(route.clone()), Code::NextStep).unwrap();
+    assert_eq!(advice, format!("{expected} 100`"));
+    route.phases.truncate(1);
+    let advice = text(&all(route.clone()), Code::NextStep).unwrap();
+    assert_eq!(advice, format!("{expected} 5`"));
+    // With few requests, the first question is if the level really meets the objective.
+    route.phases[0].slo[0].sure = false;
+    route.phases[0].statistics.arrivals = 90;
+    let advice = text(&all(route), Code::NextStep).unwrap();
+    assert!(advice.starts_with("Next, run concurrency 5 for at least 12 s"), "{advice}");
 }
 
 #[test]

@@ -87,24 +87,28 @@ impl Plot {
         );
     }
 
-    /// The labels of the horizontal axis that have enough space, with the positions of their
-    /// middles. The last label is always one of them, because it says where the axis ends.
+    /// The labels of the horizontal axis, with the positions of their middles. If the space is
+    /// narrow, these are the labels of every second or third tick. The last label is always one of
+    /// them, because it says where the axis ends.
     fn x_labels(&self) -> Vec<(f64, &str)> {
-        let place = |(value, label): &(f64, String)| {
+        let label = |(value, label): &'_ (f64, String)| {
             let half = width(label) / 2.0;
-            let middle = self.x(*value).min(WIDTH - half);
-            (middle - half, middle, middle + half)
+            (self.x(*value).min(WIDTH - half), half)
         };
-        let mut shown: Vec<(f64, &str)> = Vec::new();
-        let mut free_until = f64::INFINITY;
-        for tick in self.x.ticks.iter().rev() {
-            let (left, middle, right) = place(tick);
-            if right <= free_until {
-                shown.push((middle, &tick.1));
-                free_until = left - BETWEEN_LABELS;
-            }
+        let has_space = |ticks: &[&(f64, String)]| {
+            ticks.windows(2).all(|pair| {
+                let [(later, half), (earlier, other)] = [label(pair[0]), label(pair[1])];
+                later - half >= earlier + other + BETWEEN_LABELS
+            })
+        };
+        let every = |step| self.x.ticks.iter().rev().step_by(step).collect::<Vec<_>>();
+        let mut shown = every(1);
+        let mut step = 2;
+        while !has_space(&shown) {
+            shown = every(step);
+            step += 1;
         }
-        shown
+        shown.into_iter().map(|tick| (label(tick).0, tick.1.as_str())).collect()
     }
 }
 
