@@ -97,7 +97,7 @@ fn inline(text: &str, place: Place) -> String {
         out += &escaped(before);
         rest = match after.split_once('`') {
             Some((inner, behind)) if inner.trim().is_empty() => {
-                out += &format!("\\`{inner}\\`");
+                let _ = write!(out, "\\`{inner}\\`");
                 behind
             }
             Some((inner, behind)) => {

@@ -1,6 +1,8 @@
 //! The HTML page of a report: one file without scripts and without external resources. It is
 //! readable on a phone, on a dark screen and on paper.
 
+use std::fmt::Write as _;
+
 use minijinja::{AutoEscape, Environment, Value};
 use serde::Serialize;
 
@@ -89,7 +91,8 @@ fn inline(text: &str) -> String {
     while let Some((before, after)) = rest.split_once('`') {
         let Some((inner, behind)) = after.split_once('`') else { break };
         out += &escaped(&with_units_kept(before));
-        out += &format!("<code>{}</code>", escaped(inner));
+        // Writing to a string cannot fail.
+        let _ = write!(out, "<code>{}</code>", escaped(inner));
         rest = behind;
     }
     out + &escaped(&with_units_kept(rest))

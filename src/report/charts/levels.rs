@@ -94,8 +94,8 @@ impl Latency {
         Some(Chart { title, plot, legend: target_legend(routes) })
     }
 
-    /// The highest quantile with an objective, because a reader compares the dots with the objective.
-    /// Without an objective: the highest quantile that all levels have.
+    /// The highest quantile with an objective, because a reader compares the dots with it. Without
+    /// an objective: the highest quantile that all levels have.
     fn quantile(&self, routes: &[&RouteReport]) -> Option<f64> {
         let phases = || routes.iter().flat_map(|route| route.levels());
         let results = phases().flat_map(|phase| &phase.slo);

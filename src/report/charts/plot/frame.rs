@@ -135,7 +135,7 @@ mod tests {
                 prop_assert!(labels.len() >= 2, "{:?}", labels);
                 for pair in labels.windows(2) {
                     let space = pair[0].0 - pair[1].0;
-                    let needed = (width(pair[0].1) + width(pair[1].1)) / 2.0;
+                    let needed = f64::midpoint(width(pair[0].1), width(pair[1].1));
                     prop_assert!(space >= needed + 5.9, "{:?}", labels);
                 }
             }
