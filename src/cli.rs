@@ -20,10 +20,11 @@ mod runtime;
 mod shard;
 mod signals;
 mod terminal;
+mod web;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,7 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, S
 use load::{LoadArgs, apply_shard, load_plan};
 use runtime::block_on;
 use signals::{Hangup, StopSignals};
+use web::{WebArgs, listen_tcp, tcp_address};
 
 use crate::archive::Archive;
 use crate::check::text::TextStyle;
@@ -117,22 +119,11 @@ struct DaemonArgs {
     web: WebArgs,
 }
 
-#[derive(Debug, Args)]
-struct WebArgs {
-    /// Address of /metrics and the status page
-    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = ":9899", value_parser = listen_address)]
-    listen_address: SocketAddr,
-    /// Accept admin commands (/-/reload, /-/pause, /-/resume, /-/quit, rates) from other machines
-    /// and under any host name
-    #[arg(long = "web.enable-lifecycle")]
-    enable_lifecycle: bool,
-}
-
 // These options are strings, because the configuration reader validates them.
 #[derive(Debug, Args)]
 struct SimulatorArgs {
     /// Address of the endpoint
-    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:8000", value_parser = listen_address)]
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:8000", value_parser = tcp_address)]
     listen_address: SocketAddr,
     /// Name of the only model of this endpoint
     #[arg(long, value_name = "NAME", default_value_t = SimulatorOptions::default().model)]
@@ -293,8 +284,7 @@ fn start(
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
-    let listener = listen(web.listen_address)?;
-    let lifecycle = web.enable_lifecycle;
+    let web = Some(web.open()?);
     // Without a file, a reload has no effect.
     let hangup = if source.is_some() { Hangup::Reloads } else { Hangup::Stops };
     let signals = StopSignals::watch(hangup, 0)?;
@@ -305,13 +295,11 @@ fn start(
             signals::watch_hangups(control.clone())?;
         }
         let (board, generator) = (Arc::default(), GeneratorMonitor::new());
-        let listener = Some(listener);
         let options = daemon::DaemonOptions {
             plan,
             source,
             auto_reload,
-            listener,
-            lifecycle,
+            web,
             run_options: None,
             board,
             generator,
@@ -331,7 +319,7 @@ fn start(
 
 fn simulate(args: &SimulatorArgs) -> Result<(), Failed> {
     let options = simulator_options(args)?;
-    let listener = listen(args.listen_address)?;
+    let listener = listen_tcp(args.listen_address)?;
     let signals = StopSignals::watch(Hangup::Stops, 0)?;
     let simulator =
         Simulator::start(options, listener).context("the simulator could not be started")?;
@@ -355,32 +343,6 @@ fn simulator_options(args: &SimulatorArgs) -> Result<SimulatorOptions, Invalid> 
         ("seed", &args.seed),
     ];
     config::simulator_from_options(&options, &args.faults)
-}
-
-fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let bound = TcpListener::bind(address).or_else(|error| {
-        // This machine has no IPv6, so llmload listens on all IPv4 interfaces.
-        if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != std::io::ErrorKind::AddrInUse {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
-        } else {
-            Err(error)
-        }
-    });
-    bound.with_context(|| {
-        format!("cannot listen on {address}; choose another address with --web.listen-address")
-    })
-}
-
-/// Parses an address. `:9899` listens on all IPv4 and IPv6 interfaces, as in Prometheus.
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
-    full.parse().or_else(|_| {
-        use std::net::ToSocketAddrs as _;
-        let resolved = full.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
-        resolved.ok_or_else(|| {
-            "expected ADDRESS:PORT or :PORT, such as 127.0.0.1:9899 or :9899".to_owned()
-        })
-    })
 }
 
 fn percent(fraction: f64) -> String {

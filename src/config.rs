@@ -30,6 +30,7 @@ mod tree;
 mod user_info;
 mod validate;
 mod variables;
+mod web_file;
 mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -43,6 +44,10 @@ pub use search_options::{SearchBy, SearchOptions, search_from_options};
 pub use shard::divide;
 pub use user_info::without_user_info;
 pub use variables::{Environment, Secrets};
+pub use web_file::{
+    ClientAuth, Curve, RateLimit, TlsDefect, TlsPart, TlsSettings, TlsVersion, WebFile,
+    WebFileRead, read_web_file,
+};
 
 use crate::plan::Plan;
 use crate::random::Fnv;

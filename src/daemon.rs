@@ -20,7 +20,6 @@ mod simulators;
 mod supervisor;
 mod transition;
 
-use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -41,7 +40,7 @@ use crate::plan::Plan;
 use crate::scenario::{RunOptions, ScenarioContext, ScenarioError};
 use crate::schedule_state::RateOverride;
 use crate::status::StatusBoard;
-use crate::web::{WebServer, WebState};
+use crate::web::{WebOptions, WebServer, WebState};
 pub use error::Error;
 use preparation::PreparedChange;
 use reader::on_thread;
@@ -61,10 +60,8 @@ pub struct DaemonOptions {
     pub source: Option<ConfigSource>,
     /// True if the daemon reloads the configuration when one of its files changes.
     pub auto_reload: bool,
-    /// The socket of the web server; `None` in a run without a web server.
-    pub listener: Option<TcpListener>,
-    /// True if the web server accepts admin commands from other machines.
-    pub lifecycle: bool,
+    /// `None` in a run without a web server.
+    pub web: Option<WebOptions>,
     /// `None` for a daemon, which continues after its schedules have ended.
     pub run_options: Option<RunOptions>,
     pub board: Arc<StatusBoard>,
@@ -130,7 +127,6 @@ impl Daemon {
     ) -> Result<Daemon, Error> {
         let started = SystemTime::now();
         let DaemonOptions { plan, board, generator, archive, run_options, .. } = options;
-        let listener = options.listener.map(into_tokio).transpose().map_err(Error::Socket)?;
         let metrics = Metrics::new(
             Arc::clone(&generator),
             Arc::clone(archive.counts()),
@@ -159,15 +155,13 @@ impl Daemon {
             generator: Arc::clone(&generator),
             board: Arc::clone(&board),
             control,
-            lifecycle: options.lifecycle,
             paused: paused.clone(),
             draining: stop.clone(),
             shard,
             started,
         };
         // The scenarios register their series first, so the first scrape finds every series.
-        let web =
-            listener.map(|listener| RunningWebServer::start(listener, site, supervisor.len()));
+        let web = options.web.map(|web| RunningWebServer::start(web, site, supervisor.len()));
         Ok(Daemon {
             supervisor,
             reloader,
@@ -348,13 +342,14 @@ impl Daemon {
 
 impl RunningWebServer {
     fn start(
-        listener: tokio::net::TcpListener,
+        options: WebOptions,
         site: WebState,
         scenarios: usize,
     ) -> Result<RunningWebServer, Error> {
-        let address = listener.local_addr().map_err(Error::Socket)?;
-        let server = WebServer::new(listener, site).map_err(|_| Error::Thread)?;
-        tracing::info!(scenarios, "status page and /metrics on {}", reachable_url(address));
+        let server = WebServer::new(options, site).map_err(Error::Web)?;
+        for url in server.urls() {
+            tracing::info!(scenarios, "status page and /metrics on {url}");
+        }
         let stop = CancellationToken::new();
         let task = tokio::spawn(server.serve(stop.clone()));
         Ok(RunningWebServer { task, stop })
@@ -390,18 +385,4 @@ fn file_check_interval() -> Interval {
     let mut interval = tokio::time::interval(FILE_CHECK_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
-}
-
-/// Returns a URL that a browser on this machine can open.
-fn reachable_url(address: SocketAddr) -> String {
-    if address.ip().is_unspecified() {
-        format!("http://localhost:{}/ (all interfaces)", address.port())
-    } else {
-        format!("http://{address}/")
-    }
-}
-
-fn into_tokio(listener: TcpListener) -> std::io::Result<tokio::net::TcpListener> {
-    listener.set_nonblocking(true)?;
-    tokio::net::TcpListener::from_std(listener)
 }

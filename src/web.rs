@@ -20,20 +20,23 @@
 mod accept;
 mod admin;
 mod connections;
+mod listen;
 mod origin;
 mod pages;
+mod security;
 
 use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::AdminHandle;
@@ -45,8 +48,11 @@ use crate::status::{Status, StatusBoard};
 use accept::Acceptor;
 use admin::AdminPath;
 use connections::{Content, Respond};
+pub use listen::{ListenAddress, ListenAddressError, Listener, SocketFile, bind_tcp};
 use origin::{Access, Peer, Refusal};
 use pages::PageSource;
+use security::Login;
+pub use security::{SecurityError, WebSecurity, check_file};
 
 const PAGE: &str = include_str!("web/page.html");
 /// The status page contains its script and its style, and requests only the status.
@@ -62,14 +68,21 @@ pub struct WebState {
     /// For the status page and `/config`.
     pub board: Arc<StatusBoard>,
     pub control: AdminHandle,
-    /// `--web.enable-lifecycle`: admin requests are accepted from other machines.
-    pub lifecycle: bool,
     pub paused: Pause,
     pub shard: Shard,
     /// Cancelled when the daemon begins to drain.
     pub draining: CancellationToken,
     /// The start of the daemon.
     pub started: SystemTime,
+}
+
+/// The options of the web server.
+#[derive(Debug)]
+pub struct WebOptions {
+    pub listeners: Vec<Listener>,
+    /// `--web.enable-lifecycle`: admin requests are accepted from other machines.
+    pub lifecycle: bool,
+    pub security: WebSecurity,
 }
 
 #[derive(Debug)]
@@ -82,8 +95,8 @@ impl WebServer {
     /// Starts the threads that encode `/metrics` and the status.
     ///
     /// # Errors
-    /// If the system cannot start a thread.
-    pub fn new(listener: TcpListener, state: WebState) -> io::Result<WebServer> {
+    /// If the system cannot start a thread, or the runtime cannot use a listener.
+    pub fn new(options: WebOptions, state: WebState) -> io::Result<WebServer> {
         let (metrics, status) = (Arc::clone(&state.metrics), state.clone());
         let encode_metrics =
             move |text: &mut Vec<u8>| metrics.expose(text).map_err(|defect| defect.to_string());
@@ -91,12 +104,18 @@ impl WebServer {
             serde_json::to_writer(text, &status.status()).map_err(|error| error.to_string())
         };
         let site = Site {
-            access: Access::new(state.lifecycle),
+            access: Access::new(options.lifecycle),
+            security: options.security,
             metrics: PageSource::start("metrics", encode_metrics)?,
             status: PageSource::start("status", encode_status)?,
             state,
         };
-        Ok(WebServer { acceptor: Acceptor::new(listener), site })
+        Ok(WebServer { acceptor: Acceptor::new(options.listeners)?, site })
+    }
+
+    /// Returns the URLs of the web server.
+    pub fn urls(&self) -> Vec<String> {
+        self.acceptor.urls(if self.site.tls().is_some() { "https" } else { "http" })
     }
 
     /// Serves until `stop` is cancelled, and then completes the responses that have begun.
@@ -116,12 +135,39 @@ impl WebState {
 struct Site {
     state: WebState,
     access: Access,
+    security: WebSecurity,
     metrics: PageSource,
     status: PageSource,
 }
 
 impl Respond for Site {
-    async fn respond(&self, request: Request<Incoming>, peer: Peer) -> Response<Content> {
+    fn tls(&self) -> Option<TlsAcceptor> {
+        self.security.current().tls()
+    }
+
+    async fn respond(&self, mut request: Request<Incoming>, peer: Peer) -> Response<Content> {
+        set_host(&mut request);
+        let security = self.security.current();
+        let mut response = if security.allows(Instant::now()) {
+            match security.log_in(request.headers()).await {
+                Login::Open => self.respond_to_user(request, peer).await,
+                Login::Accepted => self.respond_to_user(request, peer.with_proven_name()).await,
+                Login::Refused => login_required(),
+                Login::Busy => text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "Too many passwords wait for their verification. Try again later.\n",
+                ),
+            }
+        } else {
+            text(StatusCode::TOO_MANY_REQUESTS, "The rate limit is reached. Try again later.\n")
+        };
+        security.add_headers(response.headers_mut());
+        response
+    }
+}
+
+impl Site {
+    async fn respond_to_user(&self, request: Request<Incoming>, peer: Peer) -> Response<Content> {
         let path = request.uri().path();
         if let Some(admin_path) = AdminPath::parse(path) {
             return self.handle_admin(admin_path, request, peer).await;
@@ -138,8 +184,8 @@ impl Respond for Site {
         }
         // Prometheus and health checks use any name, such as the name of a Kubernetes service.
         let access = match path {
-            "/config" => self.access.check_configuration(request.headers()),
-            "/api/v1/status" => self.access.check_read(request.headers()),
+            "/config" => self.access.check_configuration(request.headers(), peer),
+            "/api/v1/status" => self.access.check_read(request.headers(), peer),
             _ => Ok(()),
         };
         if let Err(refusal) = access {
@@ -179,6 +225,22 @@ fn status_page() -> Response<Content> {
     page.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     page.headers_mut().insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     page
+}
+
+/// Puts the host of the URL into `host`, where `origin` reads it. The URL of an HTTP/2 request has a
+/// host, and an HTTP/1.1 request to a proxy too.
+fn set_host(request: &mut Request<Incoming>) {
+    let host = request.uri().authority().map(|host| HeaderValue::from_str(host.as_str()));
+    if let Some(Ok(host)) = host {
+        request.headers_mut().insert(HOST, host);
+    }
+}
+
+fn login_required() -> Response<Content> {
+    let mut response = text(StatusCode::UNAUTHORIZED, "A user and a password are required.\n");
+    let challenge = HeaderValue::from_static("Basic realm=\"llmload\", charset=\"UTF-8\"");
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    response
 }
 
 fn refused(refusal: Refusal) -> Response<Content> {

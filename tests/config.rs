@@ -77,6 +77,30 @@ fn invalid_files_give_exactly_the_expected_messages() {
     assert!(differ.is_empty(), "UPDATE_EXPECTED=1 accepts these:\n{}", differ.join("\n"));
 }
 
+#[test]
+fn invalid_web_files_give_exactly_the_expected_messages() {
+    let folder = folder("web");
+    let mut files: Vec<_> =
+        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|end| end == "yml"));
+    files.sort();
+    assert!(files.len() > 10);
+    let mut differ = Vec::new();
+    for file in files {
+        let invalid = llmload::web::check_file(&file).expect_err(&file.display().to_string());
+        let message = invalid.to_string().replace(&format!("{}/", folder.display()), "") + "\n";
+        assert!(!message.contains("canary") && !message.contains("$2y"), "{message}");
+        let expected = file.with_extension("txt");
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            fs::write(&expected, &message).unwrap();
+        }
+        if fs::read_to_string(&expected).unwrap_or_default() != message {
+            differ.push(format!("{}:\n{message}", expected.display()));
+        }
+    }
+    assert!(differ.is_empty(), "UPDATE_EXPECTED=1 accepts these:\n{}", differ.join("\n"));
+}
+
 /// A semicolon separates the message of a problem from its remedy.
 #[test]
 fn a_quoted_value_with_a_semicolon_stays_in_its_message() {

@@ -11,12 +11,17 @@ use crate::check::warnings::SystemLimits;
 use crate::check::{CheckDocument, FileCheck};
 use crate::config::{self, Secrets};
 use crate::schedule::Shard;
+use crate::web;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// Configuration files; `-` reads standard input
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "web_config_file", value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Also validate this web configuration file and its certificates, as the daemon does with the
+    /// same option
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    web_config_file: Option<PathBuf>,
     /// Print one JSON document, including problems, instead of text
     #[arg(long)]
     json: bool,
@@ -47,6 +52,16 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failed> {
                 }
                 checks.push(check);
             }
+            Err(invalid) => {
+                checks.push(FileCheck::invalid(&invalid));
+                errors.push(invalid.to_string());
+            }
+        }
+    }
+    if let Some(file) = &args.web_config_file {
+        match web::check_file(file) {
+            Ok(()) if args.json => {}
+            Ok(()) => print(&format!("{}: valid", file.display()))?,
             Err(invalid) => {
                 checks.push(FileCheck::invalid(&invalid));
                 errors.push(invalid.to_string());

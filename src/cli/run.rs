@@ -9,9 +9,9 @@ use clap::Args;
 use tokio::time::Instant;
 
 use super::signals::{Hangup, StopSignals};
+use super::web::RunWebArgs;
 use super::{
-    Failed, LoadArgs, block_on, listen_address, print, progress, report_files, stdout_style,
-    terminal, variable,
+    Failed, LoadArgs, block_on, print, progress, report_files, stdout_style, terminal, variable,
 };
 use crate::archive::{Archive, ArchiveSettings};
 use crate::config;
@@ -60,9 +60,8 @@ pub(super) struct RunArgs {
     /// Longest time until the targets of a scenario are ready and its warm-up has ended
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = config::read_duration)]
     wait: Duration,
-    /// Serve /metrics and the status page at this address during the run [default: no port]
-    #[arg(long = "web.listen-address", value_name = "ADDRESS", value_parser = listen_address)]
-    listen_address: Option<std::net::SocketAddr>,
+    #[command(flatten)]
+    web: RunWebArgs,
 }
 
 /// The exit code of a run that failed.
@@ -182,7 +181,7 @@ struct Ended {
 
 /// Runs the plan. Fails if the run could not start.
 fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, Failed> {
-    let listener = args.listen_address.map(super::listen).transpose()?;
+    let web = args.web.open()?;
     let (seed, config) = (plan.seed, plan.masked_source.clone());
     let (scenarios, config_hash) = (plan.scenarios.clone(), format!("{:016x}", plan.source_hash));
     let run_options = RunOptions { time_limit: args.length, ready_timeout: args.wait };
@@ -197,8 +196,7 @@ fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, F
             plan,
             source: None,
             auto_reload: false,
-            listener,
-            lifecycle: false,
+            web,
             run_options: Some(run_options),
             board: Arc::clone(&board),
             generator: Arc::clone(&generator),

@@ -12,7 +12,7 @@ const SOURCE_KEYS: [&str; 9] =
 
 /// Examples of values, for the remedy of a value of the wrong type. `*` stands for a key that the
 /// user chooses, and `[]` for an entry of a list.
-const EXAMPLES: [(&str, &str); 44] = [
+const EXAMPLES: [(&str, &str); 48] = [
     ("targets", "{main: {base_url: http://localhost:8000/v1}}"),
     ("targets.*", "{base_url: http://localhost:8000/v1}"),
     ("base_url", "http://localhost:8000/v1"),
@@ -57,6 +57,11 @@ const EXAMPLES: [(&str, &str); 44] = [
     ("metrics", "{max_combinations: 32}"),
     ("buckets", "{time_to_first_token_seconds: [0.1, 0.5, 1, 5]}"),
     ("buckets.*", "[0.1, 0.5, 1, 5]"),
+    // Of the web configuration file.
+    ("tls_server_config", "{cert_file: server.crt, key_file: server.key}"),
+    ("http_server_config", "{http2: false}"),
+    ("basic_auth_users", "{alice: HASH}"),
+    ("rate_limit", "{interval: 1s, burst: 20}"),
 ];
 
 /// Returns the name that `word` probably misspells.
@@ -198,6 +203,7 @@ fn example_of(above: &str, key: &str) -> Option<&'static str> {
 /// Returns the remedy for a common confusion, such as a list of targets under `target`.
 fn remedy_for_intention(above: &str, key: &str, value: &Value) -> Option<&'static str> {
     Some(match (above, key, value) {
+        ("http_server_config", "headers", _) => "write `{X-Frame-Options: deny}`",
         ("", "target", Value::List(_)) => {
             "for several targets write `targets: {a: …, b: …}` and a scenario with \
              `targets: [a, b]`"

@@ -108,6 +108,17 @@ impl Tree {
         }
     }
 
+    /// Removes the entries without a value from all maps, so that an empty key counts as absent.
+    pub(super) fn remove_empty_entries(&mut self) {
+        let is_empty = |node: &Node| matches!(node.value, Value::Null);
+        let empty: Vec<bool> = self.nodes.iter().map(is_empty).collect();
+        for node in &mut self.nodes {
+            if let Value::Map(entries) = &mut node.value {
+                entries.retain(|(_, value)| !empty.get(value.index()).is_some_and(|empty| *empty));
+            }
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.nodes.len()
     }

@@ -14,8 +14,11 @@ pub enum Error {
     Client(#[from] BuildError),
     #[error("target {target}: the simulator could not be started: {source}")]
     Simulator { target: String, source: std::io::Error },
-    #[error("the web server's socket cannot be used: {0}")]
-    Socket(#[source] std::io::Error),
+    #[error(
+        "the web server cannot start: {0}; raise the limit of processes (`ulimit -u`) or of open \
+         files (`ulimit -n`)"
+    )]
+    Web(#[source] std::io::Error),
     #[error("a thread could not be started; raise the limit of processes (`ulimit -u`)")]
     Thread,
     #[error("the metrics cannot be set up: {0}")]

@@ -2,13 +2,17 @@
 //! llmload keeps some files open in reserve, and closes one of them for each connection.
 
 use std::fs::File;
-use std::io::Error;
+use std::future::poll_fn;
+use std::io::{self, Error};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::time::Instant;
 
+use super::listen::{Listener, SocketFile, Stream};
 use super::origin::Peer;
 
 /// The files in reserve: for a scrape, a health check, a readiness check and a person.
@@ -46,19 +50,60 @@ impl Reserve {
     }
 }
 
+/// A listener on the runtime.
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    /// The file exists as long as the listener.
+    Unix(UnixListener, SocketFile),
+}
+
+impl Socket {
+    fn new(listener: Listener) -> io::Result<Socket> {
+        match listener {
+            Listener::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                let listener = TcpListener::from_std(listener)?;
+                limit_send_buffers(&listener);
+                Ok(Socket::Tcp(listener))
+            }
+            Listener::Unix(listener, file) => {
+                listener.set_nonblocking(true)?;
+                Ok(Socket::Unix(UnixListener::from_std(listener)?, file))
+            }
+        }
+    }
+
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>> {
+        match self {
+            Socket::Tcp(listener) => listener.poll_accept(context).map_ok(|(stream, address)| {
+                let peer = Peer::new(address.ip(), stream.local_addr().ok());
+                (Stream::Tcp(stream), peer)
+            }),
+            Socket::Unix(listener, _) => listener
+                .poll_accept(context)
+                .map_ok(|(stream, _)| (Stream::Unix(stream), Peer::LOCAL)),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Acceptor {
-    listener: TcpListener,
+    sockets: Vec<Socket>,
+    /// The socket that is tried first, so that no socket delays the others.
+    first: usize,
     reserve: Arc<Reserve>,
     log: AcceptLog,
 }
 
 impl Acceptor {
-    pub(super) fn new(listener: TcpListener) -> Acceptor {
+    /// # Errors
+    /// The runtime cannot use a socket.
+    pub(super) fn new(listeners: Vec<Listener>) -> io::Result<Acceptor> {
         let reserve = Arc::new(Reserve::default());
         reserve.refill();
-        limit_send_buffers(&listener);
-        Acceptor { listener, reserve, log: AcceptLog::default() }
+        let sockets = listeners.into_iter().map(Socket::new).collect::<io::Result<Vec<_>>>()?;
+        Ok(Acceptor { sockets, first: 0, reserve, log: AcceptLog::default() })
     }
 
     /// Returns the reserve. The end of a connection refills it.
@@ -66,14 +111,22 @@ impl Acceptor {
         Arc::clone(&self.reserve)
     }
 
+    /// Returns the URLs of the sockets for a log line. `scheme` is the one of TCP ports.
+    pub(super) fn urls(&self, scheme: &str) -> Vec<String> {
+        let url = |socket: &Socket| match socket {
+            Socket::Tcp(listener) => Some(reachable_url(scheme, listener.local_addr().ok()?)),
+            Socket::Unix(_, file) => Some(format!("unix:{}", file.path().display())),
+        };
+        self.sockets.iter().filter_map(url).collect()
+    }
+
     /// Waits for the next connection. Returns `None` if no file is free for it.
-    pub(super) async fn accept(&mut self) -> Option<(TcpStream, Peer)> {
+    pub(super) async fn accept(&mut self) -> Option<(Stream, Peer)> {
         loop {
-            let error = match self.listener.accept().await {
-                Ok((stream, address)) => {
+            let error = match poll_fn(|context| self.poll_accept(context)).await {
+                Ok(accepted) => {
                     self.reserve.refill();
-                    let peer = Peer::new(address.ip(), stream.local_addr().ok());
-                    return Some((stream, peer));
+                    return Some(accepted);
                 }
                 Err(error) => error,
             };
@@ -87,6 +140,26 @@ impl Acceptor {
                 return None;
             }
         }
+    }
+
+    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>> {
+        let count = self.sockets.len();
+        for index in (0..count).map(|step| (self.first + step) % count) {
+            if let Poll::Ready(accepted) = self.sockets[index].poll_accept(context) {
+                self.first = (index + 1) % count;
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Returns a URL that a browser on this machine can open.
+fn reachable_url(scheme: &str, address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("{scheme}://localhost:{}/ (all interfaces)", address.port())
+    } else {
+        format!("{scheme}://{address}/")
     }
 }
 

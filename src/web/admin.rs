@@ -57,7 +57,7 @@ impl Site {
         };
         let is_delete = match (&path, request.method()) {
             (AdminPath::Rate(scenario), &Method::GET | &Method::HEAD) => {
-                return match self.access.check_read(request.headers()) {
+                return match self.access.check_read(request.headers(), peer) {
                     Ok(()) => self.rate(scenario),
                     Err(refusal) => refused(refusal),
                 };

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,20 +13,25 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::accept::Acceptor;
+use super::listen::Stream;
 use super::origin::Peer;
 use super::pages::Page;
 
-/// The longest time to send a request head, or the body of an admin request.
-pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest time for a TLS handshake, for a request head, or for the body of an admin request.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest time to read a response, and the longest time from a response to the next request.
 /// Otherwise clients that never read could occupy all connections, and health checks would fail.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,6 +40,14 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The highest number of connections, as in the server of Prometheus. A further connection closes
 /// the oldest one.
 const MAX_CONNECTIONS: usize = 512;
+/// The highest number of requests that an HTTP/2 client can send at once.
+const MAX_STREAMS: u32 = 16;
+/// The highest number of bytes in the head of an HTTP/2 request, and in the body of an HTTP/2
+/// request that llmload has not read.
+const MAX_HTTP2_BYTES: u32 = 64 << 10;
+/// The response to a client that does not use TLS.
+const TLS_REQUIRED: &[u8] = b"HTTP/1.0 400 Bad Request\r\ncontent-type: text/plain\r\n\r\n\
+    This port uses TLS. Open an https URL.\n";
 
 #[derive(Clone, Debug)]
 pub(super) enum Content {
@@ -60,6 +73,9 @@ impl AsRef<[u8]> for Content {
 }
 
 pub(super) trait Respond: Send + Sync + 'static {
+    /// Returns the TLS configuration of new connections to TCP ports; `None` for plain HTTP.
+    fn tls(&self) -> Option<TlsAcceptor>;
+
     fn respond(
         &self,
         request: Request<Incoming>,
@@ -97,7 +113,26 @@ pub(super) async fn serve(
         open.push_back(closed.clone());
         let (site, reserve) = (Arc::clone(&site), Arc::clone(&reserve));
         connections.spawn(async move {
-            serve_connection(stream, peer, site, closed).await;
+            match (stream, site.tls()) {
+                (Stream::Tcp(stream), Some(tls)) => {
+                    let handshake = tokio::time::timeout(HEAD_TIMEOUT, accept_tls(stream, tls));
+                    let accepted = tokio::select! {
+                        accepted = handshake => accepted.ok().flatten(),
+                        () = closed.cancelled() => None,
+                    };
+                    if let Some(stream) = accepted {
+                        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                        // A browser has compared the name in the URL with the certificate.
+                        let peer = peer.with_proven_name();
+                        let serves =
+                            serve_connection(*stream, is_http2, peer, site, closed.clone());
+                        Box::pin(serves).await;
+                    }
+                }
+                // The permissions of a unix socket protect it.
+                (stream, _) => serve_connection(stream, false, peer, site, closed.clone()).await,
+            }
+            closed.cancel();
             reserve.refill();
         });
     }
@@ -111,6 +146,23 @@ fn close_oldest(open: &mut VecDeque<CancellationToken>) {
     open.retain(|connection| !connection.is_cancelled());
     if let Some(oldest) = open.pop_front() {
         oldest.cancel();
+    }
+}
+
+/// Returns `None` if the client does not complete the handshake.
+async fn accept_tls(mut stream: TcpStream, tls: TlsAcceptor) -> Option<Box<TlsStream<TcpStream>>> {
+    let mut first = [0];
+    // Without this check, a person who opens an http URL would see only a closed connection.
+    if stream.peek(&mut first).await.ok()? == 1 && first[0].is_ascii_alphabetic() {
+        let _gone = stream.write_all(TLS_REQUIRED).await;
+        return None;
+    }
+    match tls.accept(stream).await {
+        Ok(stream) => Some(Box::new(stream)),
+        Err(error) => {
+            tracing::debug!(%error, "a client did not complete the TLS handshake");
+            None
+        }
     }
 }
 
@@ -142,8 +194,9 @@ impl Drop for Unsent {
 }
 
 /// Serves one connection until it ends, is idle for too long, or `closed` is cancelled.
-async fn serve_connection(
-    stream: TcpStream,
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    is_http2: bool,
     peer: Peer,
     site: Arc<impl Respond>,
     closed: CancellationToken,
@@ -152,11 +205,7 @@ async fn serve_connection(
     let service = service_fn(move |request| {
         let (site, activity) = (Arc::clone(&site), activity.clone());
         async move {
-            let mut previous = activity.subscribe();
-            // The sender is in this future, so the wait cannot fail.
-            let idle = previous.wait_for(|activity| matches!(activity, Activity::Idle));
-            drop(idle.await);
-            activity.send_replace(Activity::Handling);
+            begin(&activity).await;
             let response = site.respond(request, peer).await;
             Ok::<_, Infallible>(response.map(|content| {
                 let expired = match &content {
@@ -168,9 +217,51 @@ async fn serve_connection(
             }))
         }
     });
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(stream);
+    if is_http2 {
+        let mut server = http2::Builder::new(TokioExecutor::new());
+        server
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HTTP2_BYTES)
+            .initial_stream_window_size(MAX_HTTP2_BYTES)
+            .initial_connection_window_size(MAX_HTTP2_BYTES);
+        let connection = pin!(server.serve_connection(stream, service));
+        drive(connection, observed, &closed).await;
+    } else {
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+        let connection = pin!(server.serve_connection(stream, service));
+        drive(connection, observed, &closed).await;
+    }
+}
+
+/// Waits until the client has received all earlier responses, and begins a request. Over HTTP/2,
+/// several requests can wait, and only one of them begins.
+async fn begin(activity: &watch::Sender<Activity>) {
+    let mut previous = activity.subscribe();
+    loop {
+        // The sender is in the caller, so the wait cannot fail.
+        let idle = previous.wait_for(|activity| matches!(activity, Activity::Idle));
+        drop(idle.await);
+        let has_begun = activity.send_if_modified(|activity| {
+            let is_idle = matches!(activity, Activity::Idle);
+            if is_idle {
+                *activity = Activity::Handling;
+            }
+            is_idle
+        });
+        if has_begun {
+            return;
+        }
+    }
+}
+
+async fn drive<C: GracefulConnection>(
+    mut connection: Pin<&mut C>,
+    observed: watch::Receiver<Activity>,
+    closed: &CancellationToken,
+) {
     tokio::select! {
         // A client is allowed to close its connection in any way.
         _ended = connection.as_mut() => {}
@@ -180,7 +271,6 @@ async fn serve_connection(
             let _in_time = tokio::time::timeout(CLOSE_TIMEOUT, connection).await;
         }
     }
-    closed.cancel();
 }
 
 /// Returns if the connection has been idle or sending for [`IDLE_TIMEOUT`], or if llmload needs the

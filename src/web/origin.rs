@@ -18,15 +18,27 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 pub(super) struct Peer {
     /// True if the client runs on this machine.
     is_local: bool,
+    /// True if the name in `host` is proven to be a name of llmload: a browser has compared it with
+    /// the certificate of llmload, or it has sent a password that it keeps for this name.
+    has_proven_name: bool,
 }
 
 impl Peer {
+    /// A client that connects to a unix socket of this machine.
+    pub(super) const LOCAL: Peer = Peer { is_local: true, has_proven_name: false };
+
     /// `local` is the address of this end of the connection. If a client on this machine connects
     /// to an outer address of the machine, both ends have this address.
     pub(super) fn new(address: IpAddr, local: Option<SocketAddr>) -> Peer {
         let address = address.to_canonical();
         let is_own = local.is_some_and(|local| local.ip().to_canonical() == address);
-        Peer { is_local: address.is_loopback() || is_own }
+        Peer { is_local: address.is_loopback() || is_own, has_proven_name: false }
+    }
+
+    /// Returns the same client, whose name in `host` is proven.
+    #[must_use]
+    pub(super) fn with_proven_name(self) -> Peer {
+        Peer { has_proven_name: true, ..self }
     }
 }
 
@@ -81,16 +93,28 @@ impl Access {
     ///
     /// # Errors
     /// The reason to refuse the request.
-    pub(super) fn check_configuration(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        if self.has_own_name(headers) { Ok(()) } else { Err(Refusal::ConfigurationUnderOtherName) }
+    pub(super) fn check_configuration(
+        &self,
+        headers: &HeaderMap,
+        peer: Peer,
+    ) -> Result<(), Refusal> {
+        if self.has_own_name(headers, peer) {
+            Ok(())
+        } else {
+            Err(Refusal::ConfigurationUnderOtherName)
+        }
     }
 
     /// Checks a request for the status.
     ///
     /// # Errors
     /// The reason to refuse the request.
-    pub(super) fn check_read(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        if self.lifecycle || self.has_own_name(headers) { Ok(()) } else { Err(Refusal::OtherName) }
+    pub(super) fn check_read(&self, headers: &HeaderMap, peer: Peer) -> Result<(), Refusal> {
+        if self.lifecycle || self.has_own_name(headers, peer) {
+            Ok(())
+        } else {
+            Err(Refusal::OtherName)
+        }
     }
 
     /// # Errors
@@ -102,7 +126,7 @@ impl Access {
         if is_from_other_site(headers) {
             return Err(Refusal::OtherSite);
         }
-        if self.has_own_name(headers) {
+        if self.has_own_name(headers, peer) {
             return Ok(());
         }
         // Every browser sends `origin` with a POST and a DELETE. Programs do not, so they can use
@@ -115,16 +139,17 @@ impl Access {
         }
     }
 
-    /// Returns true if each `host` is an IP address, `localhost` or the name of this machine,
-    /// because another site cannot have these names.
-    fn has_own_name(&self, headers: &HeaderMap) -> bool {
-        headers.get_all(HOST).iter().all(|host| {
-            let Some(name) = host.to_str().ok().and_then(name_of) else { return false };
-            let is_own = |own: &str| name.eq_ignore_ascii_case(own);
-            name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
-                || is_own("localhost")
-                || self.host_name.as_deref().is_some_and(is_own)
-        })
+    /// Returns true if the name is proven, or if each `host` is an IP address, `localhost` or the
+    /// name of this machine, because another site cannot have these names.
+    fn has_own_name(&self, headers: &HeaderMap, peer: Peer) -> bool {
+        peer.has_proven_name
+            || headers.get_all(HOST).iter().all(|host| {
+                let Some(name) = host.to_str().ok().and_then(name_of) else { return false };
+                let is_own = |own: &str| name.eq_ignore_ascii_case(own);
+                name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+                    || is_own("localhost")
+                    || self.host_name.as_deref().is_some_and(is_own)
+            })
     }
 }
 
@@ -167,7 +192,7 @@ mod tests {
         pairs.collect()
     }
 
-    const LOCAL: Peer = Peer { is_local: true };
+    const LOCAL: Peer = Peer::LOCAL;
 
     #[test]
     fn only_names_that_cannot_belong_to_another_site_are_own_names() {
@@ -189,15 +214,15 @@ mod tests {
             ("localhost:evil", false),
         ] {
             let headers = headers(&[("host", host)]);
-            assert_eq!(access(false).has_own_name(&headers), is_own, "{host}");
-            assert_eq!(access(false).check_read(&headers).is_ok(), is_own, "{host}");
-            assert!(access(true).check_read(&headers).is_ok());
+            assert_eq!(access(false).has_own_name(&headers, LOCAL), is_own, "{host}");
+            assert_eq!(access(false).check_read(&headers, LOCAL).is_ok(), is_own, "{host}");
+            assert!(access(true).check_read(&headers, LOCAL).is_ok());
             for lifecycle in [false, true] {
-                let result = access(lifecycle).check_configuration(&headers);
+                let result = access(lifecycle).check_configuration(&headers, LOCAL);
                 assert_eq!(result.is_ok(), is_own, "{host}");
             }
         }
-        assert!(access(false).check_read(&HeaderMap::new()).is_ok(), "a client of HTTP/1.0");
+        assert!(access(false).check_read(&HeaderMap::new(), LOCAL).is_ok(), "a client of HTTP/1.0");
     }
 
     #[test]
@@ -236,6 +261,21 @@ mod tests {
             assert_eq!(access(false).check_admin(&headers, LOCAL).err(), without_flag, "{pairs:?}");
             assert_eq!(access(true).check_admin(&headers, LOCAL).err(), with_flag, "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn a_proven_name_is_accepted_but_a_page_of_another_site_is_not() {
+        let peer = LOCAL.with_proven_name();
+        let own = headers(&[("host", "load.example"), ("origin", "https://load.example")]);
+        let other = headers(&[("host", "load.example"), ("origin", "https://evil.example")]);
+        for access in [access(false), access(true)] {
+            assert!(access.check_read(&own, peer).is_ok());
+            assert!(access.check_configuration(&own, peer).is_ok());
+            assert!(access.check_admin(&own, peer).is_ok());
+            assert_eq!(access.check_admin(&other, peer).err(), Some(Refusal::OtherSite));
+        }
+        let far = Peer { is_local: false, ..peer };
+        assert_eq!(access(false).check_admin(&own, far).err(), Some(Refusal::OtherMachine));
     }
 
     #[test]

@@ -53,7 +53,9 @@ const LAYERS: &[&[&str]] = &[
 /// `hyper::server::conn`, this is `hyper::server` and not `hyper`.
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
-    ("base64", &["endpoint"]),
+    ("base64", &["endpoint", "web/security"]),
+    // The configuration checks that a text is a hash.
+    ("bcrypt", &["config/web_file", "web/security"]),
     ("clap", &["cli"]),
     ("csv_core", &["config/trace/row"]),
     ("governor", &["guard/bucket", "pacer"]),
@@ -78,13 +80,18 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rand_distr", &["prompts", "schedule"]),
     ("reqwest", &["endpoint"]),
     ("rlimit", &["check", "daemon"]),
-    ("rustls", &["endpoint"]),
+    ("ring", &["web/security"]),
+    ("rustls", &["endpoint", "web/security"]),
     // The configuration checks that a file contains certificates.
-    ("rustls::pki_types", &["config/validate/connection", "endpoint"]),
+    (
+        "rustls::pki_types",
+        &["config/validate/connection", "config/web_file", "endpoint", "web/security"],
+    ),
     ("rustls_platform_verifier", &["endpoint/tls"]),
     ("schemars", &["config"]),
-    // `config` reads secrets, `plan` stores them, and `endpoint` sends them.
-    ("secrecy", &["config", "plan", "endpoint"]),
+    // `config` reads secrets, `plan` stores them, and `endpoint` sends them. `web` compares
+    // passwords.
+    ("secrecy", &["config", "plan", "endpoint", "web/security"]),
     ("serde_yaml", &["config/yaml"]),
     ("socket2", &["endpoint/http1/socket"]),
     ("std::env", &["cli"]),
@@ -93,7 +100,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("strsim", &["config"]),
     ("terminal_size", &["cli", "stderr"]),
     ("tokio::signal", &["cli"]),
-    ("tokio_rustls", &["endpoint/http1"]),
+    ("tokio_rustls", &["endpoint/http1", "web"]),
     ("tower_layer", &["endpoint"]),
     ("tower_service", &["endpoint"]),
     ("tracing_subscriber", &["cli"]),
@@ -101,7 +108,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("unicode_width", &["check"]),
     ("url", &["config", "plan", "endpoint", "probe", "failures", "daemon", "cli", "web"]),
     // Only this crate defines some kinds of certificate errors.
-    ("webpki", &["endpoint"]),
+    ("webpki", &["endpoint", "web/security"]),
 ];
 
 /// Outside crates that every module can use.

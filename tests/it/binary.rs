@@ -161,7 +161,8 @@ fn address_of(
     for line in lines {
         let line = line.ok()?;
         *log.lock().unwrap() += &(line.clone() + "\n");
-        if let Some((_, rest)) = line.split_once("/metrics on http://") {
+        let url = line.split_once("/metrics on http").and_then(|(_, rest)| rest.split_once("://"));
+        if let Some((_, rest)) = url {
             return rest.split('/').next()?.parse().ok();
         }
     }

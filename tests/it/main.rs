@@ -65,3 +65,4 @@ mod timetable;
 mod tokens;
 mod upstream;
 mod web;
+mod web_security;

@@ -9,6 +9,7 @@ use llmload::archive::Archive;
 use llmload::control::AdminHandle;
 use llmload::daemon::{self, DaemonOptions, EndReason};
 use llmload::generator::GeneratorMonitor;
+use llmload::web::{Listener, WebOptions, WebSecurity};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,11 @@ rate: {rate}/s
     llmload::config::parse(&yaml, "the test", None, &|_| None)
 }
 
+fn web_on(listener: std::net::TcpListener) -> WebOptions {
+    let listeners = vec![Listener::Tcp(listener)];
+    WebOptions { listeners, lifecycle: false, security: WebSecurity::default() }
+}
+
 impl SlowDisk {
     fn start() -> SlowDisk {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -57,8 +63,7 @@ impl SlowDisk {
             plan: plan(20).unwrap(),
             source: Some(Arc::new(source)),
             auto_reload: false,
-            listener: Some(listener),
-            lifecycle: false,
+            web: Some(web_on(listener)),
             run_options: None,
             board: Arc::default(),
             generator: GeneratorMonitor::new(),
@@ -199,8 +204,7 @@ schedule: [{constant: 20/s, for: 200ms}]
         plan,
         source: None,
         auto_reload: false,
-        listener: Some(listener),
-        lifecycle: false,
+        web: Some(web_on(listener)),
         run_options: Some(llmload::scenario::RunOptions {
             time_limit: None,
             ready_timeout: TEST_TIMEOUT,

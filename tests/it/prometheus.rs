@@ -20,14 +20,20 @@ pub struct Prometheus {
 impl Prometheus {
     /// Each address is a separate job.
     pub fn scraping(jobs: &[(&str, SocketAddr)]) -> Prometheus {
+        let job = |(job, address): &(&str, SocketAddr)| {
+            format!("{{job_name: {job}, static_configs: [{{targets: ['{address}']}}]}}")
+        };
+        Prometheus::with_jobs(&jobs.iter().map(job).collect::<Vec<_>>())
+    }
+
+    /// Each text is an entry of `scrape_configs`, on one line.
+    pub fn with_jobs(jobs: &[String]) -> Prometheus {
         let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/rules/*.yml");
         let mut config = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: ['{}']\nscrape_configs:\n",
             rules.display()
         );
-        config.extend(jobs.iter().map(|(job, address)| {
-            format!("  - {{job_name: {job}, static_configs: [{{targets: ['{address}']}}]}}\n")
-        }));
+        config.extend(jobs.iter().map(|job| format!("  - {job}\n")));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
         // Prometheus cannot report a port that the system chose, so this loop chooses a free port.

@@ -220,6 +220,10 @@ fn under_the_name_of_another_site_only_metrics_and_health_are_readable() {
             assert_eq!(status, 200, "{path} at {host}");
         }
     }
+    // The host of the URL has priority over the header.
+    let own = "host: localhost\r\n";
+    assert_eq!(send(&daemon, "GET http://evil.example/config", own).0, 403);
+    assert_eq!(send(&daemon, "GET http://localhost/config", evil).0, 200);
     let (status, response) = send(&daemon, "POST /-/pause", evil);
     assert_eq!(status, 403, "{response}");
     assert_eq!(send(&daemon, "POST /-/resume", "host: LocalHost:9899\r\n").0, 200);
