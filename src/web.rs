@@ -227,8 +227,8 @@ fn status_page() -> Response<Content> {
     page
 }
 
-/// Puts the host of the URL into `host`, where `origin` reads it. The URL of an HTTP/2 request has a
-/// host, and an HTTP/1.1 request to a proxy too.
+/// Puts the host of the URL into `host`, where `origin` reads it. The URL of an HTTP/2 request has
+/// a host, and the URL of an HTTP/1.1 request can have one.
 fn set_host(request: &mut Request<Incoming>) {
     let host = request.uri().authority().map(|host| HeaderValue::from_str(host.as_str()));
     if let Some(Ok(host)) = host {

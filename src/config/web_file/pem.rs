@@ -1,5 +1,4 @@
-//! The certificates and keys of a web configuration file, which are in the file itself or in separate
-//! files.
+//! The certificates and keys of a web configuration file, in the file itself or in separate files.
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

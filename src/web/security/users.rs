@@ -19,8 +19,8 @@ use crate::plan::SecretText;
 
 /// The highest number of passwords that wait for their verification.
 const MAX_WAITING: usize = 16;
-/// The hash of a random text that nobody knows, without its cost. llmload verifies the password of an unknown
-/// user with it, so a client cannot measure which users exist.
+/// The hash of a random text that nobody knows, without its cost. llmload verifies the password of
+/// an unknown user with it, so a client cannot measure which users exist.
 const DECOY: &str = "$WbYdJ.oMahlpcUNBNhSycO1M1Zo7XAcBOidS/5Rexw3GWWRj2eW4.";
 const LOWEST_COST: &str = "04";
 
