@@ -50,7 +50,7 @@ pub use render::{styled_text, text};
 pub use search::{QuantileReport, SearchReport, StepObjective, StepReport};
 pub use server::{ObservedPhase, ObservedQuantity, ObservedReport};
 pub use statistics::{Cost, Statistics, Summary, WindowReport};
-pub use tested::{PromptProfile, Tested};
+pub use tested::{PromptProfile, Tested, shell_quoted};
 pub use timeline::TimelineReport;
 pub use verdict::{Outcome, Reason, ReasonCode, Verdict};
 
@@ -293,6 +293,8 @@ pub struct RunInfo<'a> {
     pub scenarios: &'a [Scenario],
     pub tested: Tested,
     pub archive: Option<ArchiveReport>,
+    /// The path of the configuration file. `None` if options defined the load.
+    pub config_file: Option<String>,
     /// The configuration with masked secrets.
     pub config: String,
 }
@@ -322,7 +324,14 @@ impl Report {
             interrupted: run.interrupted,
             seed: run.seed,
             tested: run.tested,
-            findings: findings::find(&routes, &distortions, run.time_limit),
+            findings: findings::find(
+                &routes,
+                findings::Circumstances {
+                    distortions: &distortions,
+                    time_limit: run.time_limit,
+                    config_file: run.config_file.as_deref(),
+                },
+            ),
             verdict: verdict::judge(&routes, &distortions, end),
             distortions,
             routes,

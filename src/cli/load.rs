@@ -43,6 +43,13 @@ pub(super) struct LoadArgs {
     pub api_key_env: Option<String>,
 }
 
+impl LoadArgs {
+    /// The path of the configuration file. `None` with a URL.
+    pub fn file(&self) -> Option<String> {
+        self.url.is_none().then(|| self.config_file.display().to_string())
+    }
+}
+
 pub(super) fn apply_shard(plan: Plan, file: &Path, shard: Shard) -> Result<Plan, Invalid> {
     config::divide(plan, &file.display().to_string(), shard)
 }

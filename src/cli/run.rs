@@ -237,6 +237,7 @@ fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, F
         scenarios: &scenarios,
         tested: tested(args, config_hash),
         archive: ArchiveReport::new(archive.counts()),
+        config_file: args.load.file(),
         config,
     };
     Ok(Ended { report: Report::new(run, &monitors), error })
@@ -256,7 +257,7 @@ fn reason(error: &daemon::Error) -> Reason {
 fn tested(args: &RunArgs, config_hash: String) -> Tested {
     let arguments = std::env::args_os().skip(1).map(|argument| {
         let text = argument.to_string_lossy();
-        quoted(&config::without_user_info(&text))
+        report::shell_quoted(&config::without_user_info(&text))
     });
     let command: Vec<String> = std::iter::once("llmload".to_owned()).chain(arguments).collect();
     let tested = Tested {
@@ -267,15 +268,6 @@ fn tested(args: &RunArgs, config_hash: String) -> Tested {
         ..Tested::default()
     };
     tested.on_this_machine(Path::new("/proc"))
-}
-
-/// Quotes an argument for a shell, if it needs quotes.
-fn quoted(argument: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+*".contains(c);
-    if !argument.is_empty() && argument.chars().all(is_plain) {
-        return argument.to_owned();
-    }
-    format!("'{}'", argument.replace('\'', r"'\''"))
 }
 
 pub(super) fn title(text: &str) -> Result<String, String> {

@@ -145,12 +145,19 @@ impl Draft {
     }
 }
 
-/// Returns all findings, the most important first. `time_limit` is the value of `--for`.
-pub(super) fn find(
-    routes: &[RouteReport],
-    distortions: &[Distortion],
-    time_limit: Option<Duration>,
-) -> Vec<Finding> {
+/// The facts about a run that are not in its routes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Circumstances<'a> {
+    pub distortions: &'a [Distortion],
+    /// The value of `--for`.
+    pub time_limit: Option<Duration>,
+    /// The configuration file. `None` if options defined the load.
+    pub config_file: Option<&'a str>,
+}
+
+/// Returns all findings, the most important first.
+pub(super) fn find(routes: &[RouteReport], run: Circumstances<'_>) -> Vec<Finding> {
+    let Circumstances { distortions, time_limit, config_file } = run;
     let mut findings = Vec::new();
     let generator = validity::generator_limit(distortions);
     let repeat = validity::repeat_run(distortions);
@@ -165,7 +172,7 @@ pub(super) fn find(
         drafts.extend(steadiness::not_steady(route));
         // A distorted measurement gives no advice about levels.
         if distortions.is_empty() {
-            drafts.extend(advice::drafts(route, &ladder));
+            drafts.extend(advice::drafts(route, &ladder, config_file));
         }
         let name = (routes.len() > 1).then(|| route.route());
         let finding = |draft| finding(draft, name.as_deref(), &route.phases);

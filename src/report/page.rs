@@ -7,7 +7,7 @@ use minijinja::{AutoEscape, Environment, Value};
 use serde::Serialize;
 
 use super::charts::escaped;
-use super::{Block, Outcome, Report, blocks, headline};
+use super::{Block, Outcome, Report, blocks, headline, tables};
 use crate::check::text::with_units_kept;
 
 /// The error if the HTML page cannot be rendered. This would be a defect of llmload.
@@ -17,6 +17,12 @@ pub struct RenderError(#[from] minijinja::Error);
 
 /// The most reasons beside the headline. The others are below the details.
 const MOST_REASONS: usize = 6;
+
+/// The abbreviations, for a reader who has only this page.
+const TERMS: &str = "QPS = successful requests per second · latency = time from sending a request to \
+                     the end of its response · P99 = 99 % of the latencies are at most this high · \
+                     TPS = output tokens per second of one request · TTFT = time to first token · \
+                     TPOT = time per output token after the first";
 
 const PAGE: &str = include_str!("page.html");
 
@@ -57,7 +63,12 @@ pub fn html(report: &Report) -> Result<String, RenderError> {
         Block::Heading { .. } => report.routes.len() > 1,
         _ => true,
     };
-    let blocks: Vec<Block> = blocks(report).into_iter().filter(is_shown).collect();
+    let mut blocks: Vec<Block> = blocks(report).into_iter().filter(is_shown).collect();
+    let is_first_table =
+        |block: &Block| matches!(block, Block::Table { title, .. } if title == tables::LEVELS);
+    if let Some(first) = blocks.iter().position(is_first_table) {
+        blocks.insert(first + 1, Block::Line { text: TERMS.to_owned() });
+    }
     let is_chart = |block: &Block| matches!(block, Block::Chart { .. });
     let parts = blocks.chunk_by(|one, next| is_chart(one) && is_chart(next));
     let mut reasons: Vec<&str> =

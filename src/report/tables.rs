@@ -9,6 +9,9 @@ use crate::check::numbers::{count, duration, percent, three_digits};
 /// The most objectives beside each other. More would be wider than 80 columns.
 const MOST_COLUMNS: usize = 4;
 
+/// The title of the table of levels.
+pub(super) const LEVELS: &str = "By level";
+
 /// The table of levels: a row for each phase that sends load.
 pub(super) fn levels(route: &RouteReport) -> Block {
     let columns = ["level", "QPS", "mean latency", "P99", "TPS", "TTFT mean", "success"];
@@ -35,7 +38,7 @@ pub(super) fn levels(route: &RouteReport) -> Block {
         cells
     };
     Block::Table {
-        title: "By level".to_owned(),
+        title: LEVELS.to_owned(),
         columns,
         rows: measured_levels(route).map(row).collect(),
     }

@@ -4,19 +4,23 @@ use super::ladder::{Ladder, value};
 use super::levels::{level_choice, room_at_top};
 use super::{Code, Draft, label};
 use crate::check::numbers::{duration, rate};
-use crate::report::{LevelKind, ObjectiveResult, PhaseReport, RouteReport};
+use crate::report::{LevelKind, ObjectiveResult, PhaseReport, RouteReport, shell_quoted};
 
 /// The fewest requests that a p99 needs.
 const REQUESTS_FOR_P99: u64 = 100;
 /// The lowest success rate of a level whose objectives are not missed because of failures.
 const FEW_FAILURES: f64 = 0.99;
 
-pub(super) fn drafts(route: &RouteReport, ladder: &Ladder<'_>) -> Vec<Draft> {
+pub(super) fn drafts(
+    route: &RouteReport,
+    ladder: &Ladder<'_>,
+    config_file: Option<&str>,
+) -> Vec<Draft> {
     let mut drafts = Vec::new();
     drafts.extend(best_level(ladder));
     let room = room_at_top(ladder);
     drafts.extend(level_choice(ladder));
-    drafts.extend(next_step(route, ladder, room.is_some()));
+    drafts.extend(next_step(route, ladder, room.is_some(), config_file));
     drafts.extend(room);
     drafts
 }
@@ -85,7 +89,12 @@ fn level_text(phase: &PhaseReport, value: f64) -> String {
     }
 }
 
-fn next_step(route: &RouteReport, ladder: &Ladder<'_>, has_room: bool) -> Option<Draft> {
+fn next_step(
+    route: &RouteReport,
+    ladder: &Ladder<'_>,
+    has_room: bool,
+    config_file: Option<&str>,
+) -> Option<Draft> {
     let levels = judged(ladder);
     let best = levels.iter().rposition(|phase| meets_all(phase));
     let next = |text: String| Some(Draft::new(Code::NextStep, text));
@@ -96,14 +105,14 @@ fn next_step(route: &RouteReport, ladder: &Ladder<'_>, has_room: bool) -> Option
                 "next, find the limit between {} and {}: {}",
                 label(low),
                 label(high),
-                search(route, low, Some(value(high)))?
+                search_command(route, config_file, low, Some(value(high)))?
             ));
         }
         // The highest level meets the objectives, and does not show how far the next ones can be.
         Some(index) if !has_room && levels[index].slo.iter().all(|objective| objective.sure) => {
             return next(format!(
                 "next, find the highest level that meets the objectives: {}",
-                search(route, levels[index], None)?
+                search_command(route, config_file, levels[index], None)?
             ));
         }
         None if !levels.is_empty() => return next(step_after_a_miss(levels.first()?)),
@@ -161,17 +170,24 @@ fn step_after_a_miss(lowest: &PhaseReport) -> String {
 }
 
 /// The command that finds the highest level that meets the objectives of a phase, from the level of
-/// this phase on.
-fn search(route: &RouteReport, from: &PhaseReport, to: Option<f64>) -> Option<String> {
-    // The address of a built-in simulator ends with the run.
-    if route.simulated {
-        return Some("`llmload capacity`".to_owned());
-    }
+/// this phase on. With the file of the run, the search sends the same requests.
+fn search_command(
+    route: &RouteReport,
+    config_file: Option<&str>,
+    from: &PhaseReport,
+    to: Option<f64>,
+) -> Option<String> {
+    let target = match (config_file, route.scenario.as_str()) {
+        (None, _) => route.address.clone(),
+        (Some(file), "default") => format!("--config.file {}", shell_quoted(file)),
+        (Some(file), name) => {
+            format!("--config.file {} --scenario {}", shell_quoted(file), shell_quoted(name))
+        }
+    };
     let by = from.level?.kind.as_str();
     let to = to.map(|level| format!(" --to {}", level_text(from, level))).unwrap_or_default();
     Some(format!(
-        "`llmload capacity {} --slo '{}' --by {by} --from {}{to}`",
-        route.address,
+        "`llmload capacity {target} --slo '{}' --by {by} --from {}{to}`",
         slo_text(&from.slo),
         option(from)
     ))

@@ -27,6 +27,8 @@ const REQUESTS_PER_SLOT: f64 = 10.0;
 const KEEPS_UP: f64 = 0.95;
 /// The lowest part of the length of a phase that a request takes, if the phase is too short.
 const LONG_REQUEST: f64 = 0.05;
+/// The highest ratio of two mean latencies that are not distinguished.
+const SAME_LATENCY: f64 = 1.05;
 /// The highest growth of the mean duration for which the server is not overloaded.
 const SAME_DURATION: f64 = 1.5;
 
@@ -208,14 +210,15 @@ pub(super) fn level_choice(ladder: &Ladder<'_>) -> Option<Draft> {
         of(one).total_cmp(&of(other))
     })?;
     // The lowest level is the usual answer, and noise should not change it.
-    let fastest = if latency(low)? <= latency(fastest)? * 1.05 { low } else { fastest };
+    let fastest = if latency(low)? <= latency(fastest)? * SAME_LATENCY { low } else { fastest };
     let (best_latency, lowest) = (latency(best)?, latency(fastest)?);
-    let text = if std::ptr::eq(*best, fastest) {
+    let text = if best_latency <= lowest * SAME_LATENCY {
         format!(
-            "{} has both the highest throughput, {}/s, and the lowest latency, {} on average",
+            "for throughput and for latency, choose {}: {}/s at a mean latency of {}, at most 5 % \
+             above the lowest",
             label(best),
             three_digits(queries(best)),
-            duration(lowest)
+            duration(best_latency)
         )
     } else {
         format!(

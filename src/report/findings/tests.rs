@@ -85,7 +85,7 @@ fn with_objectives(mut route: RouteReport, measured: [f64; 3]) -> RouteReport {
 }
 
 fn all(route: RouteReport) -> Vec<Finding> {
-    find(&[route], &[], None)
+    find(&[route], Circumstances::default())
 }
 
 fn text(findings: &[Finding], code: Code) -> Option<String> {
@@ -228,6 +228,15 @@ fn the_best_level_is_the_highest_that_meets_all_objectives() {
     high.phases[2].level.as_mut().unwrap().value = 1500.0;
     let command = text(&all(high), Code::NextStep).unwrap();
     assert!(command.ends_with("--from 35 --to 1500`"), "no separator: {command}");
+    // A search should send the requests of the file.
+    let run = Circumstances { config_file: Some("my file.yml"), ..Circumstances::default() };
+    for (scenario, options) in [("default", ""), ("night load", " --scenario 'night load'")] {
+        let scenario = scenario.to_owned();
+        let route = with_objectives(saturated(), [0.01, 0.9, 3.2]);
+        let command = text(&find(&[RouteReport { scenario, ..route }], run), Code::NextStep);
+        let expected = format!("`llmload capacity --config.file 'my file.yml'{options} --slo '");
+        assert!(command.as_ref().unwrap().contains(&expected), "{command:?}");
+    }
     let none = all(with_objectives(saturated(), [1.5, 2.0, 3.0]));
     assert_eq!(
         text(&none, Code::BestLevel).unwrap(),
@@ -288,6 +297,20 @@ fn there_is_room_if_throughput_still_grows_at_the_top() {
     near_miss(|route| route.phases[2].statistics.dropped = 11);
     near_miss(|route| route.phases[2].slo = vec![objective(1.2)]);
     assert_eq!(text(&all(saturated()), Code::RoomAtTop), None);
+}
+
+#[test]
+fn a_level_with_the_most_throughput_and_nearly_the_lowest_latency_is_the_only_choice() {
+    let mut route = saturated();
+    route.phases[0].statistics.request_duration_seconds = summary(1.06);
+    assert_eq!(
+        text(&all(route.clone()), Code::LevelChoice).unwrap(),
+        "For throughput and for latency, choose concurrency 35: 31.5/s at a mean latency of 1.11 s, \
+         at most 5 % above the lowest"
+    );
+    route.phases[0].statistics.request_duration_seconds = summary(1.05);
+    let choice = text(&all(route), Code::LevelChoice).unwrap();
+    assert!(choice.contains("; for latency, choose concurrency 5: 9/s at 1.05 s"), "{choice}");
 }
 
 #[test]
@@ -355,7 +378,8 @@ fn refusals_above_a_hundredth_hide_the_capacity() {
 fn a_distorted_run_gets_no_advice() {
     let route = with_objectives(saturated(), [0.01, 0.9, 3.2]);
     let distortion = Distortion { kind: "cpu".to_owned(), message: "no CPU".to_owned() };
-    let findings = find(&[route], &[distortion], None);
+    let distortions = &[distortion];
+    let findings = find(&[route], Circumstances { distortions, ..Circumstances::default() });
     assert_eq!(findings.first().map(|finding| finding.code), Some(Code::GeneratorLimit));
     let codes = [Code::BestLevel, Code::RoomAtTop, Code::LevelChoice];
     assert!(findings.iter().all(|finding| !codes.contains(&finding.code)));
@@ -405,7 +429,7 @@ fn a_report_of_several_routes_names_the_route_of_each_finding() {
         target: target.to_owned(),
         ..saturated()
     };
-    let findings = find(&[named("a"), named("b")], &[], None);
+    let findings = find(&[named("a"), named("b")], Circumstances::default());
     let knees: Vec<_> =
         findings.iter().filter(|finding| finding.code == Code::ThroughputKnee).collect();
     assert_eq!(knees.len(), 2);
