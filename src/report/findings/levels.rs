@@ -98,7 +98,7 @@ fn throughput_slows(ladder: &Ladder<'_>) -> Option<Draft> {
         let text = format!(
             "throughput grows less than the load: from {} to {}, the load rose by {}, but throughput \
              only by {} (from {}/s to {}/s), and the mean duration rose from {} to {}; the server \
-             is close to its limit",
+             is at or near its limit",
             label(before),
             label(top),
             rounded_percent(load),

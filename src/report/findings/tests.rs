@@ -142,7 +142,7 @@ fn throughput_slows_if_it_grows_by_less_than_half_of_the_load() {
         text(&findings, Code::ThroughputSlows).unwrap(),
         "Throughput grows less than the load: from concurrency 35 to concurrency 100, the load rose \
          by 186 %, but throughput only by 83 % (from 60/s to 110/s), and the mean duration rose from \
-         580 ms to 909 ms; the server is close to its limit"
+         580 ms to 909 ms; the server is at or near its limit"
     );
     assert_eq!(
         (text(&findings, Code::ThroughputKnee), text(&findings, Code::RoomAtTop)),
