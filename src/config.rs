@@ -27,6 +27,7 @@ mod shard;
 mod size;
 mod trace;
 mod tree;
+mod unix_url;
 mod user_info;
 mod validate;
 mod variables;
@@ -42,6 +43,7 @@ pub use masking::secret_texts;
 pub use problem::{Invalid, Mistake, Problem, ProblemKind};
 pub use search_options::{SearchBy, SearchOptions, search_from_options};
 pub use shard::divide;
+pub use unix_url::unix_url;
 pub use user_info::without_user_info;
 pub use variables::{Environment, Secrets};
 pub use web_file::{

@@ -35,17 +35,19 @@ use url::{Position, Url};
 
 use crate::deadline;
 use crate::measurement::FailureDetail;
-use crate::plan::Target;
+use crate::plan::{self, Target};
 use crate::protocol::{RateLimits, Trace};
 use client::ClientBuilder;
 pub use connections::ConnectTiming;
 use connections::Connections;
+pub use credentials::basic_authorization;
 use http1::{Http1Client, Http1Request, RequestHead};
 use library::{LibraryClient, LibraryRequest};
 pub use metrics_page::MetricsPage;
 use redaction::Redaction;
 pub use response::HttpResponse;
 use response::Received;
+pub use tls::begin_tls;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -214,7 +216,11 @@ impl HttpEndpoint {
         Ok(HttpEndpoint {
             client,
             base: base.clone(),
-            host_header: base[Position::BeforeHost..Position::AfterPort].to_owned(),
+            host_header: match plan::unix_socket(base) {
+                // A unix socket has no name. curl sends the name of its URL, which is usually this.
+                Some(_) => "localhost".to_owned(),
+                None => base[Position::BeforeHost..Position::AfterPort].to_owned(),
+            },
             query: credentials::query(target),
             headers,
             redaction: credentials::redaction(target),

@@ -7,6 +7,7 @@ mod open_files;
 mod phases;
 mod rate_limits;
 mod single_run;
+mod unix_socket;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -33,6 +34,7 @@ pub use open_files::{OTHER_FILES, connection_limit};
 pub use phases::{MAX_REPORTED_PHASES, PhaseObjectives};
 pub use rate_limits::RateLimits;
 pub use single_run::SingleRunError;
+pub use unix_socket::{UNIX_SCHEME, unix_socket, unix_url};
 
 #[derive(Clone, Debug)]
 pub struct Plan {

@@ -525,8 +525,41 @@ fn each_kind_of_source_sends_the_prompts_of_its_file() {
 }
 
 #[test]
+fn a_key_over_plain_http_to_a_public_address_is_warned_of() {
+    let warnings = |url: &str, keys: &str| {
+        parse(&format!("target: {{base_url: '{url}'{keys}}}\nrate: 1/s\n")).unwrap().warnings
+    };
+    let key = ", api_key_env: STAGING_API_KEY";
+    for (url, keys) in [
+        ("http://api.example.com/v1", key),
+        ("http://198.51.100.7:8000/v1", key),
+        ("http://user:word@api.example.com/v1", ""),
+        ("http://api.example.com/v1", ", headers: {x-api-key: {env: STAGING_API_KEY}}"),
+        ("http://api.example.com/v1", ", query: {api_key: {env: STAGING_API_KEY}}"),
+    ] {
+        let found = warnings(url, keys);
+        let [warning] = found.as_slice() else { panic!("{url}{keys}: {found:?}") };
+        assert!(
+            warning.starts_with("llmload.yml:1:20: target.base_url: llmload sends"),
+            "{warning}"
+        );
+        assert!(warning.ends_with("use https"), "{warning}");
+    }
+    for (url, keys) in [
+        ("https://api.example.com/v1", key),
+        ("http://api.example.com/v1", ""),
+        ("http://api.example.com/v1", ", headers: {x-team: a}"),
+        ("http://10.1.2.3:8000/v1", key),
+        ("http://vllm.default.svc:8000/v1", key),
+        ("unix:/run/vllm.sock:/v1", key),
+    ] {
+        assert_eq!(warnings(url, keys), [""; 0], "{url}{keys}");
+    }
+}
+
+#[test]
 fn no_message_and_no_masked_source_contains_a_secret() {
-    let text = "targets:\n  a:\n    base_url: http://10.1.2.3/v1\n    api_key_env: STAGING_API_KEY\n    \
+    let text = "targets:\n  a:\n    base_url: http://198.51.100.7/v1\n    api_key_env: STAGING_API_KEY\n    \
                 headers:\n      x-literal: sk-canary-0123456789\n      x-token: {env: TEAM_TOKEN}\n      \
                 authorization-token: Token ${SECRET_VALUE}\n    query: {q: sk-canary-0123456789}\n\
                 scenarios:\n  s:\n    rate: 1/s\n    request: {extra: {vendor_key: sk-canary-0123456789}}\n";

@@ -1,7 +1,9 @@
 //! `llmload health`: the health check of the container image, which has no shell and no curl.
 
-use std::io::{Error, ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+mod connection;
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,10 +12,19 @@ use http::Uri;
 use http::uri::Scheme;
 use tokio::time::Instant;
 
+use super::variable;
+use crate::endpoint;
+use crate::plan;
+use connection::{Connection, connect, connect_unix};
+
 /// Shorter than the timeouts of Docker and Kubernetes, so llmload can still print an error.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The length of `HTTP/1.1 200`. llmload reads no more.
 const STATUS_LINE: usize = 12;
+/// The page to check at a unix socket.
+const HEALTHY: &str = "/-/healthy";
+/// The size of the largest file with a password, a certificate or a key, in bytes.
+const MAX_FILE: u64 = 1 << 20;
 
 #[derive(Debug, Args)]
 pub(super) struct HealthArgs {
@@ -22,81 +33,152 @@ pub(super) struct HealthArgs {
     #[arg(
         value_name = "URL",
         default_value = "http://127.0.0.1:9899/-/healthy",
-        value_parser = http_url,
-        help = "URL to check; status 200 means healthy"
+        value_parser = place,
+        help = "URL to check, or unix:PATH for a unix socket; status 200 means healthy"
     )]
-    url: Uri,
+    place: Place,
+    /// User of the web server
+    #[arg(long, value_name = "NAME", requires = "password")]
+    user: Option<String>,
+    /// File that contains the password of the user
+    #[arg(long, value_name = "FILE", requires = "user", group = "password")]
+    password_file: Option<PathBuf>,
+    /// Name of the environment variable that holds the password of the user
+    #[arg(long, value_name = "VARIABLE", requires = "user", group = "password")]
+    password_env: Option<String>,
+    /// Certificate authority to trust [default: the authorities of the system]
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure_skip_verify")]
+    ca_file: Option<PathBuf>,
+    /// Client certificate, if the web server requires one
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    cert_file: Option<PathBuf>,
+    /// Private key of the client certificate
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    key_file: Option<PathBuf>,
+    /// Accept any certificate of the web server, as the kubelet does
+    #[arg(long)]
+    insecure_skip_verify: bool,
+}
+
+/// The page to check.
+#[derive(Clone, Debug)]
+enum Place {
+    Url(Uri),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Url(url) => url.fmt(f),
+            Place::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// Fails unless the URL returns status 200.
 pub(super) fn check(args: &HealthArgs) -> anyhow::Result<()> {
-    let status = status_line(&args.url, Instant::now() + TIMEOUT);
-    let status = status.with_context(|| format!("{} does not respond", args.url))?;
+    let status = status_line(args, Instant::now() + TIMEOUT);
+    let status = status.with_context(|| format!("{} does not respond", args.place))?;
     // A response of HTTP/1.0 is healthy too.
     anyhow::ensure!(
         status.starts_with("HTTP/1.") && status.ends_with(" 200"),
         "{} responded with `{}`",
-        args.url,
+        args.place,
         status.escape_debug()
     );
     Ok(())
 }
 
-fn status_line(url: &Uri, deadline: Instant) -> std::io::Result<String> {
-    let host = url.host().unwrap_or_default();
-    // A URL has brackets around an IPv6 address, but a resolver accepts none.
-    let name = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = (name, url.port_u16().unwrap_or(80)).to_socket_addrs()?;
-    let mut stream = connect(addresses, deadline)?;
-    stream.set_write_timeout(Some(remaining(deadline)?))?;
-    let path = url.path_and_query().map_or("/", |path| path.as_str());
+fn status_line(args: &HealthArgs, deadline: Instant) -> anyhow::Result<String> {
+    let authorization = authorization(args)?;
+    let (host, path) = match &args.place {
+        Place::Url(url) => {
+            (url.host().unwrap_or_default(), url.path_and_query().map_or("/", |path| path.as_str()))
+        }
+        Place::Unix(_) => ("localhost", HEALTHY),
+    };
+    let mut stream = open(args, deadline)?;
     stream.write_all(
-        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes(),
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{authorization}Connection: close\r\n\r\n")
+            .as_bytes(),
     )?;
+    stream.flush()?;
     let mut line = [0; STATUS_LINE];
     let mut read = 0;
     while read < STATUS_LINE {
-        // Each read has only the time until the deadline. With a fixed timeout, a server that sends
-        // one byte at a time could hold the check forever.
-        stream.set_read_timeout(Some(remaining(deadline)?))?;
         match stream.read(&mut line[read..]) {
             Ok(0) => break,
             Ok(more) => read += more,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // The read has timed out.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(String::from_utf8_lossy(&line[..read]).into_owned())
 }
 
-/// Connects to the first address that accepts a connection, because `localhost` can have two.
-fn connect(
-    addresses: impl Iterator<Item = SocketAddr>,
-    deadline: Instant,
-) -> std::io::Result<TcpStream> {
-    let mut last = Error::new(ErrorKind::NotFound, "the host name has no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, remaining(deadline)?) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
+fn open(args: &HealthArgs, deadline: Instant) -> anyhow::Result<Box<dyn Connection>> {
+    let url = match &args.place {
+        Place::Unix(path) => return Ok(Box::new(connect_unix(path, deadline)?)),
+        Place::Url(url) => url,
+    };
+    // A URL has brackets around an IPv6 address, but a resolver accepts none.
+    let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let is_https = url.scheme() == Some(&Scheme::HTTPS);
+    let port = url.port_u16().unwrap_or(if is_https { 443 } else { 80 });
+    if !is_https {
+        return Ok(Box::new(connect(host, port, deadline)?));
     }
-    Err(last)
+    let read = |file: &Option<PathBuf>| file.as_deref().map(read_small).transpose();
+    let identity = read(&args.cert_file)?.zip(read(&args.key_file)?);
+    let options = plan::Connection {
+        ca: read(&args.ca_file)?,
+        identity: identity.map(|(certificate, key)| format!("{certificate}\n{key}").into()),
+        insecure_skip_verify: args.insecure_skip_verify,
+        ..plan::Connection::default()
+    };
+    let stream = connect(host, port, deadline)?;
+    let stream = endpoint::begin_tls(&options, host, stream).map_err(anyhow::Error::from_boxed)?;
+    Ok(Box::new(stream))
 }
 
-fn remaining(deadline: Instant) -> std::io::Result<Duration> {
-    let remaining = deadline.saturating_duration_since(Instant::now());
-    if remaining.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(remaining) }
+/// Returns the header line, or an empty text without a user.
+fn authorization(args: &HealthArgs) -> anyhow::Result<String> {
+    let Some(user) = &args.user else { return Ok(String::new()) };
+    let password = match (&args.password_file, &args.password_env) {
+        (Some(file), _) => read_small(file)?.trim_end_matches(['\r', '\n']).to_owned(),
+        (None, Some(name)) => {
+            let value = variable(name).and_then(|value| value.into_string().ok());
+            value.with_context(|| format!("the variable {name} is not set; set it"))?
+        }
+        (None, None) => String::new(),
+    };
+    let value = endpoint::basic_authorization(user.clone(), password);
+    Ok(format!("Authorization: {value}\r\n"))
 }
 
-fn http_url(text: &str) -> Result<Uri, String> {
-    let url = text.parse::<Uri>().ok().filter(|url| url.scheme() == Some(&Scheme::HTTP));
-    url.filter(|url| url.host().is_some_and(|host| !host.is_empty())).ok_or_else(|| {
-        "expected a URL that starts with http://, such as http://127.0.0.1:9899/-/healthy"
-            .to_owned()
-    })
+/// Reads a text file. A pipe or a device could be endless.
+fn read_small(file: &Path) -> anyhow::Result<String> {
+    let cannot = || format!("cannot read {}; name a readable file", file.display());
+    let metadata = std::fs::metadata(file).with_context(cannot)?;
+    anyhow::ensure!(metadata.is_file() && metadata.len() <= MAX_FILE, cannot());
+    std::fs::read_to_string(file).with_context(cannot)
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        let missing = || "the path of the unix socket is missing; write unix:PATH".to_owned();
+        return if path.is_empty() { Err(missing()) } else { Ok(Place::Unix(path.into())) };
+    }
+    let is_http = |url: &Uri| matches!(url.scheme_str(), Some("http" | "https"));
+    let url = text.parse::<Uri>().ok().filter(is_http);
+    url.filter(|url| url.host().is_some_and(|host| !host.is_empty())).map(Place::Url).ok_or_else(
+        || {
+            "expected a URL that starts with http:// or https://, such as \
+             http://127.0.0.1:9899/-/healthy"
+                .to_owned()
+        },
+    )
 }

@@ -93,7 +93,8 @@ pub(super) fn load_plan(
 /// Parses the URL of an endpoint. The error also lists the commands, because a mistyped command is
 /// more likely than a wrong URL.
 pub(super) fn endpoint_url(text: &str) -> Result<String, String> {
-    if text.starts_with("http://") || text.starts_with("https://") {
+    let is_url = text.starts_with("http://") || text.starts_with("https://");
+    if is_url || config::unix_url(text).is_some() {
         return Ok(text.to_owned());
     }
     let remedy = config::url_with_scheme(text)

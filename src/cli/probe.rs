@@ -70,13 +70,21 @@ fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
     }
     let plan = plan_of_file(&args.config_file, "llmload probe http://localhost:8000/v1")?;
     let target = choose(targets(&plan), args)?;
-    let Some(model) = &args.model else { return Ok((target, Vec::new())) };
+    let warnings = of_target(&plan.warnings, &target.name);
+    let Some(model) = &args.model else { return Ok((target, warnings)) };
     if let Some(fault) = plan::model_name_problem(model) {
         return Err(Failed::Usage(format!(
             "--model: the model's name {fault}; write the name as the endpoint lists it"
         )));
     }
-    Ok((Arc::new(Target { model: Some(model.clone()), ..Target::clone(&target) }), Vec::new()))
+    Ok((Arc::new(Target { model: Some(model.clone()), ..Target::clone(&target) }), warnings))
+}
+
+/// Returns the warnings about a target. Each warning contains the path of its key.
+fn of_target(warnings: &[String], name: &str) -> Vec<String> {
+    let paths = [format!(": targets.{name}."), format!(": targets.{name}: "), ": target: ".into()];
+    let is_of_target = |warning: &&String| paths.iter().any(|path| warning.contains(path));
+    warnings.iter().filter(is_of_target).cloned().collect()
 }
 
 /// Returns a plan with the endpoint at this URL as its only target.

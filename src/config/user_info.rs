@@ -7,6 +7,7 @@ use url::Url;
 
 use super::hints::url_with_scheme;
 use super::problem::Mistake;
+use super::unix_url::unix_url;
 use crate::plan::{BasicCredentials, SecretText};
 
 /// Parses an HTTP URL, and separates its user and password. `no_scheme` is the message for a text
@@ -18,6 +19,9 @@ pub fn parse_http_url(
     no_scheme: &str,
     remedy: &str,
 ) -> Result<(Url, Option<BasicCredentials>), Mistake> {
+    if let Some(url) = unix_url(text) {
+        return Ok((url?, None));
+    }
     if !text.contains("://") {
         let with_scheme = url_with_scheme(text).map(|url| format!("write `{url}`"));
         let remedy = with_scheme.unwrap_or_else(|| remedy.to_owned());

@@ -16,6 +16,7 @@ mod failures;
 mod metrics;
 mod observe;
 mod phase_end;
+mod plain_text;
 mod prices;
 mod prompts;
 mod replay;

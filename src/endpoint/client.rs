@@ -12,7 +12,7 @@ use super::http1::AGENT;
 use super::http2::Establishing;
 use super::resolver::SystemResolver;
 use super::tls;
-use crate::plan::Target;
+use crate::plan::{self, Target};
 
 /// The time without a frame from the server after which llmload sends an HTTP/2 ping, and the time
 /// that the server has to acknowledge the ping. If the machine of the server has disappeared, no
@@ -56,6 +56,9 @@ impl ClientBuilder {
             .user_agent(AGENT)
             .dns_resolver(SystemResolver)
             .connector_layer(connections.layer(limit));
+        if let Some(socket) = plan::unix_socket(base) {
+            builder = builder.unix_socket(socket);
+        }
         if let Some(establishing) = establishing {
             if base.scheme() == "http" {
                 establishing.set_prior_knowledge();

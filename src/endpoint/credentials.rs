@@ -83,6 +83,11 @@ pub(super) fn headers(target: &Target) -> Result<HeaderMap, BuildError> {
     Ok(headers)
 }
 
+/// Returns the value of the header `authorization` for basic auth.
+pub fn basic_authorization(user: String, password: String) -> String {
+    encode(&BasicCredentials { user: user.into(), password: password.into() })
+}
+
 /// Returns the value of the header, such as `Basic dXNlcjpwYXNz`.
 fn encode(credentials: &BasicCredentials) -> String {
     format!("Basic {}", STANDARD.encode(pair(credentials)))

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
-use url::Url;
+use url::{Position, Url};
 
 use super::client::{self, ClientBuilder};
 use super::connections::Connections;
@@ -28,6 +28,8 @@ pub struct MetricsPage {
     source: MetricsSource,
     client: reqwest::Client,
     url: Url,
+    /// The URL for the HTTP library.
+    requested: Url,
     headers: HeaderMap,
     connections: Connections,
     redaction: Redaction,
@@ -77,7 +79,24 @@ impl MetricsPage {
         let client = builder
             .build(Some(Connection::KEEP_ALIVE), None)
             .map_err(|source| BuildError::Client { target: builder.target.name.clone(), source })?;
-        Ok(MetricsPage { source: page.source, client, url, headers, connections, redaction })
+        // The HTTP library reads the path of the socket from its builder, not from the URL.
+        let requested = match plan::unix_socket(&url) {
+            Some(_) => format!("http://localhost{}", &url[Position::BeforePath..]).parse(),
+            None => Ok(url.clone()),
+        };
+        let requested = requested.map_err(|error: url::ParseError| BuildError::Client {
+            target: builder.target.name.clone(),
+            source: error.into(),
+        })?;
+        Ok(MetricsPage {
+            source: page.source,
+            client,
+            url,
+            requested,
+            headers,
+            connections,
+            redaction,
+        })
     }
 
     pub fn source(&self) -> MetricsSource {
@@ -139,7 +158,7 @@ impl MetricsPage {
     }
 
     async fn send(&self) -> Result<reqwest::Response, SendFailure> {
-        let request = self.client.get(self.url.clone()).headers(self.headers.clone());
+        let request = self.client.get(self.requested.clone()).headers(self.headers.clone());
         Attempt::new(&self.connections).send_without_body(request).await
     }
 }

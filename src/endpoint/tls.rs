@@ -2,13 +2,17 @@
 //! versions of HTTP that llmload offers. Both HTTP clients use it.
 
 use std::error::Error;
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    StreamOwned,
+};
 use secrecy::ExposeSecret;
 
 use crate::plan::Connection;
@@ -47,6 +51,20 @@ pub(super) fn client_config(
     };
     config.alpn_protocols = versions.iter().map(|version| version.as_bytes().to_vec()).collect();
     Ok(config)
+}
+
+/// Begins TLS on a connection without the runtime. The handshake happens at the first write.
+///
+/// # Errors
+/// The certificates cannot be read, or TLS does not allow the name of the host.
+pub fn begin_tls<S: Read + Write>(
+    options: &Connection,
+    host: &str,
+    stream: S,
+) -> Result<impl Read + Write + use<S>, Box<dyn Error + Send + Sync>> {
+    let config = client_config(options, &["http/1.1"])?;
+    let name = ServerName::try_from(host.to_owned())?;
+    Ok(StreamOwned::new(ClientConnection::new(Arc::new(config), name)?, stream))
 }
 
 /// Builds a configuration that trusts no server. The HTTP library needs one even without TLS.

@@ -9,6 +9,11 @@ impl<'a> Address<'a> {
         self.0.starts_with("https:")
     }
 
+    /// Returns true for the URL of a unix socket.
+    pub(super) fn is_unix(self) -> bool {
+        self.0.starts_with("http+unix:")
+    }
+
     pub(super) fn over_http(self) -> String {
         format!("http://{}", self.after_scheme())
     }

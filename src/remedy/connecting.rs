@@ -27,6 +27,10 @@ impl DiagnosedTarget<'_> {
     }
 
     pub(super) fn unreachable(&self) -> String {
+        if self.address().is_unix() {
+            return "check the path of the unix socket, and whether llmload is allowed to use it"
+                .to_owned();
+        }
         format!(
             "check the address {}, and the routes and firewalls on the way to it",
             self.connected_address().authority()
@@ -45,7 +49,7 @@ impl DiagnosedTarget<'_> {
     pub(super) fn reset(&self) -> String {
         let address = self.address();
         let log = "check the server's log";
-        if address.is_https() {
+        if address.is_https() || address.is_unix() {
             log.to_owned()
         } else {
             format!("{log}, or use {} if that port expects TLS", address.over_https())
@@ -54,6 +58,10 @@ impl DiagnosedTarget<'_> {
 
     pub(super) fn nothing_listens(&self) -> String {
         let address = self.connected_address();
+        if address.is_unix() {
+            return "start the server, or correct the path: nothing listens at the unix socket"
+                .to_owned();
+        }
         let is_local = matches!(address.host(), "localhost" | "127.0.0.1" | "[::1]");
         let inside =
             if is_local { " (inside a container, this is the container itself)" } else { "" };
@@ -102,7 +110,7 @@ impl DiagnosedTarget<'_> {
     /// Returns a remedy. For a target with plain HTTP, it begins with the advice to use HTTPS.
     pub(super) fn or_https(&self, otherwise: &str) -> String {
         let address = self.address();
-        if address.is_https() {
+        if address.is_https() || address.is_unix() {
             otherwise.to_owned()
         } else {
             format!("use {} if that port expects TLS, or {otherwise}", address.over_https())

@@ -31,7 +31,7 @@ use super::origin::Peer;
 use super::pages::Page;
 
 /// The longest time for a TLS handshake, for a request head, or for the body of an admin request.
-pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time to read a response, and the longest time from a response to the next request.
 /// Otherwise clients that never read could occupy all connections, and health checks would fail.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -73,7 +73,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("jiff", &["calendar", "config"]),
     ("memchr", &["config", "observe", "protocol", "prompts"]),
     ("minijinja", &["prompts", "report"]),
-    ("percent_encoding", &["config"]),
+    ("percent_encoding", &["config", "plan/unix_socket"]),
     ("prometheus", &["metrics"]),
     ("rand", &["random", "prompts", "schedule", "simulator"]),
     ("rand_chacha", &["random", "schedule", "simulator"]),

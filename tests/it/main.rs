@@ -63,6 +63,7 @@ mod status;
 mod stuck_output;
 mod timetable;
 mod tokens;
+mod unix_sockets;
 mod upstream;
 mod web;
 mod web_security;

@@ -401,6 +401,47 @@ fn clients_that_stall_the_handshake_do_not_block_others() {
     }
 }
 
+#[test]
+fn the_health_check_uses_tls_a_client_certificate_and_a_password() {
+    let site = Site::start(&format!(
+        "tls_server_config:
+  cert_file: server.crt
+  key_file: server.key
+  client_auth_type: RequireAndVerifyClientCert
+  client_ca_file: ca.pem
+basic_auth_users:
+  {ANN}
+"
+    ));
+    std::fs::write(site.path("password"), "correct horse\n").unwrap();
+    std::fs::write(site.path("wrong"), "correct").unwrap();
+    let [_, certificate, _, key] = client_certificate(&site.authority, "probe");
+    let url = site.url("/-/healthy");
+    let (ca, password, wrong) = (site.path("ca.pem"), site.path("password"), site.path("wrong"));
+    let client = ["--cert-file", certificate.as_str(), "--key-file", key.as_str()];
+    let user = ["--user", "ann", "--password-file", password.as_str()];
+    let impostor = ["--user", "ann", "--password-file", wrong.as_str()];
+    let trusting = ["--ca-file", ca.as_str()];
+    let check =
+        |parts: &[&[&str]]| llmload(&[&["health", url.as_str()], &parts.concat()[..]].concat());
+    assert_eq!(check(&[&trusting, &client, &user]), (Some(0), String::new(), String::new()));
+    assert_eq!(check(&[&["--insecure-skip-verify"], &client, &user]).0, Some(0));
+    for (parts, reason) in [
+        (&[&client[..], &user[..]][..], "certificate"),
+        (&[&trusting[..], &user[..]], "CertificateRequired"),
+        (&[&trusting[..], &client[..]], "HTTP/1.1 401"),
+        (&[&trusting[..], &client[..], &impostor[..]], "HTTP/1.1 401"),
+    ] {
+        let (code, _, err) = check(parts);
+        assert_eq!(code, Some(1), "{parts:?}");
+        assert!(err.contains(reason), "{parts:?}: {err}");
+        assert!(!err.contains("horse"), "{err}");
+    }
+    let (code, _, err) = check(&[&trusting, &["--user", "ann"]]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("--password-file"), "{err}");
+}
+
 // ---- Changes of the files -----------------------------------------------------------------------
 
 #[test]
@@ -485,6 +526,7 @@ fn a_unix_socket_is_local_and_replaces_only_a_socket_without_a_process() {
     daemon.wait_for_log(&format!("/metrics on {address}"));
     let log = daemon.log.lock().unwrap().clone();
     assert_eq!(log.matches("/metrics on http://127.0.0.1:").count(), 2, "{log}");
+    assert_eq!(llmload(&["health", &address]), (Some(0), String::new(), String::new()));
     let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
     let (code, _, err) = llmload(&["demo", "--web.listen-address", &address]);

@@ -13,8 +13,9 @@ use crate::config::scalar::{KeepAlive, Number, Span};
 #[schemars(deny_unknown_fields)]
 pub struct Target {
     /// The root URL of the API, with http or https and without query. llmload sends a user and a
-    /// password in the URL as basic auth, and shows them nowhere. Write exactly one of `base_url`
-    /// and `simulator`. Example: `http://localhost:8000/v1`.
+    /// password in the URL as basic auth, and shows them nowhere. For a unix socket, write
+    /// `unix:/run/vllm.sock:/v1`. Write exactly one of `base_url` and `simulator`. Example:
+    /// `http://localhost:8000/v1`.
     pub base_url: Field<String>,
     /// A simulated endpoint, which runs inside llmload on a free port of the loopback interface.
     /// Write exactly one of `base_url` and `simulator`. Example: `{}`.

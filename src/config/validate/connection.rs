@@ -16,7 +16,7 @@ use crate::config::field::{Field, Located};
 use crate::config::file::read_small;
 use crate::config::scalar::KeepAlive;
 use crate::config::user_info::take_user_info;
-use crate::plan::{Connection, Location, Proxy, SecretText};
+use crate::plan::{self, Connection, Location, Proxy, SecretText};
 
 /// The size of the largest PEM file, in bytes. The trusted certificates of a system usually need a
 /// quarter of this size.
@@ -43,6 +43,18 @@ impl Validator<'_> {
                 node,
                 "the simulator supports only plain HTTP/1.1",
                 "remove `http2`, `tls` and `proxy`",
+            );
+            return None;
+        }
+        let unsupported = [target.http2.node().filter(|_| http2), target.proxy.node()];
+        if let (Some(Location::Url(url)), Some(node)) =
+            (location, unsupported.into_iter().flatten().next())
+            && plan::unix_socket(url).is_some()
+        {
+            self.problem(
+                node,
+                "at a unix socket, llmload supports only plain HTTP/1.1",
+                "remove `http2` and `proxy`",
             );
             return None;
         }
@@ -74,7 +86,7 @@ impl Validator<'_> {
             Field::Invalid(_) => None,
             Field::Present(located) => {
                 if let Some(Location::Url(url)) = location
-                    && url.scheme() == "http"
+                    && url.scheme() != "https"
                 {
                     self.problem(
                         located.node,

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 use http::header::CONNECTION;
-use secrecy::ExposeSecret;
-use url::{Host, Url};
+use url::Url;
 
 use super::Validator;
 use super::secret::is_sensitive;
@@ -51,7 +50,11 @@ impl Validator<'_> {
         let dialect = self.dialect(target);
         let connection = self.connection(target, location.as_ref());
         let (location, auth) = (location?, auth?);
-        self.warn_of_plain_text(&location, &auth, headers.as_deref().unwrap_or_default(), target);
+        let secrets =
+            [headers.as_deref().unwrap_or_default().iter().map(|(name, _)| name.as_str())];
+        let queried = query.as_deref().unwrap_or_default().iter().map(|(name, _)| name.as_str());
+        let names = secrets.into_iter().flatten().chain(queried);
+        self.warn_of_plain_text(&location, &auth, names, target.base_url.node());
         Some(plan::Target {
             name: name.to_owned(),
             location,
@@ -116,7 +119,7 @@ impl Validator<'_> {
             .map_err(|mistake| self.report(located.node, mistake))
             .ok()?;
         // `Url` replaces an empty path with `/`.
-        if url.path() == "/" {
+        if matches!(url.path(), "/" | "") {
             self.warn(located.node, "the URL has no path", "add `/v1`, which most servers expect");
         }
         if url.path().ends_with("/models") {
@@ -317,33 +320,6 @@ impl Validator<'_> {
             total: total?,
             after_end: after_end?,
         })
-    }
-
-    fn warn_of_plain_text(
-        &self,
-        location: &Location,
-        auth: &Auth,
-        headers: &[(HeaderName, SecretText)],
-        target: &Target,
-    ) {
-        let Location::Url(url) = location else { return };
-        let is_local = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
-        let has_secret = !matches!(auth, Auth::None)
-            || headers.iter().any(|(name, value)| {
-                is_sensitive(name.as_str()) && !value.expose_secret().is_empty()
-            });
-        if let Some(node) = target.base_url.node()
-            && url.scheme() == "http"
-            && !is_local
-            && has_secret
-        {
-            self.warn(node, "llmload sends the API key unencrypted", "use https");
-        }
     }
 }
 

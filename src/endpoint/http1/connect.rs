@@ -3,13 +3,14 @@
 use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
@@ -19,6 +20,7 @@ use super::super::faults;
 use super::super::resolver::{addresses_of, connect_within};
 use super::socket::{self, Socket};
 use crate::measurement::{Failure, FailureDetail};
+use crate::plan;
 
 /// The time that the addresses of one family have before llmload also tries the other family. A
 /// host can have IPv6 addresses that do not work (RFC 8305, section 5).
@@ -36,11 +38,20 @@ pub(super) struct Connection {
     pub(super) has_responded: bool,
 }
 
+#[derive(Debug)]
+enum Server {
+    Tcp {
+        host: Host<String>,
+        port: u16,
+    },
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
 /// Opens connections to one server.
 #[derive(Debug)]
 pub(super) struct Connector {
-    host: Host<String>,
-    port: u16,
+    server: Server,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// The limit for the lookup, TCP and TLS together.
     limit: Duration,
@@ -56,6 +67,9 @@ impl Connector {
         tls: Option<ClientConfig>,
         limit: Duration,
     ) -> Result<Connector, Box<dyn Error + Send + Sync>> {
+        if let Some(socket) = plan::unix_socket(base) {
+            return Ok(Connector { server: Server::Unix(socket), tls: None, limit });
+        }
         let no_host = "the URL has no host";
         let host = base.host().ok_or(no_host)?.to_owned();
         let port = base.port_or_known_default().ok_or(no_host)?;
@@ -70,7 +84,7 @@ impl Connector {
                 Some((Arc::new(config), name))
             }
         };
-        Ok(Connector { host, port, tls, limit })
+        Ok(Connector { server: Server::Tcp { host, port }, tls, limit })
     }
 
     /// Opens a connection within the limit.
@@ -97,13 +111,17 @@ impl Connector {
 
     /// Sets `has_tcp` when only TLS is left.
     async fn open(&self, has_tcp: &AtomicBool) -> Result<Socket, ConnectError> {
-        let addresses = match &self.host {
+        let (host, port) = match &self.server {
+            Server::Tcp { host, port } => (host, *port),
+            Server::Unix(path) => return Ok(Socket::Unix(connect_to_socket(path).await?)),
+        };
+        let addresses = match host {
             Host::Domain(name) => addresses_of(name).await?,
             Host::Ipv4(address) => vec![SocketAddr::from((*address, 0))],
             Host::Ipv6(address) => vec![SocketAddr::from((*address, 0))],
         };
         let with_port = addresses.into_iter().map(|mut address| {
-            address.set_port(self.port);
+            address.set_port(port);
             address
         });
         // The caller ends the connecting after the limit, and knows the reason. This longer limit
@@ -120,6 +138,18 @@ impl Connector {
             }
         })
     }
+}
+
+/// Connects to a unix socket. If its file does not exist, the server does not run, as if a port
+/// refused the connection.
+async fn connect_to_socket(path: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect(path).await.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            let message = format!("the unix socket {} does not exist", path.display());
+            io::Error::new(io::ErrorKind::ConnectionRefused, message)
+        }
+        _ => error,
+    })
 }
 
 /// Connects to the first address that accepts the connection. The addresses of the family of the

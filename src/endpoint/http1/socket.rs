@@ -1,4 +1,4 @@
-//! A TCP connection with or without TLS.
+//! A TCP connection with or without TLS, or a connection to a unix socket.
 //!
 //! All connections of a thread share one buffer for reads, because a read never waits while it uses
 //! the buffer. So an idle or slow connection needs no memory for a buffer.
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 /// The longest read, in bytes.
@@ -35,6 +35,7 @@ thread_local! {
 pub(super) enum Socket {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
 }
 
 /// Sends the message that ends a TLS connection, so the server does not log a cut connection. If
@@ -64,10 +65,11 @@ pub(super) fn set_options(stream: &TcpStream) {
 }
 
 impl Socket {
-    fn tcp(&self) -> &TcpStream {
+    fn system_socket(&self) -> SockRef<'_> {
         match self {
-            Socket::Tcp(stream) => stream,
-            Socket::Tls(stream) => stream.get_ref().0,
+            Socket::Tcp(stream) => SockRef::from(stream),
+            Socket::Tls(stream) => SockRef::from(stream.get_ref().0),
+            Socket::Unix(stream) => SockRef::from(stream),
         }
     }
 
@@ -83,6 +85,7 @@ impl Socket {
             ready!(match self {
                 Socket::Tcp(stream) => Pin::new(stream).poll_read(context, &mut read),
                 Socket::Tls(stream) => Pin::new(stream).poll_read(context, &mut read),
+                Socket::Unix(stream) => Pin::new(stream).poll_read(context, &mut read),
             })?;
             Poll::Ready(Ok(take(read.filled_mut())))
         })
@@ -96,13 +99,14 @@ impl Socket {
         match self {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, parts),
             Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+            Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(context, parts),
         }
     }
 
     /// Passes on the bytes that TLS has encrypted but not written yet.
     pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Socket::Tcp(_) => Poll::Ready(Ok(())),
+            Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
             Socket::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
@@ -112,7 +116,7 @@ impl Socket {
     pub(super) fn is_idle(&mut self) -> bool {
         // The server can have sent a message of TLS that has no content for the request.
         let has_content = match self {
-            Socket::Tcp(_) => false,
+            Socket::Tcp(_) | Socket::Unix(_) => false,
             Socket::Tls(_) => {
                 self.poll_read(&mut Context::from_waker(Waker::noop()), |_| ()).is_ready()
             }
@@ -120,7 +124,7 @@ impl Socket {
         // The runtime learns of the end of a connection only in its next turn, the system knows it
         // at once.
         let mut byte = [MaybeUninit::uninit()];
-        let is_silent = match SockRef::from(self.tcp()).peek(&mut byte) {
+        let is_silent = match self.system_socket().peek(&mut byte) {
             Ok(_) => false,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         };
