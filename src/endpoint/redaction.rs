@@ -24,9 +24,9 @@ const MIN_SECRET: usize = 6;
 /// If the server or a limit has shortened a text, the text can end in the middle of a secret, so
 /// only a prefix of the secret is left. Shorter prefixes, such as `Bearer`, stay readable.
 const MIN_PREFIX: usize = 8;
-/// The number of characters of the shortest end of a secret that is masked. Some servers omit the
-/// start of a key.
-const MIN_END: usize = 12;
+/// The number of characters of the shortest part of a secret that is masked inside a text. Some
+/// servers omit the start or the end of a key.
+const MIN_PART: usize = 12;
 
 /// The secrets of one target.
 pub(super) struct Redaction {
@@ -158,32 +158,32 @@ impl Form {
     /// Returns true if the text contains the secret, or a part that [`Form::end_in`] finds.
     fn is_in(&self, text: &str) -> bool {
         let secret = self.text.expose_secret();
-        let end = secret.char_indices().rev().nth(MIN_END - 1).map_or(0, |(at, _)| at);
+        let end = secret.char_indices().rev().nth(MIN_PART - 1).map_or(0, |(at, _)| at);
         let end = if self.is_flexible { &secret[end..] } else { secret };
         text.char_indices().any(|(at, _)| {
             let rest = &text[at..];
             self.matches(rest, secret, MIN_PREFIX)
-                .or_else(|| self.matches(rest, end, MIN_END))
+                .or_else(|| self.matches(rest, end, MIN_PART))
                 .is_some()
         })
     }
 
     /// If the text begins with the secret, returns the length of the secret in the text. The secret
-    /// can lack its start or, at the end of the text, its end. An ellipsis at the end of the text
-    /// is ignored.
+    /// can lack its start or its end. An ellipsis at the end of the text is ignored.
     fn end_in(&self, text: &str) -> Option<usize> {
         let secret = self.text.expose_secret();
         let length = secret.chars().count();
         let from_start = self.matches(text, secret, MIN_PREFIX);
-        let skipped = secret.char_indices().take(length.saturating_sub(MIN_END - 1)).skip(1);
+        let skipped = secret.char_indices().take(length.saturating_sub(MIN_PART - 1)).skip(1);
         // The space between a scheme and its credentials is not a part of the credentials.
         let skipped = skipped.filter(|(_, letter)| *letter != ' ');
-        let mut ends = skipped.filter_map(|(at, _)| self.matches(text, &secret[at..], MIN_END));
+        let mut ends = skipped.filter_map(|(at, _)| self.matches(text, &secret[at..], MIN_PART));
         from_start.or_else(|| if self.is_flexible { ends.next() } else { None })
     }
 
-    /// If the text begins with the secret, returns its length in the text. If the text ends after
-    /// `least` or more characters of the secret, returns the length of the text.
+    /// If the text begins with the secret or with [`MIN_PART`] of its characters, returns their
+    /// length in the text. If the text ends after `least` or more characters of the secret, returns
+    /// the length of the text.
     fn matches(&self, text: &str, secret: &str, least: usize) -> Option<usize> {
         // Without this, a secret that itself contains an escape would be found only escaped.
         if text.starts_with(secret) {
@@ -195,11 +195,14 @@ impl Form {
                 return Some(text.len());
             }
             let length = if self.is_flexible {
-                length_of_form(rest, letter)?
+                length_of_form(rest, letter)
             } else {
-                rest.starts_with(letter).then(|| letter.len_utf8())?
+                rest.starts_with(letter).then(|| letter.len_utf8())
             };
-            rest = &rest[length..];
+            match length {
+                Some(length) => rest = &rest[length..],
+                None => return (matched >= MIN_PART).then_some(text.len() - rest.len()),
+            }
         }
         Some(text.len() - rest.len())
     }
@@ -208,9 +211,11 @@ impl Form {
 /// Returns true if nothing follows, or only an ellipsis or a part of an escape.
 fn is_cut(rest: &str) -> bool {
     let rest = rest.strip_suffix('…').unwrap_or(rest);
+    let after_backslash = rest.starts_with('\\').then(|| rest.trim_start_matches('\\'));
     let is_escape = rest.strip_prefix('%').is_some_and(|digits| digits.len() < 2)
-        || rest == "\\"
-        || rest.strip_prefix("\\u").is_some_and(|digits| digits.len() < 4);
+        || after_backslash.is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix('u').is_some_and(|digits| digits.len() < 4)
+        });
     rest.is_empty() || is_escape
 }
 
@@ -219,7 +224,7 @@ fn is_cut(rest: &str) -> bool {
 fn length_of_form(text: &str, letter: char) -> Option<usize> {
     let first = text.chars().next()?;
     let escape = match first {
-        '\\' => json_escape(text, letter),
+        '\\' => json_escape(text, letter).or_else(|| nested_json_escape(text, letter)),
         '%' => percent_escape(text, letter),
         // A form in a query has `+` instead of a space.
         '+' if letter == ' ' => Some(1),
@@ -246,6 +251,13 @@ fn json_escape(text: &str, letter: char) -> Option<usize> {
         other => other,
     };
     (escaped == letter).then_some(2)
+}
+
+/// The same for a JSON text that is a string of another JSON text. Gateways quote the error of their
+/// server in this way, and each level doubles the backslashes.
+fn nested_json_escape(text: &str, letter: char) -> Option<usize> {
+    let outer = text.len() - text.trim_start_matches('\\').len() - 1;
+    json_escape(&text[outer..], letter).map(|length| outer + length)
 }
 
 fn percent_escape(text: &str, letter: char) -> Option<usize> {
@@ -321,6 +333,8 @@ mod tests {
             "sk\\/canary\\u002B0123456789",
             "sk\\u002fcanary\\u002b0123456789",
             "\\u0073k/canary+0123456789",
+            "sk\\\\/canary\\\\u002b0123456789",
+            "sk\\\\\\\\/canary+0123456789",
             "sk&#x2F;canary&#43;0123456789",
             "canary+0123456789",
             "CANARY%2B0123456789",
@@ -374,6 +388,11 @@ mod tests {
         }
         for cut in MIN_PREFIX..KEY.len() {
             assert_eq!(redacted(&format!("your key is {}", &KEY[..cut])), "your key is [redacted]");
+        }
+        for cut in MIN_PART..KEY.len() {
+            assert_eq!(redacted(&format!("the key {}*** is no", &KEY[..cut])), {
+                "the key [redacted]*** is no"
+            });
         }
     }
 

@@ -26,7 +26,7 @@ use crate::secrets::{assert_clean, llmload};
 use crate::upstream::Upstream;
 use plan::{FIXED, Rates, Settings};
 use scrape::{Scrape, watch};
-use server::Kind;
+pub use server::Kind;
 
 /// The highest number of clients of the web server that the test keeps open.
 const MAX_CLIENTS: usize = 60;
