@@ -114,8 +114,11 @@ pub async fn exchange<E: Endpoint>(
     match result {
         Ok((measurement, undrained)) => {
             observer.observe(&arrival, Event::Succeeded(&measurement));
-            let first_token = measurement.time_to_first_token();
-            let timing = Timing { first_token, duration: measurement.duration() };
+            let timing = Timing {
+                first_token: measurement.time_to_first_token(),
+                time_per_output_token: measurement.time_per_output_token(),
+                duration: measurement.duration(),
+            };
             Finished { outcome: Ok(timing), usage: measurement.usage, retry_after, undrained }
         }
         Err(detail) => {

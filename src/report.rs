@@ -39,6 +39,7 @@ use crate::plan::Scenario;
 use crate::schedule::Load;
 use crate::status::RouteMonitor;
 pub use archive::ArchiveReport;
+pub use comparison::SideBySide;
 pub use csv::csv;
 pub use findings::{Code as FindingCode, Finding, Severity};
 pub use junit::junit;
@@ -81,6 +82,9 @@ pub struct Report {
     /// Facts that the reader of the report should know.
     pub findings: Vec<Finding>,
     pub routes: Vec<RouteReport>,
+    /// One entry per scenario with several targets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub side_by_side: Vec<SideBySide>,
     /// `None` if the run has no archive of failed requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<ArchiveReport>,
@@ -196,6 +200,9 @@ pub struct PhaseReport {
     /// The result of a search. `None` for other phases, and for a search that has not begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchReport>,
+    /// The same as [`RouteReport::difference`], over the pairs that arrived in the phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<PairedDifference>,
     /// The distributions behind the quantiles of `statistics`.
     pub distributions: Distributions,
 }
@@ -263,6 +270,8 @@ pub struct PairedDifference {
     /// The number of pairs in which both requests succeeded.
     pub pairs: u64,
     pub time_to_first_token: Option<MeanDifference>,
+    #[serde(default)]
+    pub time_per_output_token: Option<MeanDifference>,
     pub request_duration: Option<MeanDifference>,
 }
 
@@ -334,6 +343,7 @@ impl Report {
             ),
             verdict: verdict::judge(&routes, &distortions, end),
             distortions,
+            side_by_side: comparison::side_by_side(&routes),
             routes,
             archive: run.archive,
             config: run.config,

@@ -110,6 +110,8 @@ impl RouteMonitor {
         observed: Vec<Arc<ObservedPage>>,
         steps: Arc<StepMeter>,
     ) -> RouteMonitor {
+        // Only the report of a run shows the difference by phase.
+        let phases = if tally.is_some() { schedule_state.schedule().phases().len() } else { 0 };
         RouteMonitor {
             scenario: scenario.to_owned(),
             target: target.to_owned(),
@@ -122,7 +124,7 @@ impl RouteMonitor {
             tally,
             observed,
             steps,
-            difference: Arc::default(),
+            difference: Arc::new(PairedComparison::by_phase(phases)),
             info: Mutex::new(info),
         }
     }

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::{Failed, print, stdout_style};
 use crate::report::Outcome;
-use crate::report::comparison::{self, Comparison, Rules, Run};
+use crate::report::comparison::{self, Comparison, Rules, Run, TOLERANCE};
 
 #[derive(Debug, Args)]
 pub(super) struct CompareArgs {
@@ -21,7 +21,7 @@ pub(super) struct CompareArgs {
     new: Vec<String>,
     /// Ignore changes of latency and throughput up to this percentage. A significant rise of the
     /// failure rate always makes the new run worse
-    #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 100.0 * TOLERANCE, value_parser = percent)]
     tolerance: f64,
     /// Compare runs with different schedules: only the phases with the same name and the same load
     #[arg(long)]

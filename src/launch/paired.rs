@@ -36,13 +36,19 @@ impl RequestContext {
 #[derive(Debug)]
 pub(super) struct PairedRequests {
     timings: Mutex<Vec<Option<Timing>>>,
+    /// The position of the phase in the schedule.
+    phase: Option<usize>,
     differences: Arc<[Arc<PairedComparison>]>,
 }
 
 impl PairedRequests {
-    pub fn new(targets: usize, differences: &Arc<[Arc<PairedComparison>]>) -> Arc<PairedRequests> {
+    pub fn new(
+        targets: usize,
+        phase: Option<usize>,
+        differences: &Arc<[Arc<PairedComparison>]>,
+    ) -> Arc<PairedRequests> {
         let timings = Mutex::new(vec![None; targets]);
-        Arc::new(PairedRequests { timings, differences: Arc::clone(differences) })
+        Arc::new(PairedRequests { timings, phase, differences: Arc::clone(differences) })
     }
 
     fn set_timing(&self, index: usize, timing: Option<Timing>) {
@@ -59,7 +65,7 @@ impl Drop for PairedRequests {
         let Some(Some(baseline)) = timings.first().copied() else { return };
         for (timing, difference) in timings.iter().skip(1).zip(self.differences.iter()) {
             if let Some(timing) = timing {
-                difference.record(baseline, *timing);
+                difference.record(self.phase, baseline, *timing);
             }
         }
     }

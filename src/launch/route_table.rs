@@ -49,7 +49,7 @@ impl<E: Endpoint, O: Observe + 'static> Launch for RouteTable<E, O> {
         if let [only] = set.routes.as_slice() {
             return only.launch(arrival, slot, runtime);
         }
-        let pair = PairedRequests::new(set.routes.len(), &set.differences);
+        let pair = PairedRequests::new(set.routes.len(), arrival.phase, &set.differences);
         for (index, route) in set.routes.iter().enumerate() {
             let pair = Some((Arc::clone(&pair), index));
             route.send(arrival, RequestContext { slot: slot.clone(), pair }, runtime);

@@ -201,7 +201,7 @@ impl BoundRoute {
     fn collect_differences(&self, samples: &mut Samples) {
         let Some(Baseline { target: baseline, difference }) = &self.baseline else { return };
         let [target, model, scenario] = self.labels.values();
-        let PairedSnapshot { first_token, duration } = difference.snapshot();
+        let PairedSnapshot { first_token, duration, .. } = difference.snapshot();
         let labels = [target, model, scenario, baseline];
         let families = [
             (

@@ -1,4 +1,5 @@
-//! The charts of the page, as SVG without scripts. All targets of a scenario share each chart.
+//! The charts of the page, as SVG without scripts. All targets of a scenario share each chart, and
+//! so do scenarios that differ only in their target.
 
 mod axis;
 mod distribution;
@@ -10,7 +11,7 @@ mod search;
 mod server;
 
 use super::layout::Block;
-use super::{PhaseReport, Report, RouteReport};
+use super::{PhaseReport, Report, RouteReport, comparison};
 use plot::Plot;
 pub(super) use plot::escaped;
 
@@ -25,15 +26,10 @@ const HIGHEST_OBJECTIVE: f64 = 3.0;
 
 /// Returns the charts of all routes.
 pub(super) fn charts(report: &Report) -> Vec<Block> {
-    let mut scenarios: Vec<(&str, Vec<&RouteReport>)> = Vec::new();
-    for route in &report.routes {
-        match scenarios.iter_mut().find(|(name, _)| *name == route.scenario) {
-            Some((_, routes)) => routes.push(route),
-            None => scenarios.push((&route.scenario, vec![route])),
-        }
-    }
-    let several = scenarios.len() > 1;
-    let all = scenarios.iter().flat_map(|(name, routes)| {
+    let groups = comparison::groups(&report.routes);
+    let several = groups.len() > 1;
+    let all = groups.iter().flat_map(|routes| {
+        let scenarios = comparison::names(routes.iter().map(|route| route.scenario.as_str()));
         let charts = search::charts(routes)
             .into_iter()
             .chain(levels::charts(routes))
@@ -41,7 +37,7 @@ pub(super) fn charts(report: &Report) -> Vec<Block> {
             .chain(server::charts(routes))
             .chain(distribution::charts(routes))
             .chain(over_time::failures(routes));
-        charts.map(move |chart| chart.block(several.then_some(*name)))
+        charts.map(move |chart| chart.block(several.then_some(&scenarios)))
     });
     all.collect()
 }
@@ -55,9 +51,9 @@ struct Chart {
 }
 
 impl Chart {
-    /// `scenario` is the name of the scenario if the report has several scenarios.
-    fn block(self, scenario: Option<&str>) -> Block {
-        let title = match scenario {
+    /// `scenarios` has the names of the scenarios, if the report has charts of others too.
+    fn block(self, scenarios: Option<&String>) -> Block {
+        let title = match scenarios {
             Some(name) => format!("{name}: {}", self.title),
             None => self.title,
         };

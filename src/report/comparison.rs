@@ -8,11 +8,13 @@
 //! The tests assume that the values are independent. In reality, requests in one queue depend on
 //! each other, and two runs of the same server differ too. This is the reason for the tolerance.
 
+mod change;
 mod markdown;
 mod matching;
 mod metrics;
 mod read;
 mod setup;
+mod side_by_side;
 mod significance;
 #[cfg(test)]
 mod tests;
@@ -22,13 +24,21 @@ use serde::Serialize;
 
 use super::{Outcome, PhaseReport, ReasonCode, RouteReport};
 use crate::measurement::printable;
+pub use change::Change;
+use change::{change, change_text};
 use matching::match_routes;
 use metrics::{Evidence, Metric, PhaseRun};
 pub use read::{ReadError, Run, read, split_route};
+pub use side_by_side::{
+    Column, Figure, FigureDifference, FigureKind, FigureValue, SideBySide, SideBySidePhase,
+};
+pub(super) use side_by_side::{groups, names, side_by_side};
 pub use significance::Estimate;
 
 /// The probability that a comparison of two equal runs finds any change.
 const FALSE_ALARMS: f64 = 0.05;
+/// The usual value of [`Rules::tolerance`].
+pub const TOLERANCE: f64 = 0.05;
 
 /// The name of a route without control characters.
 fn route_name(route: &RouteReport) -> String {
@@ -59,26 +69,6 @@ pub enum Refusal {
          `{argument}#scenario/target`"
     )]
     SeveralRoutes { argument: String, routes: String },
-}
-
-/// The change of a metric from the base run to a new run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Change {
-    /// The new run is worse. The change is significant and larger than the tolerance.
-    Worse,
-    /// The new run is better. The change is significant and larger than the tolerance.
-    Better,
-    /// The change is significant, but within the tolerance.
-    Tolerated,
-    /// The change is larger than the tolerance, but not significant.
-    Unclear,
-    /// The change is not significant, and not larger than the tolerance.
-    None,
-    /// At least one of the runs has too few values.
-    TooFew,
-    /// The metric is shown only for information.
-    NotJudged,
 }
 
 /// The value of a metric in a new run.
@@ -293,7 +283,7 @@ impl Comparison {
         let is_comparable = tested.iter().any(|(metric, ..)| *metric != Metric::SuccessRate);
         for ((metric, base, value), is_significant) in tested.into_iter().zip(significant) {
             let (Some(base), Some(new)) = (base, value.estimate) else { continue };
-            value.change = change(metric, base.value, new.value, is_significant, tolerance);
+            value.change = change(metric.rule(), base.value, new.value, is_significant, tolerance);
         }
         let worse = self.worse_reasons();
         self.result = if !worse.is_empty() {
@@ -376,9 +366,7 @@ impl ComparedMetric {
 impl NewValue {
     /// Returns the change as a percentage: `+10.2 %`.
     fn change_text(&self) -> Option<String> {
-        let percent = self.change_ratio? * 100.0;
-        let decimals = usize::from(percent.abs() < 99.95);
-        Some(format!("{percent:+.decimals$} %"))
+        self.change_ratio.map(change_text)
     }
 }
 
@@ -409,12 +397,7 @@ fn compared(metric: Metric, base: PhaseRun<'_>, runs: &[Option<PhaseRun<'_>>]) -
             }
             _ => Evidence::TooFew,
         };
-        let (change, probability) = match evidence {
-            Evidence::Probability(probability) => (Change::None, Some(probability)),
-            Evidence::Equal => (Change::None, None),
-            Evidence::NotJudged => (Change::NotJudged, None),
-            Evidence::TooFew => (Change::TooFew, None),
-        };
+        let (change, probability) = evidence.unjudged();
         let ratio = before.zip(estimate).filter(|(before, _)| before.value > 0.0);
         NewValue {
             estimate,
@@ -424,17 +407,4 @@ fn compared(metric: Metric, base: PhaseRun<'_>, runs: &[Option<PhaseRun<'_>>]) -
         }
     });
     ComparedMetric { name: metric.name(), base: before, new: new.collect(), metric }
-}
-
-/// Classifies a tested change.
-fn change(metric: Metric, base: f64, new: f64, is_significant: bool, tolerance: f64) -> Change {
-    let difference = new - base;
-    let is_tolerated = difference.abs() <= base * tolerance;
-    if !is_significant {
-        return if is_tolerated { Change::None } else { Change::Unclear };
-    }
-    if difference == 0.0 || (metric.has_tolerance() && is_tolerated) {
-        return Change::Tolerated;
-    }
-    if (difference > 0.0) == metric.is_better_if_lower() { Change::Worse } else { Change::Better }
 }

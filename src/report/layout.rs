@@ -33,6 +33,16 @@ pub enum Block {
         columns: Vec<String>,
         rows: Vec<Vec<String>>,
     },
+    /// A table that can be wider than a terminal. A row with one cell names the rows below it.
+    WideTable {
+        title: String,
+        columns: Vec<String>,
+        rows: Vec<Vec<String>>,
+        /// The number of first columns that belong to each part of a divided table.
+        repeated: usize,
+        /// The number of other columns that must stay beside each other.
+        together: usize,
+    },
     /// A chart. Only HTML shows charts.
     Chart {
         title: String,
@@ -77,6 +87,8 @@ pub fn blocks(report: &Report) -> Vec<Block> {
             blocks.extend(results(route));
         }
     }
+    let is_only = report.side_by_side.len() == 1;
+    blocks.extend(report.side_by_side.iter().flat_map(|table| table.blocks(is_only)));
     if !report.findings.is_empty() {
         let all = report.findings.iter();
         let all = all

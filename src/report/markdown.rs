@@ -23,7 +23,8 @@ pub fn markdown(report: &Report) -> String {
             }
             Block::Heading { text } => _ = writeln!(out, "## {}\n", escaped(&text)),
             Block::Line { text } => _ = writeln!(out, "{}\n", inline(&text, Place::Text)),
-            Block::Table { title, columns, rows } => {
+            Block::Table { title, columns, rows }
+            | Block::WideTable { title, columns, rows, .. } => {
                 let _ = writeln!(out, "### {}\n", escaped(&title));
                 table(&mut out, &columns, &rows);
             }
@@ -68,7 +69,7 @@ fn list(out: &mut String, entries: impl Iterator<Item = String>) {
     }
 }
 
-/// Adds a table whose first column names the rows.
+/// Adds a table whose first column names the rows. A row with one cell names the rows below it.
 pub(super) fn table(out: &mut String, columns: &[String], rows: &[Vec<String>]) {
     let line = |cells: &[String]| {
         let cells: Vec<_> = cells.iter().map(|cell| escaped(cell)).collect();
@@ -77,7 +78,13 @@ pub(super) fn table(out: &mut String, columns: &[String], rows: &[Vec<String>]) 
     let _ = writeln!(out, "{}", line(columns));
     let _ = writeln!(out, "|---{}|", "|---:".repeat(columns.len().saturating_sub(1)));
     for cells in rows {
-        let _ = writeln!(out, "{}", line(cells));
+        let _ = match cells.as_slice() {
+            [name] => {
+                let others = "  |".repeat(columns.len().saturating_sub(1));
+                writeln!(out, "| **{}** |{others}", escaped(name))
+            }
+            cells => writeln!(out, "{}", line(cells)),
+        };
     }
     out.push('\n');
 }

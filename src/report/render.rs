@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::layout::Fact;
 use super::{Block, Report, blocks, verdict};
-use crate::check::text::{NO_BREAK, TextStyle, cut_apart, width, with_units_kept};
+use crate::check::text::{NO_BREAK, TextStyle, cut, cut_apart, width, with_units_kept};
 
 /// Renders a report for a terminal or a file, without colours.
 pub fn text(report: &Report) -> String {
@@ -49,6 +49,12 @@ pub(super) fn styled(command: &str, blocks: &[Block], style: TextStyle) -> Strin
             Block::Table { columns, rows, .. } => {
                 out.push('\n');
                 table(&mut out, columns, rows, style);
+            }
+            Block::WideTable { columns, rows, repeated, together, .. } => {
+                for (columns, rows) in parts(columns, rows, *repeated, *together) {
+                    out.push('\n');
+                    table(&mut out, &columns, &rows, style);
+                }
             }
             Block::Chart { .. } => {}
             Block::Facts { title, rows } => {
@@ -110,12 +116,54 @@ fn paint_sign(out: &mut String, start: usize, sign: &str, painted: &str) {
     }
 }
 
-fn table(out: &mut String, columns: &[String], rows: &[Vec<String>], style: TextStyle) {
+/// The most columns of the name of a column in a wide table.
+const LONGEST_COLUMN: usize = 22;
+
+/// Divides a table into parts that fit the width. The first `repeated` columns are in each part,
+/// and each `together` of the other columns stay beside each other.
+fn parts(
+    columns: &[String],
+    rows: &[Vec<String>],
+    repeated: usize,
+    together: usize,
+) -> Vec<(Vec<String>, Vec<Vec<String>>)> {
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let columns = cut_apart(&columns, LONGEST_COLUMN);
+    let widths = widths(&columns, rows);
+    let wide = |range: std::ops::Range<usize>| -> usize {
+        widths.get(range).unwrap_or_default().iter().map(|width| width + 2).sum()
+    };
+    let mut ranges: Vec<std::ops::Range<usize>> = Vec::new();
+    for start in (repeated..columns.len()).step_by(together.max(1)) {
+        let end = (start + together).min(columns.len());
+        match ranges.last_mut() {
+            Some(last) if wide(0..repeated) + wide(last.start..end) <= WIDTH => last.end = end,
+            _ => ranges.push(start..end),
+        }
+    }
+    let part = |range: std::ops::Range<usize>| {
+        let of = |cells: &[String]| {
+            let chosen = cells.iter().enumerate();
+            let chosen = chosen.filter(|(index, _)| *index < repeated || range.contains(index));
+            chosen.map(|(_, cell)| cell.clone()).collect::<Vec<_>>()
+        };
+        (of(&columns), rows.iter().map(|row| of(row)).collect())
+    };
+    ranges.into_iter().map(part).collect()
+}
+
+/// The widths of the columns. A row with one cell names the rows below it and is in no column.
+fn widths(columns: &[String], rows: &[Vec<String>]) -> Vec<usize> {
     let wide = |index: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(index)).chain(columns.get(index));
+        let rows = rows.iter().filter(|row| row.len() > 1);
+        let cells = rows.filter_map(|row| row.get(index)).chain(columns.get(index));
         cells.map(|cell| width(cell)).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..columns.len()).map(wide).collect();
+    (0..columns.len()).map(wide).collect()
+}
+
+fn table(out: &mut String, columns: &[String], rows: &[Vec<String>], style: TextStyle) {
+    let widths = widths(columns, rows);
     // Names of phases can be long. They are cut, so that the values stay in their columns.
     let others: usize = widths.iter().skip(1).map(|width| width + 2).sum();
     let first = widths.first().copied().unwrap_or(0);
@@ -125,6 +173,10 @@ fn table(out: &mut String, columns: &[String], rows: &[Vec<String>], style: Text
     let names = rows.iter().map(|row| row.0.first().map_or("", String::as_str));
     let names = cut_apart(&names.collect::<Vec<_>>(), first);
     for ((row, is_header), name) in rows.into_iter().zip(&names) {
+        if let ([name], false) = (row, is_header) {
+            let _ = writeln!(out, "\n  {}", style.bold(cut(name, WIDTH - 2)));
+            continue;
+        }
         let mut line = String::from(" ");
         for (index, cell) in row.iter().enumerate() {
             let cell = if index == 0 { name } else { cell };

@@ -15,7 +15,7 @@ use crate::capacity::Ending;
 use crate::event::{AbortReason, DropReason};
 use crate::ledger::LedgerCounts;
 use crate::measurement::Failure;
-use crate::pairing::DifferenceSums;
+use crate::pairing::{DifferenceSums, PairedSnapshot};
 use crate::plan::Scenario;
 use crate::remedy::DiagnosedTarget;
 use crate::schedule::{Arrivals, Load};
@@ -45,7 +45,10 @@ pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<R
         let has_objectives = phase.slo.is_some();
         let statistics =
             Statistics::new(&phase.arrived, &phase.window, per_chunk, prices, has_objectives);
-        phase_report(phase, scenario, statistics, &searches)
+        PhaseReport {
+            difference: paired_difference(monitor.difference.snapshot_of(&phase.positions)),
+            ..phase_report(phase, scenario, statistics, &searches)
+        }
     });
     Some(RouteReport {
         scenario: monitor.scenario.clone(),
@@ -69,7 +72,7 @@ pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<R
         connections: connections(&arrived),
         timeline: TimelineReport::new(&timeline, origin, per_chunk, ttft_quantile),
         observed,
-        difference: paired_difference(monitor),
+        difference: paired_difference(monitor.difference.snapshot()),
         distributions: distributions(&arrived),
         ledger: ledger_report(&counts),
     })
@@ -114,6 +117,7 @@ fn phase_report(
             .collect(),
         slo: results,
         search,
+        difference: None,
         distributions: if statistics.sent > 0 {
             distributions(&tally.arrived)
         } else {
@@ -252,14 +256,14 @@ fn ledger_report(counts: &LedgerCounts) -> LedgerReport {
     }
 }
 
-fn paired_difference(monitor: &RouteMonitor) -> Option<PairedDifference> {
-    let all = monitor.difference.snapshot();
+fn paired_difference(all: PairedSnapshot) -> Option<PairedDifference> {
     let mean = |sums: DifferenceSums| {
         Some(MeanDifference { mean_seconds: sums.mean()?, margin_seconds: sums.margin() })
     };
     (all.duration.count > 0).then(|| PairedDifference {
         pairs: all.duration.count,
         time_to_first_token: mean(all.first_token),
+        time_per_output_token: mean(all.time_per_output_token),
         request_duration: mean(all.duration),
     })
 }

@@ -161,7 +161,14 @@ fn a_phase_that_is_slower_is_named_and_no_other_phase() {
 
 #[test]
 fn an_open_loop_that_keeps_up_has_no_change_of_qps() {
-    let (_, comparison) = json(&[base()], &["0.json", "0.json"]);
+    // On a busy machine, the last responses of a phase can be late.
+    let kept_up = with(|report| {
+        for route in &mut report.routes {
+            let statistics = &mut route.phases[0].statistics;
+            statistics.queries_per_second = statistics.offered_per_second;
+        }
+    });
+    let (_, comparison) = json(&[kept_up], &["0.json", "0.json"]);
     let qps = changes(&comparison, "QPS");
     assert!(qps.contains(&"s → one, open: none".to_owned()), "{qps:?}");
     // A phase of a second has too few intervals for a judgement.

@@ -65,6 +65,7 @@ mod status;
 mod stuck_output;
 mod timetable;
 mod tokens;
+mod truth;
 mod unix_sockets;
 mod upstream;
 mod web;

@@ -52,9 +52,12 @@ scenarios:
     );
     // The configuration allows only short names, but a server can have any name.
     report.routes[0].model = format!("{HOSTILE} {}", "long".repeat(40));
-    for phase in report.routes.iter_mut().flat_map(|route| &mut route.phases) {
-        if phase.name == "peak" {
-            phase.name = format!("peak-{}-{HOSTILE}", "unbroken".repeat(8));
+    let phases = report.routes.iter_mut().flat_map(|route| &mut route.phases);
+    let names = phases.map(|phase| &mut phase.name);
+    let compared = report.side_by_side.iter_mut().flat_map(|all| &mut all.phases);
+    for name in names.chain(compared.map(|phase| &mut phase.phase)) {
+        if name == "peak" {
+            *name = format!("peak-{}-{HOSTILE}", "unbroken".repeat(8));
         }
     }
     for failure in report.routes.iter_mut().flat_map(|route| &mut route.failures) {

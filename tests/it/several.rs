@@ -4,7 +4,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use llmload::report::comparison::{Change, Figure, FigureKind};
+
 use crate::binary::{Daemon, assert_balanced, llmload, request, sample};
+use crate::run::run;
 use crate::upstream::{Act, Upstream, good};
 
 /// The `content-length` line and the time of each request to a target.
@@ -111,6 +114,96 @@ scenarios:
     let digits = difference["mean_seconds"].to_string();
     assert!(digits.trim_start_matches(['0', '.']).len() <= 3, "{digits}");
     assert!(difference["margin_seconds"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_report_shows_the_targets_of_a_scenario_side_by_side() {
+    let ran = run(
+        "targets:
+  fast: {simulator: {slots: 32, decode_tokens_per_second: 500}}
+  slow: {simulator: {slots: 32, decode_tokens_per_second: 500, prefill_tokens_per_second: 400, faults: {http_429: 20%}}}
+scenarios:
+  alone: {target: fast, request: {max_tokens: 2}, schedule: [{constant: 10/s, for: 1s}]}
+  both:
+    targets: [fast, slow]
+    request: {max_tokens: 8}
+    schedule:
+      - {name: calm, constant: 25/s, for: 2s}
+      - {name: busy, constant: 50/s, for: 2s}
+      - {name: more, constant: 50/s, for: 1s, explore: true}
+",
+        &[],
+    );
+    let report = ran.report.unwrap();
+    let [all] = &report.side_by_side[..] else { panic!("{}", ran.table) };
+    let columns: Vec<_> = all.columns.iter().map(|one| (&*one.scenario, &*one.target)).collect();
+    assert_eq!(columns, [("both", "fast"), ("both", "slow")]);
+    let names: Vec<_> = all.phases.iter().map(|phase| phase.phase.as_str()).collect();
+    assert_eq!(names, ["calm", "busy", "more"]);
+    let [_, fast, slow] = &report.routes[..] else { panic!("{}", ran.table) };
+    assert_eq!(fast.total.failed, 0, "{}", ran.table);
+    let mut pairs = 0;
+    for (phase, measured) in all.phases.iter().zip(&slow.phases) {
+        let of = |kind| {
+            let figure = phase.figures.iter().find(|figure| figure.figure == kind).unwrap();
+            assert_eq!(
+                figure.by_target[0].difference, None,
+                "the first target is the baseline target"
+            );
+            figure.by_target[1].clone()
+        };
+        let ttft = of(FigureKind::TimeToFirstTokenMean);
+        assert_eq!(ttft.value, measured.statistics.time_to_first_token_seconds.mean);
+        let difference = ttft.difference.unwrap();
+        let succeeded = Some(measured.statistics.succeeded);
+        assert_eq!(difference.pairs, succeeded, "a pair needs two successes");
+        assert!(difference.paired.unwrap().mean_seconds > 0.0, "{difference:?}");
+        let is_judged = phase.phase != "more";
+        let worse = if is_judged { Change::Worse } else { Change::NotJudged };
+        assert_eq!(difference.change, worse, "{}", ran.table);
+        assert_eq!(of(FigureKind::SuccessRate).difference.unwrap().change, worse, "{}", ran.table);
+        pairs += measured.difference.as_ref().unwrap().pairs;
+    }
+    assert_eq!(slow.difference.as_ref().unwrap().pairs, pairs);
+    let part = ran.table.split("\nSide by side\n").nth(1).unwrap();
+    let part = part.split("\n! ").next().unwrap();
+    assert!(part.lines().all(|line| line.chars().count() <= 80), "{part}");
+    assert_eq!(part.matches("  TTFT mean  ").count(), 3, "{part}");
+    assert!(part.contains("worse and better: significant and more than 5 %"), "{part}");
+    let [markdown, html] = &ran.files;
+    let row = part.lines().find(|line| line.starts_with("  TTFT mean")).unwrap();
+    let cells: Vec<&str> = row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    assert_eq!(cells.len(), 4, "{row}");
+    assert!(markdown.contains(&format!("| {} |", cells.join(" | "))), "{markdown}");
+    assert!(markdown.contains("| **busy** |  |  |  |"), "{markdown}");
+    let last = format!("<td class=\"warning\">{}</td></tr>", cells[3]);
+    assert!(html.contains(&last), "{last}");
+}
+
+#[test]
+fn scenarios_that_differ_only_in_their_target_share_a_table_and_the_charts() {
+    let ran = run(
+        "targets:
+  fast: {simulator: {slots: 32, decode_tokens_per_second: 500}}
+  slow: {simulator: {slots: 32, decode_tokens_per_second: 500, prefill_tokens_per_second: 400}}
+scenarios:
+  one: {target: fast, request: {max_tokens: 4}, schedule: [{constant: 20/s, for: 2s}, {constant: 40/s, for: 2s}]}
+  two: {target: slow, request: {max_tokens: 4}, schedule: [{constant: 20/s, for: 2s}, {constant: 40/s, for: 2s}]}
+",
+        &["--sequential"],
+    );
+    let report = ran.report.unwrap();
+    let [all] = &report.side_by_side[..] else { panic!("{}", ran.table) };
+    assert!(!all.is_paired && all.phases.len() == 2, "{}", ran.table);
+    let is_ttft = |figure: &&Figure| figure.figure == FigureKind::TimeToFirstTokenP50;
+    let ttft = &all.phases[1].figures.iter().find(is_ttft).unwrap().by_target;
+    let difference = ttft[1].difference.as_ref().unwrap();
+    assert_eq!((difference.change, difference.pairs), (Change::Worse, None), "{}", ran.table);
+    let measured = &report.routes[1].phases[1].statistics.time_to_first_token_seconds;
+    assert_eq!(ttft[1].value, measured.p50);
+    let html = &ran.files[1];
+    assert_eq!(html.matches("<h3>Throughput and TTFT ").count(), 1, "{html}");
+    assert_eq!(html.matches("<h3>Output tokens per second</h3>").count(), 1, "{html}");
 }
 
 #[test]

@@ -27,6 +27,12 @@ fn the_output_of_run_is_in_the_catalogue() {
 }
 
 #[test]
+fn the_output_of_a_run_with_several_targets_is_in_the_catalogue() {
+    let report: Report = serde_json::from_str(&read("tests/messages/several.json")).unwrap();
+    assert_committed("several", &llmload::report::text(&report));
+}
+
+#[test]
 fn the_output_of_compare_is_in_the_catalogue() {
     let mut all = String::new();
     for arguments in [

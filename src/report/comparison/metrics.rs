@@ -20,11 +20,23 @@ pub(super) enum Metric {
     Latency(&'static str, &'static str, f64),
 }
 
-const TTFT: (&str, &str) = ("TTFT", "time_to_first_token_seconds");
+pub(super) const TTFT: (&str, &str) = ("TTFT", "time_to_first_token_seconds");
 const TTFO: (&str, &str) = ("TTFO", "time_to_first_answer_token_seconds");
-const TPOT: (&str, &str) = ("TPOT", "time_per_output_token_seconds");
+pub(super) const TPOT: (&str, &str) = ("TPOT", "time_per_output_token_seconds");
 const ITL: (&str, &str) = ("ITL", "inter_chunk_latency_seconds");
-const DURATION: (&str, &str) = ("duration", "request_duration_seconds");
+pub(super) const DURATION: (&str, &str) = ("duration", "request_duration_seconds");
+
+/// The rules by which a change of a value is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub is_better_if_lower: bool,
+    /// True if a change within the tolerance does not count.
+    pub has_tolerance: bool,
+}
+
+impl Rule {
+    pub(super) const LATENCY: Rule = Rule { is_better_if_lower: true, has_tolerance: true };
+}
 
 /// The result of a test of two runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,14 +78,14 @@ impl Metric {
         }
     }
 
-    /// Returns true if a lower value is better.
-    pub(super) fn is_better_if_lower(self) -> bool {
-        matches!(self, Metric::Latency(..))
-    }
-
-    /// Returns true if a change within the tolerance does not count.
-    pub(super) fn has_tolerance(self) -> bool {
-        self != Metric::SuccessRate
+    pub(super) fn rule(self) -> Rule {
+        match self {
+            Metric::Latency(..) => Rule::LATENCY,
+            Metric::SuccessRate => Rule { is_better_if_lower: false, has_tolerance: false },
+            Metric::Qps | Metric::OutputTokens | Metric::InFlight => {
+                Rule { is_better_if_lower: false, has_tolerance: true }
+            }
+        }
     }
 
     pub(super) fn show(self, value: f64) -> String {

@@ -5,6 +5,7 @@
 //! | quantile | the values of two ranks | exact test of the counts above a common value |
 //! | success rate | Wilson's score interval | exact test of the counts of failures |
 //! | rate | batch means and Student's t | Welch's t-test of the batch means |
+//! | mean of pairs | normal distribution of the mean | t-test of the mean difference |
 //!
 //! The exact test is that of Fisher and Irwin: if both runs draw from the same distribution, the
 //! number of values of the new run above any common value is hypergeometric. So the first two rows
@@ -224,6 +225,20 @@ pub(super) fn rates_differ(difference: f64, base: Batches, new: Batches) -> f64 
     two_sided_t(difference.abs() / (one + other).sqrt(), freedom)
 }
 
+/// Returns the two-sided probability of the t-test for a mean difference over pairs. `margin` is
+/// the half-width of its 95 % confidence interval. `None` without a pair.
+#[allow(clippy::cast_precision_loss)]
+pub(super) fn mean_differs(mean: f64, margin: f64, pairs: u64) -> Option<f64> {
+    /// With more degrees of freedom, the t distribution is almost the normal distribution.
+    const MOST_FREEDOM: u64 = 10_000;
+    let freedom = pairs.checked_sub(1)?.min(MOST_FREEDOM) as f64;
+    let error = margin / Z_95;
+    if error <= 0.0 {
+        return Some(if mean == 0.0 { 1.0 } else { 0.0 });
+    }
+    Some(two_sided_t(mean.abs() / error, freedom))
+}
+
 /// Returns the probability that the absolute value of Student's t is at least `t`, for a whole
 /// number of degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4). A fraction is rounded
 /// down, so that the probability is not too low.
@@ -363,6 +378,16 @@ mod tests {
             assert!((critical_t(freedom) - t).abs() < 1e-3, "{freedom}: {}", critical_t(freedom));
         }
         assert!((two_sided_t(4.587, 10.0) - 0.001).abs() < 1e-5);
+    }
+
+    #[test]
+    fn a_mean_difference_is_judged_by_its_standard_error() {
+        let probability = mean_differs(0.0223, 0.0196, 11).unwrap();
+        assert!((probability - 0.05).abs() < 1e-3, "{probability}");
+        let many = mean_differs(-0.0196, 0.0196, u64::MAX).unwrap();
+        assert!((many - 0.05).abs() < 1e-3, "{many}");
+        assert_eq!((mean_differs(0.0, 0.0, 9), mean_differs(1.0, 0.0, 9)), (Some(1.0), Some(0.0)));
+        assert_eq!(mean_differs(1.0, 1.0, 0), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ const SECONDS: u32 = 60;
 const TTFT: &str = "time_to_first_token_seconds";
 const TPOT: &str = "time_per_output_token_seconds";
 const DURATION: &str = "request_duration_seconds";
-const RULES: Rules = Rules { tolerance: 0.05, allow_different_schedules: false };
+const RULES: Rules = Rules { tolerance: TOLERANCE, allow_different_schedules: false };
 
 fn recorded() -> Report {
     read(include_str!("../../../tests/messages/base.json")).unwrap()
@@ -184,12 +184,12 @@ fn an_open_loop_that_keeps_up_with_the_offered_rate_has_no_change_of_qps() {
 #[test]
 fn a_change_counts_only_if_it_is_significant_and_above_the_tolerance() {
     let ttft = Metric::Latency("TTFT", TTFT, 0.5);
-    assert_eq!(change(ttft, 1.0, 1.2, true, 0.05), Change::Worse);
-    assert_eq!(change(ttft, 1.0, 0.8, true, 0.05), Change::Better);
-    assert_eq!(change(ttft, 1.0, 1.2, true, 0.25), Change::Tolerated);
-    assert_eq!(change(ttft, 1.0, 1.2, false, 0.05), Change::Unclear);
-    assert_eq!(change(ttft, 1.0, 1.04, false, 0.05), Change::None);
-    assert_eq!(change(Metric::Qps, 10.0, 8.0, true, 0.05), Change::Worse);
+    assert_eq!(change(ttft.rule(), 1.0, 1.2, true, 0.05), Change::Worse);
+    assert_eq!(change(ttft.rule(), 1.0, 0.8, true, 0.05), Change::Better);
+    assert_eq!(change(ttft.rule(), 1.0, 1.2, true, 0.25), Change::Tolerated);
+    assert_eq!(change(ttft.rule(), 1.0, 1.2, false, 0.05), Change::Unclear);
+    assert_eq!(change(ttft.rule(), 1.0, 1.04, false, 0.05), Change::None);
+    assert_eq!(change(Metric::Qps.rule(), 10.0, 8.0, true, 0.05), Change::Worse);
     // A lower success rate has no tolerance.
-    assert_eq!(change(Metric::SuccessRate, 1.0, 0.99, true, 0.05), Change::Worse);
+    assert_eq!(change(Metric::SuccessRate.rule(), 1.0, 0.99, true, 0.05), Change::Worse);
 }
