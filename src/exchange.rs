@@ -170,6 +170,9 @@ impl<'a, O: Observe + ?Sized> Sending<'a, O> {
     fn record(&self, waited: Duration) {
         if self.waited.set(waited).is_ok() {
             let lag = self.instant().saturating_duration_since(self.arrival.due);
+            // Without HTTP/2, a request waits only for the connecting of other requests.
+            let is_for_stream = self.is_queued.load(Ordering::Relaxed);
+            let waited = if is_for_stream { waited } else { Duration::ZERO };
             self.observer.observe(self.arrival, Event::Sent { lag, waited });
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use llmload::endpoint::{Endpoint, Request, Response, SendStep};
+use llmload::event::{Arrival, Event, Observe};
 use llmload::exchange::{RequestSpec, exchange};
 use llmload::measurement::{Anomaly, Failure, FailureCause, FailureDetail, LookupFault};
 use llmload::plan::Timeouts;
@@ -321,7 +322,9 @@ async fn a_connect_timeout_that_expired_while_llmload_was_stopped_is_repeated() 
 }
 
 /// An endpoint with an HTTP/2 stream that becomes free after `stream_after`, or never for `None`.
+/// Without HTTP/2, the request waits for the connecting of other requests.
 struct Queueing {
+    is_http2: bool,
     stream_after: Option<Duration>,
     endpoint: InMemoryEndpoint,
 }
@@ -334,7 +337,9 @@ impl Endpoint for Queueing {
         request: Request,
         mut report: impl FnMut(SendStep) + Send,
     ) -> Result<InMemoryResponse, FailureDetail> {
-        report(SendStep::Queued);
+        if self.is_http2 {
+            report(SendStep::Queued);
+        }
         let Some(waited) = self.stream_after else { return std::future::pending().await };
         tokio::time::sleep(waited).await;
         report(SendStep::Begun { waited });
@@ -354,10 +359,35 @@ async fn a_timeout_of_the_server_begins_when_the_request_has_a_stream() {
     ] {
         let recorder = Recorder::default();
         let endpoint = InMemoryEndpoint(InMemory::responding_after(response_after));
-        let endpoint = Queueing { stream_after, endpoint };
+        let endpoint = Queueing { is_http2: true, stream_after, endpoint };
         let spec = request_spec(Terminal::FinishReason, timeouts);
         let finished = exchange(&endpoint, arrival_now(), || Ok(spec), &recorder).await;
         assert_eq!(finished.outcome.map(|_| ()), expected, "{stream_after:?} {response_after:?}");
+    }
+}
+
+/// Collects the lag of each sending, and its part that is a wait for a stream.
+#[derive(Default)]
+struct Lags(Mutex<Vec<(Duration, Duration)>>);
+
+impl Observe for Lags {
+    fn observe(&self, _: &Arrival, event: Event<'_>) {
+        if let Event::Sent { lag, waited } = event {
+            self.0.lock().unwrap().push((lag, waited));
+        }
+    }
+}
+
+/// The message of a distortion names HTTP/2 streams only if requests waited for them.
+#[tokio::test(start_paused = true)]
+async fn a_wait_to_connect_is_dispatch_lag_but_no_wait_for_a_stream() {
+    for (is_http2, for_stream) in [(true, millis(200)), (false, millis(0))] {
+        let lags = Lags::default();
+        let endpoint = InMemoryEndpoint(InMemory::responding_after(millis(1)));
+        let endpoint = Queueing { is_http2, stream_after: Some(millis(200)), endpoint };
+        let spec = request_spec(Terminal::FinishReason, timeouts());
+        exchange(&endpoint, arrival_now(), || Ok(spec), &lags).await.outcome.unwrap();
+        assert_eq!(*lags.0.lock().unwrap(), [(millis(200), for_stream)]);
     }
 }
 
