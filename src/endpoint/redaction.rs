@@ -253,8 +253,8 @@ fn json_escape(text: &str, letter: char) -> Option<usize> {
     (escaped == letter).then_some(2)
 }
 
-/// The same for a JSON text that is a string of another JSON text. Gateways quote the error of their
-/// server in this way, and each level doubles the backslashes.
+/// The same for a JSON text that is a string of another JSON text. Gateways quote the error of
+/// their server in this way, and each level doubles the backslashes.
 fn nested_json_escape(text: &str, letter: char) -> Option<usize> {
     let outer = text.len() - text.trim_start_matches('\\').len() - 1;
     json_escape(&text[outer..], letter).map(|length| outer + length)

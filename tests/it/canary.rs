@@ -1,8 +1,8 @@
 //! One table: every place of a secret, every form in which a server quotes it, and every output.
 //!
 //! Each secret contains a unique *mark*. The server of a target quotes the secrets of its requests
-//! one by one. No output contains a mark in any form. `secrets.rs` has the servers that misbehave in
-//! other ways.
+//! one by one. No output contains a mark in any form. `secrets.rs` has the servers that misbehave
+//! in other ways.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
