@@ -10,6 +10,7 @@ pub mod warnings;
 
 mod chart;
 mod demand;
+mod guards;
 pub mod numbers;
 mod objectives;
 mod phases;

@@ -4,6 +4,7 @@
 //! Observers are synchronous, use bounded memory and cannot fail. Counts that must agree with each
 //! other at every instant are not derived from events: the [ledger](crate::ledger) counts them.
 
+mod breaker;
 mod evidence;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use crate::measurement::{FailureDetail, Measurement};
 use crate::protocol::{RateLimits, Trace};
 use crate::schedule::Lengths;
+pub use breaker::{BreakerChange, OpenCause};
 pub use evidence::Evidence;
 
 /// One request that becomes due in a scenario. llmload sends it to each target of the scenario, or
@@ -39,6 +41,8 @@ pub enum DropReason {
     Paused,
     /// llmload reached the arrival more than `max_lag` after its due time.
     Late,
+    /// The breaker was open, because requests had failed.
+    Breaker,
     /// `max_concurrency` requests were in flight.
     MaxConcurrency,
     /// A rate limit of the target was reached, or the endpoint requested a wait.
@@ -47,10 +51,11 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order in which [`Guard`](crate::guard::Guard) checks the reasons.
-    pub const ALL: [DropReason; 5] = [
+    pub const ALL: [DropReason; 6] = [
         DropReason::Draining,
         DropReason::Paused,
         DropReason::Late,
+        DropReason::Breaker,
         DropReason::MaxConcurrency,
         DropReason::RateLimit,
     ];
@@ -61,6 +66,7 @@ impl DropReason {
             DropReason::Draining => "draining",
             DropReason::Paused => "paused",
             DropReason::Late => "late",
+            DropReason::Breaker => "breaker",
             DropReason::MaxConcurrency => "max_concurrency",
             DropReason::RateLimit => "rate_limit",
         }
@@ -95,6 +101,8 @@ impl AbortReason {
 pub enum Event<'a> {
     /// The arrival was not sent.
     Dropped(DropReason),
+    /// The end of the request opened or closed the breaker of the route.
+    BreakerChanged(BreakerChange),
     /// llmload passed the request to the HTTP client. With HTTP/2, the request also has a free
     /// stream.
     Sent {

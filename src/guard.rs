@@ -7,9 +7,11 @@
 //! | module | idea |
 //! |---|---|
 //! | `permit` | the demand of a request, and the permission to send it |
+//! | `breaker` | stops the load of a route while most requests fail |
 //! | `rate_limiter` | the rate limits of one target, which all its scenarios share |
 //! | `bucket` | a limit per minute |
 
+mod breaker;
 mod bucket;
 mod permit;
 mod rate_limiter;
@@ -23,7 +25,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Arrival, DropReason};
-use crate::plan::connection_limit;
+use crate::plan::{PhaseObjectives, connection_limit};
+pub use breaker::Breaker;
 pub use permit::{Demand, Permit, RequestOutcome};
 pub use rate_limiter::RateLimiter;
 
@@ -34,6 +37,8 @@ pub struct Guard {
     paused: Pause,
     max_lag: Duration,
     max_concurrency: NonZeroU32,
+    /// The breaker, and the phases of the schedule. `None` if the scenario has no breaker.
+    breaker: Option<(Arc<Breaker>, Arc<[PhaseObjectives]>)>,
     /// `None` if the target has no rate limits.
     rate_limiter: Option<Arc<RateLimiter>>,
 }
@@ -46,13 +51,24 @@ impl Guard {
         max_lag: Duration,
         max_concurrency: NonZeroU32,
     ) -> Guard {
-        Guard { draining, paused, max_lag, max_concurrency, rate_limiter: None }
+        let (breaker, rate_limiter) = (None, None);
+        Guard { draining, paused, max_lag, max_concurrency, breaker, rate_limiter }
     }
 
     /// Sets the rate limits of the target.
     #[must_use]
     pub fn with_rate_limiter(self, rate_limiter: Option<Arc<RateLimiter>>) -> Guard {
         Guard { rate_limiter, ..self }
+    }
+
+    /// Sets the breaker. It applies to all `phases` except those that measure a level.
+    #[must_use]
+    pub fn with_breaker(
+        self,
+        breaker: Option<Arc<Breaker>>,
+        phases: &Arc<[PhaseObjectives]>,
+    ) -> Guard {
+        Guard { breaker: breaker.map(|breaker| (breaker, Arc::clone(phases))), ..self }
     }
 
     /// Returns true if a request that has ended can keep its connection, to read the remaining
@@ -78,16 +94,31 @@ impl Guard {
         in_flight: u64,
     ) -> Result<Permit, DropReason> {
         if self.draining.is_cancelled() {
-            Err(DropReason::Draining)
-        } else if self.paused.is_on() {
-            Err(DropReason::Paused)
-        } else if now.saturating_duration_since(arrival.due) > self.max_lag {
-            Err(DropReason::Late)
-        } else if in_flight >= u64::from(self.max_concurrency.get()) {
-            Err(DropReason::MaxConcurrency)
-        } else {
-            self.admit_unmeasured(demand, now)
+            return Err(DropReason::Draining);
         }
+        if self.paused.is_on() {
+            return Err(DropReason::Paused);
+        }
+        if now.saturating_duration_since(arrival.due) > self.max_lag {
+            return Err(DropReason::Late);
+        }
+        // If a later reason refuses the probe of an open breaker, the pass is dropped, and the next
+        // arrival can be the probe.
+        let pass = match self.breaker_of(arrival) {
+            Some(breaker) => Some(breaker.admit(now).ok_or(DropReason::Breaker)?),
+            None => None,
+        };
+        if in_flight >= u64::from(self.max_concurrency.get()) {
+            return Err(DropReason::MaxConcurrency);
+        }
+        Ok(self.admit_unmeasured(demand, now)?.with_breaker(pass))
+    }
+
+    /// Returns the breaker, if it applies to the phase of the arrival.
+    fn breaker_of(&self, arrival: &Arrival) -> Option<&Arc<Breaker>> {
+        let (breaker, phases) = self.breaker.as_ref()?;
+        let phase = arrival.phase.and_then(|index| phases.get(index));
+        (!phase.is_some_and(|phase| phase.is_level)).then_some(breaker)
     }
 
     /// Decides about a warm-up request. Only the limits that protect the target and the account
@@ -123,7 +154,9 @@ impl Pause {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::RateLimits;
+    use crate::measurement::{Failure, Usage};
+    use crate::plan::{self, RateLimits};
+    use crate::slo::Share;
 
     #[test]
     fn an_arrival_is_dropped_for_the_first_reason_that_applies() {
@@ -145,5 +178,46 @@ mod tests {
         assert_eq!(admit(late, 2), Err(DropReason::Paused));
         draining.cancel();
         assert_eq!(admit(late, 2), Err(DropReason::Draining));
+    }
+
+    #[test]
+    fn a_breaker_drops_before_the_other_limits_and_a_refused_probe_is_repeated() {
+        let start = Instant::now();
+        let settings = plan::Breaker {
+            failures: Share::percent(50),
+            over: Duration::from_mins(1),
+            at_least: NonZeroU32::MIN,
+            pause: Duration::from_mins(1),
+            max_pause: Duration::from_mins(1),
+        };
+        let (load, level) = (PhaseObjectives::default(), PhaseObjectives::default());
+        let phases = [load, PhaseObjectives { is_level: true, ..level }].into();
+        let guard = Guard::new(
+            CancellationToken::new(),
+            Pause::default(),
+            Duration::from_hours(1),
+            NonZeroU32::MIN,
+        )
+        .with_breaker(Some(Breaker::new(settings)), &phases);
+        let admit = |phase, seconds, in_flight| {
+            let now = start + Duration::from_secs(seconds);
+            let arrival = Arrival { k: 0, due: start, phase, lengths: None };
+            guard.admit(&arrival, Demand::NONE, now, in_flight)
+        };
+        let failed = RequestOutcome {
+            failure: Some(Failure::Quota),
+            usage: Usage::default(),
+            retry_after: None,
+        };
+        assert!(admit(Some(1), 0, 0).unwrap().finish(&failed, start).is_none(), "a level");
+        assert!(admit(Some(0), 0, 0).unwrap().finish(&failed, start).is_some());
+        assert_eq!(admit(Some(0), 59, 1).unwrap_err(), DropReason::Breaker);
+        assert_eq!(admit(None, 59, 1).unwrap_err(), DropReason::Breaker, "a manual rate");
+        assert_eq!(admit(Some(1), 59, 0).map(drop), Ok(()), "a level");
+        assert_eq!(admit(Some(0), 60, 1).unwrap_err(), DropReason::MaxConcurrency);
+        let probe = admit(Some(0), 61, 0).unwrap();
+        assert_eq!(admit(Some(0), 62, 0).unwrap_err(), DropReason::Breaker);
+        drop(probe);
+        assert_eq!(admit(Some(0), 62, 0).map(drop), Ok(()), "an aborted probe is repeated");
     }
 }

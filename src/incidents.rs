@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::event::{Arrival, DropReason, Event, Observe, RequestIds};
+use crate::config::HumanDuration;
+use crate::event::{Arrival, BreakerChange, DropReason, Event, Observe, RequestIds};
 use crate::measurement::{Failure, FailureDetail};
 use crate::protocol::Trace;
 use availability::{Availability, Change};
@@ -152,6 +153,24 @@ impl Incidents {
         }
     }
 
+    fn breaker_changed(&self, change: BreakerChange) {
+        let (scenario, target) = (&self.scenario, &self.target);
+        match change {
+            BreakerChange::Opened { cause, pause } => tracing::warn!(
+                scenario,
+                target,
+                "breaker open: {cause}; llmload drops all arrivals, and sends a probe request after {}",
+                HumanDuration(pause)
+            ),
+            BreakerChange::Closed { after } => tracing::info!(
+                scenario,
+                target,
+                open_for = ?after,
+                "breaker closed, because its probe request succeeded"
+            ),
+        }
+    }
+
     fn dropped(&self, reason: DropReason) {
         let now = Instant::now();
         let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
@@ -181,6 +200,7 @@ impl Observe for Incidents {
                 }
             }
             Event::Dropped(reason) => self.dropped(reason),
+            Event::BreakerChanged(change) => self.breaker_changed(change),
             _ => {}
         }
     }

@@ -9,6 +9,7 @@
 //! | `alarm` | reads the clocks, and wakes the driver at an instant |
 //! | `readiness` | delays the next cycle while the target is not ready |
 //! | `route` | sends the arrivals of one scenario to one target |
+//! | `route_state` | the part of a route that survives a reload |
 //! | `template` | builds the request of an arrival |
 //! | `route_table` | contains all routes of a scenario; a reload can replace the routes |
 //! | `paired` | compares the timings of several targets for the same arrival |
@@ -22,6 +23,7 @@ mod manual_rate;
 mod paired;
 mod readiness;
 mod route;
+mod route_state;
 mod route_table;
 mod slots;
 mod template;
@@ -37,7 +39,8 @@ pub use cancellation::Cancellation;
 pub use driver::Driver;
 pub use mailbox::Mailbox;
 pub use readiness::ReadinessGate;
-pub use route::{Route, RouteState};
+pub use route::Route;
+pub use route_state::RouteState;
 pub use route_table::{RouteSet, RouteTable};
 pub use slots::Slot;
 pub use template::{PromptSource, RequestTemplate};

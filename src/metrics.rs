@@ -26,6 +26,7 @@ use prometheus::{Encoder, Gauge, Histogram, Registry, TextEncoder};
 use crate::archive::ArchiveCounts;
 use crate::buckets::Buckets;
 use crate::generator::GeneratorMonitor;
+use crate::guard::Breaker;
 use crate::ledger::Ledger;
 use crate::pairing::PairedComparison;
 use crate::plan::Prices;
@@ -79,6 +80,8 @@ pub struct RouteSettings {
     /// Without prices, the route has no cost.
     pub prices: Option<Prices>,
     pub slo: Option<Arc<Slo>>,
+    /// `None` if the scenario has no breaker.
+    pub breaker: Option<Arc<Breaker>>,
     /// `None` if this target is the baseline target.
     pub baseline: Option<Baseline>,
 }
@@ -181,6 +184,7 @@ impl Metrics {
             ledger,
             schedule_state,
             limit: settings.limit,
+            breaker: settings.breaker,
             baseline: settings.baseline,
             queries_per_second: metrics.queries_per_second(),
             warmup_requests: metrics.warmup_requests(),

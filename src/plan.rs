@@ -2,10 +2,10 @@
 //! creates a plan from a file, after all checks.
 
 mod failures;
+mod guards;
 mod observe;
 mod open_files;
 mod phases;
-mod rate_limits;
 mod single_run;
 mod unix_socket;
 
@@ -29,10 +29,10 @@ use crate::slo::Slo;
 
 pub use crate::protocol::RequestParameters;
 pub use failures::{FailureArchive, KeptPrompts};
+pub use guards::{Breaker, RateLimits};
 pub use observe::{MetricsPage, MetricsSource, PageLocation};
 pub use open_files::{OTHER_FILES, connection_limit};
 pub use phases::{MAX_REPORTED_PHASES, PhaseObjectives};
-pub use rate_limits::RateLimits;
 pub use single_run::SingleRunError;
 pub use unix_socket::{UNIX_SCHEME, unix_socket, unix_url};
 
@@ -95,6 +95,8 @@ pub struct Scenario {
     pub max_concurrency: NonZeroU32,
     /// llmload drops an arrival that it cannot send within this time after its due time.
     pub max_lag: Duration,
+    /// `None` if the scenario has no breaker.
+    pub breaker: Option<Breaker>,
     /// True if the file has `rate` or `concurrency` instead of `schedule`.
     pub endless: bool,
     pub slo: Option<Arc<Slo>>,

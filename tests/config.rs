@@ -6,15 +6,17 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use llmload::calendar::{Anchor, Cron, Zone};
 use llmload::config::{self, Invalid, UrlOptions};
-use llmload::plan::{Auth, Location, Plan, Scenario, SecretOrigin, Start};
+use llmload::plan::{Auth, Breaker, Location, Plan, RateLimits, Scenario, SecretOrigin, Start};
 use llmload::protocol::Terminal;
 use llmload::protocol::prompt::Content;
-use llmload::schedule::{Area, Arrivals, Load, Rate, Repeat};
+use llmload::schedule::{Area, Arrivals, Load, Rate, Repeat, Shard};
+use llmload::slo::Share;
 use secrecy::ExposeSecret;
 
 /// A secret that no message contains.
@@ -1220,4 +1222,74 @@ mod properties {
             prop_assert_eq!(parse(&text).unwrap().scenarios[0].schedule.phases()[0].length, length);
         }
     }
+}
+
+#[test]
+fn a_guard_without_its_key_is_off_and_each_of_its_keys_has_a_default() {
+    let text =
+        "targets: {a: {simulator: {}}, b: {simulator: {}, rate_limits: {tokens_per_minute: 9}}}
+scenarios:
+  off: {target: a, rate: 1/s}
+  plain: {target: b, rate: 1/s, breaker: {}}
+  slow: {target: b, rate: 1/s, breaker: {failures: 0.07, pause: 1h}}";
+    let plan = parse(text).unwrap();
+    let [off, plain, slow] = <[Scenario; 3]>::try_from(plan.scenarios).unwrap();
+    assert_eq!((off.breaker, off.target.rate_limits), (None, None));
+    let limits = RateLimits { tokens: NonZeroU32::new(9), ..RateLimits::default() };
+    assert_eq!(plain.target.rate_limits, Some(limits));
+    let minutes = Duration::from_mins;
+    let defaults = Breaker {
+        failures: Share::percent(50),
+        over: minutes(1),
+        at_least: NonZeroU32::new(20).unwrap(),
+        pause: minutes(1),
+        max_pause: minutes(15),
+    };
+    assert_eq!(plain.breaker, Some(defaults));
+    let slow = slow.breaker.unwrap();
+    assert_eq!((slow.failures, slow.max_pause), (Share::percent(7), minutes(60)));
+}
+
+/// The result of a phase with several levels is the behaviour at each level.
+#[test]
+fn only_searches_and_phases_with_several_levels_ignore_the_breaker() {
+    let text = "target: {simulator: {}}
+slo: {success_rate: 99%}
+breaker: {}
+schedule:
+  - {constant: 1/s, for: 1m}
+  - {steps: {from: 1/s, to: 2/s, by: 1/s}, for: 1m}
+  - {steps: {from: 1/s, to: 1/s, by: 1/s}, for: 1m}
+  - {concurrency: 3, for: 1m}
+  - {concurrency: [1, 2], for: 1m}
+  - {search: {rate: {from: 1/s, to: 9/s}}, for: 1m}";
+    let [scenario] = <[Scenario; 1]>::try_from(parse(text).unwrap().scenarios).unwrap();
+    let levels: Vec<bool> = scenario.phases.iter().map(|phase| phase.is_level).collect();
+    assert_eq!(levels, [false, true, true, false, false, true, true, true]);
+}
+
+#[test]
+fn shards_divide_the_rate_limits_of_a_target() {
+    let text = |requests: u32| {
+        format!(
+            "targets: {{a: {{simulator: {{}}, rate_limits: {{requests_per_minute: {requests}, tokens_per_minute: 1000}}}}}}
+scenarios:
+  s: {{rate: 1/s, start: wall_clock}}
+  t: {{rate: 1/s, start: wall_clock}}"
+        )
+    };
+    let part = |index| {
+        let shard = Shard::new(index, 3).unwrap();
+        let plan = config::divide(parse(&text(8)).unwrap(), "f.yml", shard).unwrap();
+        let limits = plan.scenarios[1].target.rate_limits.unwrap();
+        assert_eq!(plan.scenarios[0].target, plan.scenarios[1].target);
+        (limits.requests.unwrap().get(), limits.tokens.unwrap().get())
+    };
+    assert_eq!([0, 1, 2].map(part), [(3, 334), (3, 333), (2, 333)]);
+    let shard = Shard::new(0, 3).unwrap();
+    let refused = config::divide(parse(&text(2)).unwrap(), "f.yml", shard).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "f.yml: targets.a.rate_limits.requests_per_minute: 2 is too low for 3 shards; write at least 3"
+    );
 }

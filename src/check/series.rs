@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use crate::capacity::Capacity;
 use crate::generator::GeneratorMonitor;
+use crate::guard::Breaker;
 use crate::ledger::Ledger;
 use crate::metrics::{Baseline, Defect, Labels, Metrics, RouteSettings};
 use crate::plan::{Location, Plan, Scenario};
@@ -51,6 +52,7 @@ pub fn count_series(plan: &Plan) -> Result<usize, Defect> {
             limit: scenario.max_concurrency.get(),
             prices: target.prices.clone(),
             slo: scenario.slo.clone(),
+            breaker: scenario.breaker.map(Breaker::new),
             baseline,
         };
         metrics.bind(&labels, Ledger::new(), Arc::new(schedule_state), settings);

@@ -12,7 +12,7 @@ use super::demand::most_output_tokens;
 use super::forecast::{Forecast, ScenarioForecast, tokens_per_request};
 use super::numbers::count;
 use super::time_axis;
-use super::{objectives, phases};
+use super::{guards, objectives, phases};
 use crate::config::HumanDuration;
 use crate::plan::{Auth, Location, Plan, Scenario, Target};
 use crate::schedule::{Arrivals, Shard};
@@ -121,6 +121,9 @@ impl ForecastText<'_> {
         let (cap, lag) = (scenario.max_concurrency, HumanDuration(scenario.max_lag));
         let text = format!("at most {cap} in flight (max_concurrency), {lag} late (max_lag)");
         self.line("limits", text, f)?;
+        for (label, text) in guards::texts(scenario) {
+            self.line(label, text, f)?;
+        }
         for (index, text) in objectives::texts(scenario).into_iter().enumerate() {
             self.line(if index == 0 { "objectives" } else { "" }, text, f)?;
         }

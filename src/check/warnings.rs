@@ -3,6 +3,7 @@
 
 mod limits;
 mod overlap;
+mod rate_limits;
 
 use super::forecast::{DAY, Forecast, PhaseForecast, ScenarioForecast, tokens_per_request};
 use super::numbers::{count, rate, short_seconds};
@@ -32,6 +33,7 @@ pub fn find(file: &str, plan: &Plan, forecast: &Forecast, limits: SystemLimits) 
         texts.map(|text| format!("scenario {}: {text}", scenario.name))
     });
     let of_plan = overlap::find(plan, forecast).into_iter();
+    let of_plan = of_plan.chain(rate_limits::find(plan, forecast));
     let of_plan = of_plan.chain(limits::find(plan, forecast, limits));
     of_scenarios.chain(of_plan).map(|text| format!("{file}: {text}")).collect()
 }

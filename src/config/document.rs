@@ -6,6 +6,7 @@
 
 mod calendar;
 mod failures;
+mod guards;
 mod load;
 mod metrics;
 mod observe;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 pub use calendar::{Active, Days, Start, Window};
 pub use failures::{Failures, KeptPrompts};
+pub use guards::{Breaker, RateLimits};
 pub use load::{
     Arrivals, ArrivalsName, Levels, Phase, Ramp, Replay, Requests, RequestsName, Search, Sine,
     Steps,
@@ -103,6 +105,9 @@ pub struct ShortForm {
     /// because many late arrivals would form a burst. Default: 500ms.
     #[schemars(extend("default" = "500ms"))]
     pub max_lag: Field<Span>,
+    /// The breaker, which stops the load while most requests fail. Default: no breaker. Example:
+    /// `{failures: 50%, over: 60s, pause: 60s}`.
+    pub breaker: Field<Breaker>,
     /// The service level objectives. The metrics whose names begin with `llmload_slo_` count the
     /// requests for each objective, and the objectives decide the exit code of `llmload run`.
     /// Default: no objectives. Example: `{ttft: {p99: 1s}, success_rate: 99%}`.
@@ -319,6 +324,9 @@ pub struct Scenario {
     /// because many late arrivals would form a burst. Default: 500ms.
     #[schemars(extend("default" = "500ms"))]
     pub max_lag: Field<Span>,
+    /// The breaker, which stops the load while most requests fail. Default: no breaker. Example:
+    /// `{failures: 50%, over: 60s, pause: 60s}`.
+    pub breaker: Field<Breaker>,
     /// The service level objectives. The metrics whose names begin with `llmload_slo_` count the
     /// requests for each objective, and the objectives decide the exit code of `llmload run`.
     /// Default: no objectives. Example: `{ttft: {p99: 1s}, success_rate: 99%}`.

@@ -12,7 +12,7 @@ const SOURCE_KEYS: [&str; 9] =
 
 /// Examples of values, for the remedy of a value of the wrong type. `*` stands for a key that the
 /// user chooses, and `[]` for an entry of a list.
-const EXAMPLES: [(&str, &str); 48] = [
+const EXAMPLES: [(&str, &str); 50] = [
     ("targets", "{main: {base_url: http://localhost:8000/v1}}"),
     ("targets.*", "{base_url: http://localhost:8000/v1}"),
     ("base_url", "http://localhost:8000/v1"),
@@ -25,6 +25,7 @@ const EXAMPLES: [(&str, &str); 48] = [
     ("query.*", "{env: TEAM_TOKEN}"),
     ("tls", "{ca_file: ca.pem}"),
     ("timeouts", "{first_token: 10s, total: 2m}"),
+    ("rate_limits", "{requests_per_minute: 600}"),
     ("prices", "{input_per_million: 0.15, output_per_million: 0.60}"),
     ("prompts", "[\"Say hello.\"]"),
     ("prompts.*", "[\"Say hello.\"]"),
@@ -50,6 +51,7 @@ const EXAMPLES: [(&str, &str); 48] = [
     ("steps", "{from: 10/s, to: 50/s, by: 10/s}"),
     ("sine", "{mean: 20/s, amplitude: 15/s, period: 1h}"),
     ("replay", "{file: trace.jsonl}"),
+    ("breaker", "{failures: 50%, over: 60s}"),
     ("slo", "{ttft: {p99: 1s}}"),
     ("ttft", "{p99: 1s}"),
     ("tpot", "{p99: 50ms}"),
@@ -151,13 +153,13 @@ fn remedy_for_foreign_key(key: &str, known: &[&str]) -> Option<&'static str> {
             "with `scenarios`, write `targets: {main: …}` instead of `target`"
         }
         "rate" | "concurrency" | "schedule" | "request" | "repeat" | "start" | "active"
-        | "arrivals" | "max_concurrency" | "max_lag" | "slo"
+        | "arrivals" | "max_concurrency" | "max_lag" | "breaker" | "slo"
             if has("scenarios") =>
         {
             "move it into a scenario, because the file has `targets` or `scenarios`"
         }
         "model" | "api" | "api_key_env" | "api_key_file" | "base_url" | "timeouts" | "headers"
-        | "auth" | "prices" | "tls" | "terminal"
+        | "auth" | "prices" | "rate_limits" | "tls" | "terminal"
             if has("target") && !has("base_url") =>
         {
             "move it into the target: `target: {base_url: http://localhost:8000/v1, …}`"

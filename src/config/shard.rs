@@ -1,9 +1,11 @@
 //! Divides a plan among several daemons. The parts of all daemons add up to each limit in the file.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use super::{Invalid, Mistake, Position, Problem};
-use crate::plan::{Plan, Scenario, Start};
+use crate::plan::{Plan, Scenario, Start, Target};
 use crate::schedule::Shard;
 
 /// Returns the part of a plan that one shard executes. `origin` is the name of the file in
@@ -14,9 +16,14 @@ use crate::schedule::Shard;
 /// the number of shards.
 pub fn divide(mut plan: Plan, origin: &str, shard: Shard) -> Result<Plan, Invalid> {
     let mut problems = Vec::new();
+    // By path, because several scenarios can have the same target.
+    let mut of_targets = BTreeMap::new();
     for scenario in plan.scenarios.iter_mut().filter(|_| shard.count() > 1) {
         problems.extend(divide_scenario(scenario, shard));
+        let targets = std::iter::once(&mut scenario.target).chain(&mut scenario.other_targets);
+        of_targets.extend(targets.flat_map(|target| divide_rate_limits(target, shard)));
     }
+    problems.extend(of_targets.into_values());
     plan.shard = shard;
     if problems.is_empty() {
         return Ok(plan);
@@ -66,5 +73,29 @@ fn divide_scenario(scenario: &mut Scenario, shard: Shard) -> Vec<Problem> {
             problem("max_concurrency", message, at_least_one_each);
         }
     }
+    problems
+}
+
+/// Divides the rate limits of a target. Returns each problem with its path.
+fn divide_rate_limits(target: &mut Arc<Target>, shard: Shard) -> Vec<(String, Problem)> {
+    let Some(mut limits) = target.rate_limits else { return Vec::new() };
+    let mut problems = Vec::new();
+    for (key, limit) in
+        [("requests_per_minute", &mut limits.requests), ("tokens_per_minute", &mut limits.tokens)]
+    {
+        let Some(all) = *limit else { continue };
+        let part = u32::try_from(shard.part(all.get().into())).unwrap_or(u32::MAX);
+        let shards = shard.count();
+        if all.get() >= shards {
+            *limit = NonZeroU32::new(part);
+            continue;
+        }
+        let path = format!("targets.{}.rate_limits.{key}", target.name);
+        let message = format!("{all} is too low for {shards} shards");
+        let mistake = Mistake::new(message, format!("write at least {shards}"));
+        let problem = Problem::new(Position::default(), path.clone(), mistake);
+        problems.push((path, problem));
+    }
+    Arc::make_mut(target).rate_limits = Some(limits);
     problems
 }

@@ -13,6 +13,7 @@ mod connection;
 mod definitions;
 mod dialect;
 mod failures;
+mod guards;
 mod metrics;
 mod observe;
 mod phase_end;
@@ -235,6 +236,7 @@ impl Validator<'_> {
             concurrency: form.concurrency,
             max_concurrency: form.max_concurrency,
             max_lag: form.max_lag,
+            breaker: form.breaker,
             warmup: form.warmup,
             slo: form.slo,
         };

@@ -29,7 +29,7 @@ pub(super) async fn drain(
         }
     }
     let mut aborted = 0;
-    for RouteState { ledger, tasks, cancellation } in states.iter().map(AsRef::as_ref) {
+    for RouteState { ledger, tasks, cancellation, .. } in states.iter().map(AsRef::as_ref) {
         cancellation.cancel(AbortReason::Shutdown);
         tasks.close();
         tasks.wait().await;

@@ -1,11 +1,15 @@
 //! The first half of a reload, which can fail or take long: starts simulators and builds clients.
 //! It runs on a separate thread. The supervisor then applies the result, which cannot fail.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use super::simulators::Simulators;
 use super::{Error, open_files};
 use crate::endpoint::{HttpEndpoint, MetricsPage};
+use crate::guard::RateLimiter;
 use crate::metrics::Metrics;
 use crate::plan::{self, FailureArchive, Location, Plan};
 use crate::scenario::{RouteSpec, ScenarioSpec};
@@ -25,6 +29,8 @@ pub(super) struct Preparation {
     pub(super) simulators: Simulators,
 }
 
+type RateLimiters = HashMap<String, Arc<RateLimiter>>;
+
 /// A reload that can no longer fail.
 pub(super) struct PreparedChange {
     pub(super) specs: Vec<ScenarioSpec>,
@@ -43,8 +49,10 @@ impl Preparation {
         let needed_files = plan.open_files();
         let targets = plan.scenarios.iter().flat_map(plan::Scenario::targets);
         let simulators = Simulators::start(targets, &self.simulators)?;
+        let limiters = self.rate_limiters(&plan);
         let specs = plan.scenarios.into_iter();
-        let specs = specs.map(|scenario| self.prepare_scenario(scenario, plan.seed, &simulators));
+        let specs = specs
+            .map(|scenario| self.prepare_scenario(scenario, plan.seed, &simulators, &limiters));
         let specs = specs.collect::<Result<Vec<_>, Error>>()?;
         let draining = open_files::draining(&self.monitors, &self.draining, &specs);
         open_files::check(needed_files, draining)?;
@@ -61,12 +69,30 @@ impl Preparation {
         Err(Error::Buckets(names.join(", ")))
     }
 
+    /// Returns the rate limiter of each target, by name. Unchanged limits keep their state.
+    fn rate_limiters(&self, plan: &Plan) -> RateLimiters {
+        let mut limiters = RateLimiters::new();
+        for target in plan.scenarios.iter().flat_map(plan::Scenario::targets) {
+            let Some(limits) = target.rate_limits else { continue };
+            limiters.entry(target.name.clone()).or_insert_with(|| {
+                let routes = self.running.iter().flat_map(|spec| &spec.routes);
+                let same = routes.filter(|route| route.target.name == target.name);
+                let mut running = same.filter_map(|route| route.rate_limiter.as_ref());
+                let unchanged = running.find(|limiter| limiter.limits() == limits);
+                let new = || Arc::new(RateLimiter::new(limits, Instant::now()));
+                unchanged.cloned().unwrap_or_else(new)
+            });
+        }
+        limiters
+    }
+
     /// An unchanged target keeps its client, and so its connections.
     fn prepare_scenario(
         &self,
         scenario: plan::Scenario,
         seed: u64,
         simulators: &Simulators,
+        limiters: &RateLimiters,
     ) -> Result<ScenarioSpec, Error> {
         let running = self.running.iter().find(|spec| spec.scenario.name == scenario.name);
         let before = running.map_or(&[][..], |spec| spec.routes.as_slice());
@@ -90,7 +116,8 @@ impl Preparation {
             let pages = target.metrics_pages.iter().filter(|_| self.has_tally);
             let pages = pages.map(|page| Ok(Arc::new(MetricsPage::new(target, page, &address)?)));
             let metrics_pages = pages.collect::<Result<_, Error>>()?;
-            Ok(RouteSpec { target: Arc::clone(target), endpoint, metrics_pages, info })
+            let (target, rate_limiter) = (Arc::clone(target), limiters.get(&target.name).cloned());
+            Ok(RouteSpec { target, endpoint, rate_limiter, metrics_pages, info })
         });
         let routes = routes.collect::<Result<Vec<_>, Error>>()?;
         Ok(ScenarioSpec { scenario, seed, routes, has_tally: self.has_tally })

@@ -266,7 +266,7 @@ impl Supervisor {
             if let Some(ended) = launching_ended {
                 ended.cancelled().await;
             }
-            let RouteState { ledger, tasks, cancellation } = &*monitor.state;
+            let RouteState { ledger, tasks, cancellation, .. } = &*monitor.state;
             tasks.close();
             if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
                 cancellation.cancel(AbortReason::Reload);

@@ -2,8 +2,8 @@
 //!
 //! A request holds its [`Permit`] from the admission to its end. [`Permit::finish`] passes the
 //! outcome to the limits. If llmload aborts the request or its task panics, the permit is dropped.
-//! Then the outcome is unknown, and every limit counts the request as if it had used its complete
-//! demand.
+//! Then the outcome is unknown. The limits count the complete demand of such a request, and the
+//! breaker does not count it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::RateLimiter;
+use super::breaker::BreakerPass;
+use crate::event::BreakerChange;
 use crate::measurement::{Failure, Usage};
 
 /// The most tokens that a request can use. llmload estimates it before it sends the request.
@@ -47,18 +49,25 @@ pub struct RequestOutcome {
 #[derive(Debug)]
 #[must_use = "a dropped permit counts as a request with an unknown outcome"]
 pub struct Permit {
+    breaker: Option<BreakerPass>,
     rate_limiter: Option<Arc<RateLimiter>>,
 }
 
 impl Permit {
     pub(super) fn new(rate_limiter: Option<Arc<RateLimiter>>) -> Permit {
-        Permit { rate_limiter }
+        Permit { breaker: None, rate_limiter }
     }
 
-    /// Passes the outcome of the request to the limits.
-    pub fn finish(self, outcome: &RequestOutcome, now: Instant) {
+    pub(super) fn with_breaker(self, breaker: Option<BreakerPass>) -> Permit {
+        Permit { breaker, ..self }
+    }
+
+    /// Passes the outcome of the request to the limits. Returns the change of the breaker that
+    /// follows from it.
+    pub fn finish(self, outcome: &RequestOutcome, now: Instant) -> Option<BreakerChange> {
         if let Some(limiter) = &self.rate_limiter {
             limiter.record(outcome, now);
         }
+        self.breaker?.finish(outcome.failure, now)
     }
 }

@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 use super::Launch;
-use super::cancellation::Cancellation;
 use super::paired::RequestContext;
+use super::route_state::RouteState;
 use super::slots::Slot;
 use super::template::RequestTemplate;
 use crate::endpoint::Endpoint;
 use crate::event::{Arrival, Event, Observe};
 use crate::exchange::exchange;
 use crate::guard::{Demand, Guard, Permit};
-use crate::ledger::{InFlightGuard, Ledger};
+use crate::ledger::InFlightGuard;
 
 /// Everything that sends the requests of one scenario to one target. A reload replaces the route,
 /// but the [`RouteState`] continues.
@@ -33,18 +32,6 @@ pub struct Route<E, O> {
     pub observer: O,
     /// The counts of the arrivals (the ledger), and the requests in flight.
     pub state: Arc<RouteState>,
-}
-
-/// The part of a route that survives a reload.
-#[derive(Debug, Default)]
-pub struct RouteState {
-    /// The counts of all arrivals.
-    pub ledger: Arc<Ledger>,
-    /// The tasks of the requests in flight. A task ends slightly later than its request, because
-    /// the task still reads the rest of the response body.
-    pub tasks: TaskTracker,
-    /// Aborts the requests in flight.
-    pub cancellation: Cancellation,
 }
 
 impl<E: Endpoint, O: Observe + 'static> Launch for Arc<Route<E, O>> {
@@ -92,7 +79,10 @@ impl<E: Endpoint, O: Observe + 'static> Route<E, O> {
             reason = cancellation.cancelled() => return in_flight.abort(reason),
         };
         // The limits must know the outcome before the next arrival in this slot.
-        permit.finish(&finished.request_outcome(), Instant::now());
+        let change = permit.finish(&finished.request_outcome(), Instant::now());
+        if let Some(change) = change {
+            self.observer.observe(&arrival, Event::BreakerChanged(change));
+        }
         // The ledger must count the end before the slot is free. In the other order, the next
         // arrival in this slot could be dropped at `max_concurrency`, because this request would
         // still count as in flight.

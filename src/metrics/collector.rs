@@ -15,6 +15,7 @@ use super::samples::{self, Samples};
 use super::series::SeriesSet;
 use super::table::{self, Family};
 use super::{Baseline, Labels, unix_seconds};
+use crate::guard::Breaker;
 use crate::ledger::Ledger;
 use crate::pairing::PairedSnapshot;
 use crate::schedule_state::{SchedulePosition, ScheduleState};
@@ -37,6 +38,7 @@ pub(super) struct BoundRoute {
     pub(super) schedule_state: Arc<ScheduleState>,
     /// The highest number of requests in flight.
     pub(super) limit: u32,
+    pub(super) breaker: Option<Arc<Breaker>>,
     pub(super) baseline: Option<Baseline>,
     pub(super) queries_per_second: Histogram,
     pub(super) warmup_requests: IntCounter,
@@ -46,7 +48,7 @@ pub(super) struct BoundRoute {
     pub(super) _series: SeriesSet,
 }
 
-const FAMILIES: [&Family; 23] = [
+const FAMILIES: [&Family; 24] = [
     &table::ARRIVALS,
     &table::ARRIVALS_DROPPED,
     &table::REQUESTS_STARTED,
@@ -55,6 +57,7 @@ const FAMILIES: [&Family; 23] = [
     &table::REQUESTS_ABORTED,
     &table::REQUESTS_IN_FLIGHT,
     &table::REQUESTS_IN_FLIGHT_LIMIT,
+    &table::BREAKER_OPEN,
     &table::SCHEDULE_TARGET_REQUESTS_PER_SECOND,
     &table::SCHEDULE_TARGET_CONCURRENCY,
     &table::CAPACITY_REQUESTS_PER_SECOND,
@@ -162,6 +165,12 @@ impl BoundRoute {
         samples.add(&table::REQUESTS_IN_FLIGHT_LIMIT, &labels, f64::from(self.limit));
     }
 
+    fn collect_breaker(&self, samples: &mut Samples, now: Instant) {
+        let Some(breaker) = &self.breaker else { return };
+        let is_open = f64::from(u8::from(breaker.open_for(now).is_some()));
+        samples.add(&table::BREAKER_OPEN, &self.labels.values(), is_open);
+    }
+
     fn collect_load(&self, samples: &mut Samples, position: &SchedulePosition) {
         let labels = self.labels.values();
         samples.add(&table::SCHEDULE_TARGET_REQUESTS_PER_SECOND, &labels, position.rate);
@@ -241,6 +250,7 @@ impl Collector for RouteCollector {
         // running schedule.
         for route in routes.iter().rev() {
             route.collect_ledger(&mut samples);
+            route.collect_breaker(&mut samples, now);
             // All values of a scrape are from one snapshot, so they agree.
             let position = route.schedule_state.position(now);
             route.collect_load(&mut samples, &position);

@@ -121,8 +121,8 @@ impl Observe for RouteMetrics {
         let common = &self.common;
         match event {
             Event::Dropped(DropReason::Late) => self.generator.record_late_drop(),
-            // The ledger counts dropped arrivals.
-            Event::Dropped(_) => {}
+            // The ledger counts dropped arrivals, and a scrape reads the state of the breaker.
+            Event::Dropped(_) | Event::BreakerChanged(_) => {}
             Event::Sent { lag, waited } => {
                 self.generator.record_sent(lag, waited);
                 observe(&common.dispatch_lag, lag);

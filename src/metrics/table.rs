@@ -111,6 +111,9 @@ families! {
         "Requests that have started but have not yet finished or been aborted.";
     REQUESTS_IN_FLIGHT_LIMIT Gauge, "requests_in_flight_limit" ["target" "model" "scenario"]
         "The highest number of requests in flight that the configuration allows: max_concurrency.";
+    BREAKER_OPEN Gauge, "breaker_open" ["target" "model" "scenario"]
+        "1 while the breaker drops the arrivals, also during its probe request, else 0; absent if \
+         the scenario has no breaker.";
     CONNECTION_RETRIES Counter, "connection_retries_total" ["target" "model" "scenario"]
         "Requests that llmload sent once more because their connection ended before the server \
          could work on them. Their times begin with the first sending.";
@@ -148,7 +151,7 @@ families! {
          x-ratelimit-reset-tokens header; absent before the first.";
     RETRY_AFTER Gauge, "retry_after_seconds" ["target" "model" "scenario"]
         "Wait that the endpoint requested with its last retry-after header; absent before the \
-         first. llmload does not wait: the load follows the schedule.";
+         first. llmload obeys it only if the target has `rate_limits: {retry_after: true}`.";
     TIME_TO_FIRST_TOKEN Histogram(FIRST_TOKEN), "time_to_first_token_seconds"
         ["target" "model" "scenario"]
         "TTFT: time from sending, including the connect time, to the first event with content, \
@@ -334,8 +337,9 @@ families! {
 }
 
 /// The families without a series at the start. Some need a first value. The `PAIRED_*` families
-/// need a scenario with several targets.
+/// need a scenario with several targets, and `BREAKER_OPEN` needs a breaker.
 pub const ABSENT_AT_START: &[Family] = &[
+    BREAKER_OPEN,
     SCHEDULE_PHASE_START_TIMESTAMP,
     CAPACITY_REQUESTS_PER_SECOND,
     CAPACITY_CONCURRENCY,

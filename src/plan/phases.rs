@@ -1,4 +1,4 @@
-//! The objectives of the phases of a scenario, and the number of their arrivals.
+//! The objectives and the role of each phase of a scenario, and the number of their arrivals.
 
 use std::sync::Arc;
 
@@ -16,6 +16,9 @@ pub struct PhaseObjectives {
     pub slo: Option<Arc<Slo>>,
     /// True if the phase decides nothing.
     pub explore: bool,
+    /// True if the phase is one of several levels of `steps` or `concurrency`, or a search. Its
+    /// result would be useless if a breaker dropped its arrivals.
+    pub is_level: bool,
 }
 
 impl Scenario {

@@ -97,6 +97,7 @@ impl Observe for Mutex<EventRecord> {
             Event::FirstToken { .. }
             | Event::RateLimits(_)
             | Event::ConnectionRetried
+            | Event::BreakerChanged(_)
             | Event::Dropped(_) => {}
         }
     }

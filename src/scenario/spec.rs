@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{HttpRoute, HttpRouteSet, RouteObserver, ScenarioContext};
 use crate::archive::{RouteArchive, RouteFacts};
 use crate::endpoint::{Endpoint as _, HttpEndpoint, MetricsPage};
-use crate::guard::Guard;
+use crate::guard::{Guard, RateLimiter};
 use crate::launch::{PromptSource, ReadinessGate, RequestTemplate, Route, RouteSet};
 use crate::metrics::{Baseline, Labels, RouteMetrics, RouteSettings};
 use crate::observe::ObservedPage;
@@ -33,6 +33,8 @@ pub struct ScenarioSpec {
 pub struct RouteSpec {
     pub target: Arc<Target>,
     pub endpoint: Arc<HttpEndpoint>,
+    /// `None` if the target has no rate limits. All routes to the target share it.
+    pub rate_limiter: Option<Arc<RateLimiter>>,
     /// The metrics pages that a run reads. Empty in the daemon.
     pub metrics_pages: Vec<Arc<MetricsPage>>,
     /// Facts for the status page.
@@ -123,6 +125,8 @@ impl ScenarioSpec {
     ) -> Option<Arc<HttpRoute>> {
         let (scenario, target) = (&self.scenario, &route.target);
         let (draining, paused) = (context.draining.clone(), context.paused.clone());
+        let state = &monitor.state;
+        state.set_rate_limiter(route.rate_limiter.clone());
         Some(Arc::new(Route {
             target: target.name.clone(),
             endpoint: Arc::clone(&route.endpoint),
@@ -139,7 +143,9 @@ impl ScenarioSpec {
                 terminal: target.terminal,
                 timeouts: target.timeouts,
             },
-            guard: Guard::new(draining, paused, scenario.max_lag, scenario.max_concurrency),
+            guard: Guard::new(draining, paused, scenario.max_lag, scenario.max_concurrency)
+                .with_breaker(state.set_breaker(scenario.breaker), &scenario.phases)
+                .with_rate_limiter(route.rate_limiter.clone()),
             observer: RouteObserver {
                 metrics: self.bind_metrics(route, monitor, context)?,
                 incidents: Arc::clone(&monitor.incidents),
@@ -149,7 +155,7 @@ impl ScenarioSpec {
                 tally: monitor.tally.clone(),
                 steps: Arc::clone(&monitor.steps),
             },
-            state: Arc::clone(&monitor.state),
+            state: Arc::clone(state),
         }))
     }
 
@@ -190,6 +196,7 @@ impl ScenarioSpec {
             limit: info.max_concurrency,
             prices: route.target.prices.clone(),
             slo: self.scenario.slo.clone(),
+            breaker: monitor.state.set_breaker(self.scenario.breaker),
             baseline,
         };
         let ledger = Arc::clone(&monitor.state.ledger);

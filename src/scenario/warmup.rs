@@ -45,7 +45,8 @@ pub(super) async fn send(
         arrival.due = Instant::now();
         let build = || route.template.request_spec(arrival);
         let finished = exchange(&*route.endpoint, arrival, build, &last_failure).await;
-        permit.finish(&finished.request_outcome(), Instant::now());
+        // A warm-up request has no breaker.
+        let _no_change = permit.finish(&finished.request_outcome(), Instant::now());
         if let Some(labels) = monitor.labels() {
             context.metrics.warmup_request_ended(&labels);
         }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{RouteMonitor, StatusBoard};
 use crate::generator::GeneratorMonitor;
+use crate::guard::Breaker;
 use crate::ledger::LedgerCounts;
 use crate::pairing::DifferenceSums;
 use crate::recent::{LogHistogram, WINDOW};
@@ -77,6 +78,11 @@ struct RouteStatus {
     rate_per_second: f64,
     concurrency: u32,
     max_concurrency: u32,
+    /// The remaining wait that the endpoint requested, if llmload obeys it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    breaker: Option<BreakerStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     curve: Option<Curve>,
     recent: RecentQuantiles,
@@ -84,6 +90,14 @@ struct RouteStatus {
     failures: Vec<FailureClass>,
     #[serde(skip_serializing_if = "Option::is_none")]
     difference: Option<Difference>,
+}
+
+#[derive(Debug, Serialize)]
+struct BreakerStatus {
+    open: bool,
+    /// The time until the next probe request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_probe_seconds: Option<f64>,
 }
 
 /// The scheduled load over one cycle, sampled in the middle of each of its equal parts. A constant
@@ -269,6 +283,7 @@ impl RouteStatus {
             Activity::Ended => ("ended", None, None),
         };
         let (info, counts) = (monitor.info(), monitor.state.ledger.counts());
+        let wait = monitor.state.rate_limiter().and_then(|limiter| limiter.retry_after(now));
         RouteStatus {
             scenario: monitor.scenario.clone(),
             target: monitor.target.clone(),
@@ -283,6 +298,8 @@ impl RouteStatus {
             rate_per_second,
             concurrency,
             max_concurrency: info.max_concurrency,
+            retry_after_seconds: wait.map(|wait| wait.as_secs_f64()),
+            breaker: monitor.state.breaker().map(|breaker| BreakerStatus::new(&breaker, now)),
             curve: Curve::new(monitor, now),
             recent: RecentQuantiles::new(monitor, now),
             ledger: LedgerTotals::new(&counts),
@@ -291,6 +308,14 @@ impl RouteStatus {
             simulated: info.simulated,
             address: info.address,
         }
+    }
+}
+
+impl BreakerStatus {
+    fn new(breaker: &Breaker, now: Instant) -> BreakerStatus {
+        let open_for = breaker.open_for(now);
+        let next_probe_seconds = open_for.map(|wait| wait.as_secs_f64());
+        BreakerStatus { open: open_for.is_some(), next_probe_seconds }
     }
 }
 

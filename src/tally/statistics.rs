@@ -142,7 +142,7 @@ impl RawStatistics {
                 self.total_duration += duration;
                 self.judge(slo, None);
             }
-            Event::RateLimits(_) => {}
+            Event::RateLimits(_) | Event::BreakerChanged(_) => {}
         }
         false
     }

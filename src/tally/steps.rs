@@ -186,7 +186,10 @@ impl StepCounts {
                         self.judge(arrival.due, None);
                     }
                     DropReason::Late => self.late += 1,
-                    DropReason::Paused | DropReason::Draining => self.is_paused = true,
+                    // A breaker does not apply to a search.
+                    DropReason::Paused | DropReason::Draining | DropReason::Breaker => {
+                        self.is_paused = true;
+                    }
                     DropReason::RateLimit => self.rate_limited += 1,
                 }
             }

@@ -22,6 +22,7 @@ pub fn dashboard() -> Dashboard {
     .row("Latency", latency())
     .row("Tokens and queries", throughput())
     .row("Failures", failures())
+    .row("Guards", guards())
     .row("Connections and rate limits", connections())
     .row("Schedule", schedule())
 }
@@ -132,7 +133,7 @@ fn load() -> [Panel; 4] {
             .about(
                 "llmload_arrivals_dropped_total per second: arrivals that llmload did not send. \
                 `max_concurrency`: the endpoint is too slow for the load. `late`: llmload itself \
-                is too slow.",
+                is too slow. `rate_limit` and `breaker`: a guard of the file refused them.",
             )
             .query("{{reason}}", rate_by("reason", &table::ARRIVALS_DROPPED))
             .stacked(),
@@ -158,6 +159,34 @@ fn load() -> [Panel; 4] {
             .query("{{reason}}", rate_by("reason", &table::REQUESTS_ABORTED))
             .stacked(),
     ]
+}
+
+fn guards() -> [Panel; 2] {
+    [
+        Panel::lines("Breaker open", Unit::Count)
+            .about(
+                "llmload_breaker_open: 1 while the breaker drops the arrivals of a scenario to a \
+                target, because most of its requests failed. The panel is empty if no scenario has \
+                a breaker.",
+            )
+            .query(
+                "{{scenario}} to {{target}}",
+                format!("max by (scenario, target) ({})", series(&table::BREAKER_OPEN)),
+            ),
+        Panel::lines("Arrivals dropped by guards", Unit::Percent)
+            .about(
+                "llmload_arrivals_dropped_total{reason=~\"breaker|rate_limit\"} / \
+                llmload_arrivals_total. `breaker`: most requests failed. `rate_limit`: the load \
+                exceeds rate_limits, or the endpoint requested a wait.",
+            )
+            .query("breaker", dropped_by("breaker"))
+            .query("rate limit", dropped_by("rate_limit")),
+    ]
+}
+
+fn dropped_by(reason: &str) -> String {
+    let dropped = rate_where(&table::ARRIVALS_DROPPED, &format!("reason=\"{reason}\""));
+    ratio(&dropped, &rate(&table::ARRIVALS))
 }
 
 /// The requests in flight by Little's law, L = λW: finished requests per second times their mean

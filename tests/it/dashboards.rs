@@ -107,6 +107,7 @@ scenarios:
     target: staging
     request: {{max_tokens: 48}}
     slo: {{ttft: {{p50: 300ms, p99: 1s}}, success_rate: 90%}}
+    breaker: {{}}
     schedule:
       - {{name: climb, ramp: {{from: 5/s, to: 20/s}}, for: 10s}}
       - {{name: steady, constant: 20/s, for: 1h}}

@@ -32,6 +32,7 @@ mod exposition;
 mod failures;
 mod faults;
 mod findings;
+mod guards;
 mod health;
 mod hostile_files;
 mod http1;

@@ -16,12 +16,15 @@ targets:
   one: {simulator: {faults: {http_429: 10%}}}
   two: {simulator: {decode_tokens_per_second: 30}}
   away: {base_url: 'http://127.0.0.1:9/v1'}
+  limited: {simulator: {faults: {http_429: 100%}}, rate_limits: {requests_per_minute: 1200, retry_after: true}}
 scenarios:
   both:
     {targets: [one, two], start: wall_clock, request: {max_tokens: 4}, schedule: [{ramp: {from: 60/s, to: 120/s}, for: 1h}]}
   tight: {target: two, start: wall_clock, rate: 40/s, max_concurrency: 2}
   overridden: {target: one, start: {cron: '0 0 31 12 *'}, schedule: [{constant: 1/s, for: 1m}]}
   idle: {target: one, start: {cron: '0 0 31 12 *'}, schedule: [{constant: 1/s, for: 1m}]}
+  refused: {target: limited, start: wall_clock, rate: 40/s}
+  broken: {target: one, start: wall_clock, rate: 40/s, breaker: {failures: 1%, pause: 1h, max_pause: 1h}}
   waiting: {target: away, start: wall_clock, rate: 1/s}
 ";
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Observe, Simulator};
+use super::{Observe, RateLimits, Simulator};
 use crate::config::field::{Field, FieldMap};
 use crate::config::scalar::{KeepAlive, Number, Span};
 
@@ -87,6 +87,10 @@ pub struct Target {
     /// the complete response. Default: the default of each key. Example:
     /// `{first_token: 10s, total: 2m}`.
     pub timeouts: Field<Timeouts>,
+    /// The rate limits of the target, which all its scenarios share. llmload drops an arrival that
+    /// exceeds a limit. Default: no limits. Example:
+    /// `{requests_per_minute: 600, tokens_per_minute: 200000}`.
+    pub rate_limits: Field<RateLimits>,
     /// The prices of tokens. With prices, llmload exports the metric `llmload_cost_total`, and
     /// `llmload check` shows the cost of a day. Default: no prices. Example:
     /// `{input_per_million: 0.15, output_per_million: 0.60}`.

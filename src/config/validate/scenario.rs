@@ -79,6 +79,7 @@ impl Validator<'_> {
             DEFAULT_MAX_LAG,
             Duration::from_millis(1)..=Duration::from_hours(1),
         );
+        let breaker = self.breaker(&scenario.breaker);
         if let (Some(start), Some(schedule), Some(repeat)) = (&start, &schedule, repeat) {
             self.check_start(scenario, start, schedule, repeat);
         }
@@ -88,6 +89,7 @@ impl Validator<'_> {
             // A search has its objectives inside, because it judges each step separately.
             let is_search = planned.load.search().is_some();
             phase.slo = phase.slo.take().or_else(|| slo.clone()).filter(|_| !is_search);
+            phase.is_level |= is_search;
         }
         let mut all = all?.into_iter();
         let target = all.next()?;
@@ -106,6 +108,7 @@ impl Validator<'_> {
             active: active?,
             max_concurrency: max_concurrency?,
             max_lag: max_lag?,
+            breaker: breaker?,
             slo,
             phases: phases.into(),
             endless: scenario.schedule.is_absent(),

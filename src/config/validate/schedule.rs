@@ -33,6 +33,8 @@ struct PhaseSpec {
     length: Duration,
     slo: Option<Arc<Slo>>,
     explore: bool,
+    /// True if the entry of the schedule has several levels.
+    is_level: bool,
 }
 
 enum PhaseName {
@@ -96,7 +98,7 @@ impl Validator<'_> {
         }
         let shorthand = |load| {
             let (length, slo, explore) = (SHORTHAND_LENGTH, None, false);
-            vec![PhaseSpec { id: 0, name: None, load, length, slo, explore }]
+            vec![PhaseSpec { id: 0, name: None, load, length, slo, explore, is_level: false }]
         };
         let phases = if let Some(list) = scenario.schedule.present() {
             self.phases(list, context)?
@@ -108,9 +110,10 @@ impl Validator<'_> {
         };
         let objectives = phases
             .iter()
-            .map(|PhaseSpec { slo, explore, .. }| PhaseObjectives {
+            .map(|PhaseSpec { slo, explore, is_level, .. }| PhaseObjectives {
                 slo: slo.clone(),
                 explore: *explore,
+                is_level: *is_level,
             })
             .collect();
         Some((Schedule::new(with_names(phases)), objectives))
@@ -247,8 +250,8 @@ impl Validator<'_> {
                 (load, _) => load,
             };
             expansion.next_id += 1;
-            let slo = slo.clone();
-            PhaseSpec { id: expansion.next_id, name, load, length, slo, explore }
+            let (id, slo) = (expansion.next_id, slo.clone());
+            PhaseSpec { id, name, load, length, slo, explore, is_level: has_several }
         });
         Some(phases.collect())
     }

@@ -44,6 +44,7 @@ impl Validator<'_> {
         let headers = self.headers(&target.headers, auth.as_ref());
         let query = self.query(&target.query);
         let timeouts = self.timeouts(&target.timeouts);
+        let rate_limits = self.rate_limits(&target.rate_limits);
         let prices = self.prices(&target.prices);
         let metrics_pages = self.observe(&target.observe);
         let model = self.model(&target.model);
@@ -72,7 +73,7 @@ impl Validator<'_> {
                 Some(document::Terminal::Eof) => protocol::Terminal::Eof,
             },
             timeouts: timeouts?,
-            rate_limits: None,
+            rate_limits: rate_limits?,
             prices: prices?,
             metrics_pages: metrics_pages?,
         })

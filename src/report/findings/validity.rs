@@ -93,6 +93,7 @@ fn dropped(route: &RouteReport) -> Vec<Draft> {
                 "max_concurrency was reached, because the endpoint did not keep up with the rate"
             }
             Some(DropReason::Late) => "llmload itself was delayed for longer than max_lag",
+            Some(DropReason::Breaker) => "the breaker was open, because requests had failed",
             Some(DropReason::RateLimit) => {
                 "`rate_limits` of the target did not permit the rate, or the endpoint requested a wait"
             }
