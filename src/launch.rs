@@ -50,4 +50,8 @@ pub trait Launch {
     /// Sends the arrival in a new task on `runtime`, or drops the arrival. Must not block. In a
     /// closed loop, the request holds `slot` until the request ends.
     fn launch(&self, arrival: Arrival, slot: Option<Arc<Slot>>, runtime: &Handle);
+
+    /// Returns true if a request is in flight. Requests to a target that a reload has removed do
+    /// not count.
+    fn has_requests_in_flight(&self) -> bool;
 }

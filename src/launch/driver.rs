@@ -176,7 +176,7 @@ impl Driver {
         let (mailbox, returned_slots) = (Arc::clone(&self.mailbox), self.slots.returns());
         let mut launched = 0;
         while !stop.is_cancelled() {
-            match self.step(alarm.now()) {
+            match self.step(alarm.now(), routes) {
                 Step::Launch(arrival, slot) => {
                     routes.launch(arrival, slot, &runtime);
                     launched += 1;
@@ -209,17 +209,17 @@ impl Driver {
         }
     }
 
-    fn step(&mut self, now: Moment) -> Step {
-        let Some(limit) = self.time_limit else { return self.next_step(now) };
+    fn step(&mut self, now: Moment, routes: &dyn Launch) -> Step {
+        let Some(limit) = self.time_limit else { return self.next_step(now, routes) };
         if now.instant < limit {
-            return match self.next_step(now) {
+            return match self.next_step(now, routes) {
                 Step::Wait(until) => Step::Wait(until.min(limit)),
                 other => other,
             };
         }
         // The limit has passed. The driver decides as if the time were exactly the limit. It still
         // launches open-loop arrivals that were due before the limit, but no closed-loop arrivals.
-        match self.next_step(Moment { instant: limit, wall: now.wall_at(limit) }) {
+        match self.next_step(Moment { instant: limit, wall: now.wall_at(limit) }, routes) {
             launch @ Step::Launch(_, None) => launch,
             Step::Launch(_, Some(_)) | Step::Wait(_) | Step::End => {
                 self.schedule_state.set_ended();
@@ -228,7 +228,7 @@ impl Driver {
         }
     }
 
-    fn next_step(&mut self, now: Moment) -> Step {
+    fn next_step(&mut self, now: Moment, routes: &dyn Launch) -> Step {
         self.slots.collect_returned();
         self.clock_step = self.steps.step_at(now);
         if self.source.is_none() {
@@ -237,7 +237,7 @@ impl Driver {
         loop {
             // Until the schedule follows a step, the wall clock counts as if there were no step.
             let wall = self.clock_step.map_or(now.wall, |step| step.before.wall_at(now.instant));
-            match self.advance(Moment { wall, ..now }) {
+            match self.advance(Moment { wall, ..now }, routes) {
                 Some(Step::Wait(until)) => {
                     return Step::Wait(until.min(now.instant + CLOCK_CHECK));
                 }
@@ -249,7 +249,7 @@ impl Driver {
 
     /// Makes one decision. Returns `None` if the decision only changed the state. In this case, the
     /// driver must decide again at once.
-    fn advance(&mut self, now: Moment) -> Option<Step> {
+    fn advance(&mut self, now: Moment, routes: &dyn Launch) -> Option<Step> {
         let (pacer, is_scheduled) = match &mut self.source {
             Some(Source::Schedule(pacer)) => (pacer, true),
             Some(Source::Override(pacer)) => (pacer, false),
@@ -280,7 +280,7 @@ impl Driver {
             Next::CountedRequests { phase, slots, count, since } => {
                 self.step_counted_phase(phase, slots, count, since, now)
             }
-            Next::Search { phase } => self.step_search(phase, now),
+            Next::Search { phase } => self.step_search(phase, now, routes),
             Next::End(at) => {
                 self.leave_source(at, true);
                 None

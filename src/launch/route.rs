@@ -38,6 +38,10 @@ impl<E: Endpoint, O: Observe + 'static> Launch for Arc<Route<E, O>> {
     fn launch(&self, arrival: Arrival, slot: Option<Arc<Slot>>, runtime: &Handle) {
         self.send(arrival, RequestContext { slot, pair: None }, runtime);
     }
+
+    fn has_requests_in_flight(&self) -> bool {
+        self.state.ledger.counts().in_flight > 0
+    }
 }
 
 impl<E: Endpoint, O: Observe + 'static> Route<E, O> {

@@ -55,4 +55,8 @@ impl<E: Endpoint, O: Observe + 'static> Launch for RouteTable<E, O> {
             route.send(arrival, RequestContext { slot: slot.clone(), pair }, runtime);
         }
     }
+
+    fn has_requests_in_flight(&self) -> bool {
+        self.current().routes.iter().any(Launch::has_requests_in_flight)
+    }
 }

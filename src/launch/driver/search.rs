@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{CLOCK_CHECK, Driver, Step};
+use super::{CLOCK_CHECK, Driver, Launch, Step};
 use crate::capacity::{Decision, Ending, Level, MeasureSteps, Search, StepPlan, StepWindow};
 use crate::event::Arrival;
 use crate::pacer::{Next, Pacer, Segment};
@@ -17,6 +17,9 @@ use crate::timetable::Moment;
 /// A concurrency step with too few requests continues for this part of its shortest time, and then
 /// counts them again.
 const EXTENSIONS: u32 = 12;
+/// The time between two checks for requests in flight before a step. The requests of an open loop
+/// hold no slot, so their end does not wake the driver.
+const IDLE_CHECK: Duration = Duration::from_millis(50);
 
 /// A search that runs.
 #[derive(Debug)]
@@ -50,7 +53,12 @@ impl Driver {
     }
 
     /// Continues a search. Returns `None` when the search has ended.
-    pub(super) fn step_search(&mut self, phase: usize, now: Moment) -> Option<Step> {
+    pub(super) fn step_search(
+        &mut self,
+        phase: usize,
+        now: Moment,
+        routes: &dyn Launch,
+    ) -> Option<Step> {
         let Some(meter) = self.meter.clone() else {
             self.end_untimed_phase(now);
             return None;
@@ -75,8 +83,8 @@ impl Driver {
                 log_step(&self.arrivals.scenario, &running.search);
             }
             // The requests of the phase before must not be in flight in the first step.
-            if self.slots.has_busy() {
-                break Step::Wait(now.instant + CLOCK_CHECK);
+            if routes.has_requests_in_flight() {
+                break Step::Wait(now.instant + IDLE_CHECK);
             }
             match running.search.next() {
                 Decision::Step(plan) => {
