@@ -82,6 +82,9 @@ pub struct RouteSettings {
     pub slo: Option<Arc<Slo>>,
     /// `None` if the scenario has no breaker.
     pub breaker: Option<Arc<Breaker>>,
+    /// The indexes of the phases that search a capacity. A search overloads the target on purpose,
+    /// so the objectives do not judge its requests.
+    pub searches: Vec<usize>,
     /// `None` if this target is the baseline target.
     pub baseline: Option<Baseline>,
 }

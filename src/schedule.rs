@@ -141,7 +141,13 @@ impl Schedule {
     }
 
     pub fn has_search(&self) -> bool {
-        self.phases.iter().any(|phase| phase.load.search().is_some())
+        !self.search_phases().is_empty()
+    }
+
+    /// The indexes of the phases that search a capacity.
+    pub fn search_phases(&self) -> Vec<usize> {
+        let phases = self.phases.iter().enumerate();
+        phases.filter(|(_, phase)| phase.load.search().is_some()).map(|(index, _)| index).collect()
     }
 
     /// Returns Λ(t), the expected arrivals from the start of the cycle up to `time`. Includes a

@@ -53,6 +53,7 @@ pub fn count_series(plan: &Plan) -> Result<usize, Defect> {
             prices: target.prices.clone(),
             slo: scenario.slo.clone(),
             breaker: scenario.breaker.map(Breaker::new),
+            searches: scenario.schedule.search_phases(),
             baseline,
         };
         metrics.bind(&labels, Ledger::new(), Arc::new(schedule_state), settings);

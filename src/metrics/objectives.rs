@@ -6,6 +6,7 @@ use prometheus::{Gauge, IntCounter};
 
 use super::series::{LazyGauge, Registrar, SeriesSet, SeriesVec, metric_structs};
 use super::{Labels, table};
+use crate::event::Arrival;
 use crate::measurement::Measurement;
 use crate::slo::{Objective, Slo};
 
@@ -37,6 +38,7 @@ impl ObjectiveFamilies {
         &self,
         labels: &Labels,
         slo: Arc<Slo>,
+        searches: Vec<usize>,
         series: &mut SeriesSet,
     ) -> Objectives {
         let [target, model, scenario] = labels.values();
@@ -50,7 +52,7 @@ impl ObjectiveFamilies {
             metrics
         };
         let metrics = slo.objectives.iter().map(bind).collect();
-        Objectives { metrics, good: series.add(&self.good, &labels.values()), slo }
+        Objectives { metrics, good: series.add(&self.good, &labels.values()), slo, searches }
     }
 }
 
@@ -60,11 +62,16 @@ pub(super) struct Objectives {
     /// In the order of the objectives in the `slo`.
     metrics: Vec<PerObjectiveMetrics>,
     good: IntCounter,
+    /// The indexes of the phases whose requests are not judged.
+    searches: Vec<usize>,
 }
 
 impl Objectives {
     /// Judges a finished request. `measurement` is `None` if it failed.
-    pub(super) fn finished(&self, measurement: Option<&Measurement>) {
+    pub(super) fn finished(&self, arrival: &Arrival, measurement: Option<&Measurement>) {
+        if arrival.phase.is_some_and(|phase| self.searches.contains(&phase)) {
+            return;
+        }
         let mut good = measurement.is_some();
         for (series, met) in self.metrics.iter().zip(self.slo.judge(measurement)) {
             let Some(met) = met else { continue };

@@ -80,7 +80,8 @@ impl RouteFamilies {
         let [arrivals, simulated] = settings.info_values();
         let info = [target, model, scenario, arrivals, simulated];
         series.add(&self.scenario_info, &info).set(1.0);
-        let objectives = settings.slo.clone().map(|slo| self.objectives.bind(labels, slo, series));
+        let bind = |slo| self.objectives.bind(labels, slo, settings.searches.clone(), series);
+        let objectives = settings.slo.clone().map(bind);
         let cost = settings.prices.clone().map(|prices| Cost {
             total: series.add(&self.cost, &[target, model, scenario, &prices.currency]),
             prices,
@@ -117,7 +118,7 @@ struct Cost {
 }
 
 impl Observe for RouteMetrics {
-    fn observe(&self, _: &Arrival, event: Event<'_>) {
+    fn observe(&self, arrival: &Arrival, event: Event<'_>) {
         let common = &self.common;
         match event {
             Event::Dropped(DropReason::Late) => self.generator.record_late_drop(),
@@ -141,14 +142,14 @@ impl Observe for RouteMetrics {
                 observe(&common.time_to_first_token_from_schedule, since_due);
             }
             Event::Chunks { count, gap, .. } => self.chunks(count, gap),
-            Event::Succeeded(measurement) => self.succeeded(measurement),
+            Event::Succeeded(measurement) => self.succeeded(arrival, measurement),
             Event::Failed { detail, duration, .. } => {
                 self.generator.record_finished(Some(detail));
                 if detail.failure.is_connecting() {
                     self.set_target_ready(false);
                 }
                 if let Some(objectives) = &self.objectives {
-                    objectives.finished(None);
+                    objectives.finished(arrival, None);
                 }
                 let blame = detail.failure.blame() as usize;
                 observe(&common.request_failure_duration[blame], duration);
@@ -189,11 +190,11 @@ impl RouteMetrics {
     }
 
     #[allow(clippy::cast_precision_loss)]
-    fn succeeded(&self, measurement: &Measurement) {
+    fn succeeded(&self, arrival: &Arrival, measurement: &Measurement) {
         let common = &self.common;
         self.generator.record_finished(None);
         if let Some(objectives) = &self.objectives {
-            objectives.finished(Some(measurement));
+            objectives.finished(arrival, Some(measurement));
         }
         observe(&common.request_duration, measurement.duration());
         observe(&common.request_duration_from_schedule, measurement.duration_from_schedule());

@@ -227,11 +227,12 @@ families! {
     SLO_REQUESTS Counter, "slo_requests_total" ["target" "model" "scenario" "slo"]
         "Finished requests judged by an objective, such as ttft_p99; absent without an slo. A \
          success is not judged if it lacks the measured value: a single token, for example, has no \
-         time per token.";
+         time per token. The requests of a search are not judged.";
     SLO_VIOLATIONS Counter, "slo_violations_total" ["target" "model" "scenario" "slo"]
-        "Finished requests that missed an objective; a failure misses every objective.";
+        "Finished requests that missed an objective; a failure misses every objective. The requests \
+         of a search are not judged.";
     SLO_GOOD_REQUESTS Counter, "slo_good_requests_total" ["target" "model" "scenario"]
-        "Goodput: successes that missed no objective.";
+        "Goodput: successes that missed no objective, without those of a search.";
     SLO_THRESHOLD Gauge, "slo_threshold_seconds" ["target" "model" "scenario" "slo"]
         "Threshold of an objective in seconds; a success rate has none.";
     SLO_OBJECTIVE Gauge, "slo_objective_ratio" ["target" "model" "scenario" "slo"]

@@ -197,6 +197,7 @@ impl ScenarioSpec {
             prices: route.target.prices.clone(),
             slo: self.scenario.slo.clone(),
             breaker: monitor.state.set_breaker(self.scenario.breaker),
+            searches: self.scenario.schedule.search_phases(),
             baseline,
         };
         let ledger = Arc::clone(&monitor.state.ledger);
