@@ -14,21 +14,27 @@
 //!
 //! | module | idea |
 //! |---|---|
+//! | `batch` | the judged requests of a step, and the dependence between them |
 //! | `binomial` | the exact tests of a percentage |
 //! | `evidence` | the conclusion from all requests at one level |
 //! | `level` | rates and concurrencies, and the levels between two of them |
 //! | `limits` | the limits of a search, known before it begins |
 //! | `measure` | the interface to the module that counts requests |
+//! | `pace` | the lengths of a step, from the latency of the requests |
+//! | `remaining` | the time that a search is expected to need |
 //! | `step` | the plan and the result of one step |
 //! | `outcome` | the result of a search |
 //! | `text` | the texts for people |
 
+mod batch;
 mod binomial;
 mod evidence;
 mod level;
 mod limits;
 mod measure;
 mod outcome;
+mod pace;
+mod remaining;
 mod step;
 mod text;
 
@@ -36,7 +42,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use evidence::{Batches, Verdict, total};
+pub use batch::{Batch, Batches, total};
+pub use evidence::Verdict;
 pub use level::Level;
 use limits::{LONGEST, REPEATED};
 pub use limits::{longest_time, most_requests, most_steps};
@@ -46,9 +53,10 @@ pub use step::{Quantiles, Reason, StepPlan, StepRecord, StepResult};
 pub use text::{condition, name, seconds};
 
 use crate::schedule::SearchSpec;
+use crate::slo::Objective;
 
-/// The shortest time to settle is this part of `SearchSpec::step`, and the longest is all of it.
-const SETTLE: u32 = 5;
+/// After this many distorted steps in a row, the search ends.
+const MOST_DISTORTED: usize = 3;
 
 /// The next action of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +82,32 @@ struct Evidence {
     looks: u32,
     /// One entry for each objective.
     judged: Vec<Batches>,
+    /// The measured time, in seconds.
+    measured: f64,
+    /// The requests that ended in the measured time.
+    ended: f64,
+    /// The longest latency of a step, in seconds.
+    latency: f64,
     verdict: Verdict,
 }
 
+/// If the latencies show that requests depend on each other, a proof of success needs a measured
+/// time of this many requests, one after the other. A queue remembers its past for many requests,
+/// and each step begins with an empty queue, which flatters the level.
+const REQUESTS_OF_A_QUEUE: f64 = 100.0;
+
 impl Evidence {
+    fn conclusion(&self, objectives: &[Objective]) -> Verdict {
+        let verdict = evidence::judge_all(objectives, &self.judged);
+        let is_short = self.measured < REQUESTS_OF_A_QUEUE * self.latency;
+        let has_queue = || self.judged.iter().any(|all| batch::effect_of_latencies(all) > 1.0);
+        if verdict == Verdict::Met && is_short && has_queue() {
+            Verdict::ProbablyMet
+        } else {
+            verdict
+        }
+    }
+
     /// Returns true if no further step at this level can change the conclusion.
     fn is_final(&self) -> bool {
         self.verdict.is_proven() || self.looks >= evidence::MOST_LOOKS
@@ -101,18 +131,19 @@ impl Search {
     /// Decides how the search continues.
     pub fn next(&self) -> Decision {
         let (from, to) = Level::ends(self.spec.range);
-        match self.steps.as_slice() {
-            [] => return self.step(from, Reason::First),
-            [.., before, last] if is_distorted(before) && is_distorted(last) => {
-                return Decision::End(Ending::Distorted);
-            }
-            [.., last] if is_distorted(last) => {
-                return Decision::Step(StepPlan { reason: Reason::Distorted, ..last.plan });
-            }
-            _ => {}
+        let Some(last) = self.steps.last() else { return self.step(from, Reason::First) };
+        if self.steps.iter().rev().take_while(|step| is_distorted(step)).count() >= MOST_DISTORTED {
+            return Decision::End(Ending::Distorted);
         }
         if self.steps.len() >= most_steps(&self.spec) || self.elapsed >= longest_time(&self.spec) {
             return Decision::End(self.ending_without_steps());
+        }
+        if is_distorted(last) {
+            return Decision::Step(StepPlan { reason: Reason::Distorted, ..last.plan });
+        }
+        if last.is_unsettled {
+            let again = self.settled_again(last);
+            return again.map_or(Decision::End(Ending::StepsTooShort), Decision::Step);
         }
         match (self.highest_met(), self.lowest_missed()) {
             (None, None) => self.step(from, Reason::First),
@@ -128,22 +159,29 @@ impl Search {
         self.elapsed += result.elapsed;
         let objectives = &self.spec.slo.objectives;
         let (mut verdict, mut verdicts) = (None, Vec::new());
-        if result.distortion.is_none() {
+        let is_unsettled = self.is_unsettled(&plan, &result);
+        if result.distortion.is_none() && !is_unsettled {
             let evidence = self.levels.entry(plan.level).or_insert_with(|| Evidence {
                 looks: 0,
                 judged: vec![Batches::new(); objectives.len()],
+                measured: 0.0,
+                ended: 0.0,
+                latency: 0.0,
                 verdict: Verdict::NotJudged,
             });
             evidence.looks += 1;
+            evidence.measured += result.measured.as_secs_f64();
+            evidence.ended += result.ended_per_second * result.measured.as_secs_f64();
             for (all, new) in evidence.judged.iter_mut().zip(&result.judged) {
                 all.extend_from_slice(new);
             }
-            evidence.verdict = evidence::judge_all(objectives, &evidence.judged);
+            evidence.latency = evidence.latency.max(result.latency.unwrap_or_default());
+            evidence.verdict = evidence.conclusion(objectives);
             verdict = Some(evidence.verdict);
             let judged = objectives.iter().zip(&evidence.judged);
             verdicts = judged.map(|(objective, all)| evidence::judge(objective, all)).collect();
         }
-        self.steps.push(StepRecord { plan, result, verdict, verdicts });
+        self.steps.push(StepRecord { plan, result, is_unsettled, verdict, verdicts });
         // The record was pushed in the line above.
         &self.steps[self.steps.len() - 1]
     }
@@ -263,20 +301,11 @@ impl Search {
         Decision::Step(StepPlan {
             level,
             reason,
-            settle: self.settle(),
-            shortest,
+            settle: self.settle(level),
+            shortest: self.shortest(level, shortest),
             longest: step * LONGEST,
             requests,
         })
-    }
-
-    /// The time to settle: twice the p90 of the request duration in the previous step. At the start
-    /// of a step, requests find an empty target, and they must not count.
-    fn settle(&self) -> Duration {
-        let step = self.spec.step;
-        let duration = self.steps.last().and_then(|last| last.result.request_duration.p90);
-        let twice = duration.and_then(|p90| Duration::try_from_secs_f64(2.0 * p90).ok());
-        twice.unwrap_or_default().clamp(step / SETTLE, step)
     }
 }
 

@@ -34,7 +34,7 @@ use crate::timetable::{Moment, StepDetector, StepDirection};
 use arrivals::ArrivalCounter;
 pub use cgroup::{Cgroup, CpuQuota, Throttling};
 use client_failures::FinishedCounter;
-pub use distortion::{DetectedDistortion, Distortion};
+pub use distortion::{DetectedDistortion, Distortion, Snapshot};
 use distortion::{DistortionDetector, Reading};
 pub use process::Process;
 
@@ -80,6 +80,8 @@ struct ClockMonitor {
 pub struct ResourceUsage {
     pub process: Process,
     pub cgroup: Cgroup,
+    /// `None` before the first reading.
+    pub read_at: Option<Instant>,
 }
 
 impl ResourceUsage {
@@ -96,8 +98,11 @@ impl GeneratorMonitor {
         let proc = Path::new(PROC);
         let boot_time = process::boot_time(proc);
         let levels = cgroup::Levels::find(proc);
-        let usage =
-            ResourceUsage { process: Process::read(proc, boot_time), cgroup: levels.read() };
+        let usage = ResourceUsage {
+            process: Process::read(proc, boot_time),
+            cgroup: levels.read(),
+            read_at: Some(Instant::now()),
+        };
         Arc::new(GeneratorMonitor {
             boot_time,
             levels,
@@ -131,6 +136,17 @@ impl GeneratorMonitor {
 
     pub fn active_distortions(&self) -> Vec<DetectedDistortion> {
         self.detector().active_distortions().cloned().collect()
+    }
+
+    /// Returns the values of all inputs now. [`GeneratorMonitor::distortions_since`] compares them.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.reading(Instant::now(), &self.resource_usage()))
+    }
+
+    /// Returns the distortions between a snapshot and now. The thresholds are those of 30 s, so a
+    /// shorter time must contain as many delays.
+    pub fn distortions_since(&self, since: &Snapshot) -> Vec<DetectedDistortion> {
+        distortion::between(&since.0, &self.snapshot().0)
     }
 
     /// Returns the first distortion of each kind since the start, even if it has ended.
@@ -194,7 +210,7 @@ impl GeneratorMonitor {
     fn read_now(&self) {
         let process = Process::read(Path::new(PROC), self.boot_time);
         *self.resource_usage.lock().unwrap_or_else(PoisonError::into_inner) =
-            ResourceUsage { process, cgroup: self.levels.read() };
+            ResourceUsage { process, cgroup: self.levels.read(), read_at: Some(Instant::now()) };
         self.is_reading.store(false, Relaxed);
     }
 
@@ -204,6 +220,7 @@ impl GeneratorMonitor {
         let delayed = self.delayed.load(Relaxed);
         Reading {
             at,
+            used_at: usage.read_at.unwrap_or(at),
             delayed,
             arrivals: self.arrivals.read(),
             probes: self.probes.load(Relaxed),
@@ -297,7 +314,8 @@ mod tests {
         let cpus = |quota: Option<f64>, affinity| {
             let quota = quota.map(|cpus| CpuQuota { cpus, period: Duration::from_millis(100) });
             let process = Process { cpus: affinity, ..Process::default() };
-            ResourceUsage { process, cgroup: Cgroup { quota, throttling: None } }.cpus()
+            let cgroup = Cgroup { quota, throttling: None };
+            ResourceUsage { process, cgroup, read_at: None }.cpus()
         };
         assert_eq!(cpus(Some(1.5), Some(4)), Some(1.5));
         assert_eq!(cpus(Some(8.0), Some(4)), Some(4.0));

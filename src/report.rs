@@ -208,16 +208,17 @@ pub struct PhaseReport {
 }
 
 /// The level of a load.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Level {
     pub kind: LevelKind,
     /// Arrivals per second, or the number of requests in flight.
     pub value: f64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LevelKind {
+    #[default]
     Rate,
     Concurrency,
 }

@@ -300,10 +300,10 @@ impl ScenarioTask {
         // The reading of the metrics pages ends with this task.
         let _observation = observation::start(&spec, &monitors, schedule_state);
         let driver = match monitors.first() {
-            Some(monitor) => driver.with_meter(Arc::new(SearchMeter {
-                steps: Arc::clone(&monitor.steps),
-                generator: Arc::clone(&context.generator),
-            })),
+            Some(monitor) => driver.with_meter(Arc::new(SearchMeter::new(
+                Arc::clone(&monitor.steps),
+                Arc::clone(&context.generator),
+            ))),
             None => driver,
         };
         // A reload can replace the clients in the specification, and this task must not keep them

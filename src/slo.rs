@@ -127,13 +127,22 @@ impl Objective {
     /// Returns true if a request met the criterion. `finished` is the measurement of a success, and
     /// `None` for a failed request. The result is `None` if the request does not have the latency
     /// of this criterion.
-    fn is_met(&self, finished: Option<&Measurement>) -> Option<bool> {
+    pub fn is_met(&self, finished: Option<&Measurement>) -> Option<bool> {
         match (self.criterion, finished) {
             (Criterion::Latency(metric, threshold), Some(measurement)) => {
                 Some(metric.latency(measurement)? <= threshold)
             }
             (Criterion::Success, Some(_)) => Some(true),
             (_, None) => Some(false),
+        }
+    }
+
+    /// The latency of a request that the objective limits. `None` if it limits none, or if the
+    /// request does not have this latency.
+    pub fn latency(&self, measurement: &Measurement) -> Option<Duration> {
+        match self.criterion {
+            Criterion::Latency(metric, _) => metric.latency(measurement),
+            Criterion::Success => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The evidence about one level: the judged requests of all its steps, and the conclusion from
 //! them.
 
+use super::batch::{Batch, Batches, effect_of_latencies, effect_of_misses, total};
 use super::binomial::{Sample, fewest_to_prove};
 use crate::slo::{Objective, ObjectiveCounts, Share};
 
@@ -46,6 +47,11 @@ impl Verdict {
         matches!(self, Verdict::Met | Verdict::ProbablyMet)
     }
 
+    /// Returns true if the requests missed an objective, proven or not.
+    pub fn is_missed(self) -> bool {
+        matches!(self, Verdict::Missed | Verdict::ProbablyMissed)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Verdict::Missed => "missed",
@@ -57,28 +63,19 @@ impl Verdict {
     }
 }
 
-/// The counts of one objective, in batches of requests that were due one after the other.
-pub type Batches = Vec<ObjectiveCounts>;
-
-/// Returns the sum of all batches.
-pub fn total(batches: &[ObjectiveCounts]) -> ObjectiveCounts {
-    let mut total = ObjectiveCounts::default();
-    for batch in batches {
-        total.add(*batch);
-    }
-    total
-}
-
 /// Judges one objective by the requests of all batches.
-pub(super) fn judge(objective: &Objective, batches: &[ObjectiveCounts]) -> Verdict {
+pub(super) fn judge(objective: &Objective, batches: &[Batch]) -> Verdict {
     let ObjectiveCounts { judged, met } = total(batches);
     if judged == 0 {
         return Verdict::NotJudged;
     }
     let required = objective.share.min(MOST_PROVABLE).as_f64();
-    let effect = design_effect(batches);
+    let is_reached = objective.share.is_reached(met, judged);
+    // Few or no misses say nothing about the dependence between misses. Many do.
+    let effect = effect_of_misses(batches);
+    let effect = if is_reached { effect.max(effect_of_latencies(batches)) } else { effect };
     let sample = Sample { judged: real(judged) / effect, met: real(met) / effect };
-    match objective.share.is_reached(met, judged) {
+    match is_reached {
         true if sample.proves_met(required, ERROR_PER_LOOK) => Verdict::Met,
         true => Verdict::ProbablyMet,
         // One miss disproves an objective of 100 %.
@@ -115,54 +112,6 @@ fn strictest(objectives: &[Objective]) -> f64 {
     shares.fold(0.5, f64::max)
 }
 
-/// The factor by which the variance between the batches is larger than the variance of independent
-/// requests, at least 1. With the factor `d`, a sample of `n` requests contains as much information
-/// as `n / d` independent requests (Kish, "Survey Sampling", 1965, section 8.2).
-///
-/// A queue can remember its past for longer than one batch. Then larger batches have a larger
-/// factor, so the result is the largest factor of all sizes.
-fn design_effect(batches: &[ObjectiveCounts]) -> f64 {
-    let sizes = [1, 2, 4].map(|size| {
-        let merged: Batches = batches.chunks(size).map(total).collect();
-        dispersion(&merged)
-    });
-    sizes.into_iter().fold(1.0, f64::max)
-}
-
-/// The dispersion statistic of Pearson, divided by its degrees of freedom. With few batches, the
-/// statistic is uncertain. To allow for this, the result is multiplied by the squared ratio of a
-/// quantile of Student's distribution to the same quantile of the normal distribution.
-fn dispersion(batches: &[ObjectiveCounts]) -> f64 {
-    /// The dispersion of fewer batches is too uncertain to be useful.
-    const FEWEST_BATCHES: usize = 8;
-    let ObjectiveCounts { judged, met } = total(batches);
-    let (used, fraction) =
-        (batches.iter().filter(|batch| batch.judged > 0).count(), real(met) / real(judged));
-    if used < FEWEST_BATCHES || met == 0 || met == judged {
-        return 1.0;
-    }
-    let deviation = |batch: &ObjectiveCounts| {
-        let expected = real(batch.judged) * fraction;
-        let variance = expected * (1.0 - fraction);
-        (real(batch.met) - expected).powi(2) / variance
-    };
-    let sum: f64 = batches.iter().filter(|batch| batch.judged > 0).map(deviation).sum();
-    #[allow(clippy::cast_precision_loss)]
-    let degrees = (used - 1) as f64;
-    sum / degrees * student_factor(degrees)
-}
-
-/// The square of the quotient of the quantiles of Student's distribution and of the normal
-/// distribution at [`ERROR_PER_LOOK`], by the first terms of the expansion of Cornish and Fisher
-/// (Abramowitz and Stegun, 26.7.5).
-fn student_factor(degrees: f64) -> f64 {
-    /// The quantile of the normal distribution at 1 − [`ERROR_PER_LOOK`].
-    const Z: f64 = 2.394;
-    let first = (Z.powi(2) + 1.0) / 4.0;
-    let second = (5.0 * Z.powi(4) + 16.0 * Z.powi(2) + 3.0) / 96.0;
-    (1.0 + first / degrees + second / degrees.powi(2)).powi(2)
-}
-
 #[allow(clippy::cast_precision_loss)]
 fn real(count: u64) -> f64 {
     count as f64
@@ -178,7 +127,7 @@ mod tests {
     }
 
     fn batches(counts: &[(u64, u64)]) -> Batches {
-        counts.iter().map(|&(judged, met)| ObjectiveCounts { judged, met }).collect()
+        counts.iter().map(|&(judged, met)| ObjectiveCounts { judged, met }.into()).collect()
     }
 
     #[test]
@@ -199,7 +148,7 @@ mod tests {
         let p90 = objective(0.9);
         let spread = batches(&[(100, 82); 10]);
         let mut clustered = batches(&[(100, 100); 10]);
-        (clustered[3].met, clustered[4].met) = (10, 10);
+        (clustered[3].counts.met, clustered[4].counts.met) = (10, 10);
         assert_eq!(total(&spread), total(&clustered));
         assert_eq!(judge(&p90, &spread), Verdict::Missed);
         assert_eq!(judge(&p90, &clustered), Verdict::ProbablyMissed);

@@ -43,6 +43,17 @@ impl Level {
         }
     }
 
+    /// Returns this rate, but not more than `per_second`. A concurrency does not change.
+    pub(super) fn at_most(self, per_second: f64) -> Level {
+        let Level::Rate(rate) = self else { return self };
+        if per_second >= rate.per_second() || per_second <= 0.0 {
+            return self;
+        }
+        // Three digits, because a count of requests is not more precise.
+        let grid = 10_f64.powf(per_second.log10().floor() - 2.0);
+        exact_rate((per_second / grid).floor() * grid).map_or(self, Level::Rate)
+    }
+
     /// Returns the double of this level, but at most `limit`.
     pub(super) fn doubled(self, limit: Level) -> Level {
         let doubled = match self {
@@ -81,16 +92,17 @@ const TWO: NonZeroU32 = NonZeroU32::new(2).unwrap();
 
 /// Returns the geometric mean of two rates. It is rounded to a decimal number that is easy to read
 /// and finer than the resolution.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn middle_rate(low: Rate, high: Rate, resolution: Share) -> Option<Rate> {
     let mean = (low.per_second() * high.per_second()).sqrt();
     let grid = 10_f64.powf((low.per_second() * resolution.as_f64() / 4.0).log10().floor());
     let rounded = (mean / grid).round() * grid;
-    let exact = |per_second: f64| {
-        let micro = (per_second * 3.6e9).round();
-        (micro > 0.0).then(|| Rate::from_micro_per_hour(micro as u64)).flatten()
-    };
-    exact(rounded).filter(|rate| low < *rate && *rate < high).or_else(|| exact(mean))
+    exact_rate(rounded).filter(|rate| low < *rate && *rate < high).or_else(|| exact_rate(mean))
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn exact_rate(per_second: f64) -> Option<Rate> {
+    let micro = (per_second * 3.6e9).round();
+    (micro > 0.0).then(|| Rate::from_micro_per_hour(micro as u64)).flatten()
 }
 
 #[cfg(test)]

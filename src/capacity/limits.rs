@@ -8,6 +8,8 @@ use crate::schedule::SearchSpec;
 
 /// A step measures at most this many times as long as `SearchSpec::step`.
 pub(super) const LONGEST: u32 = 4;
+/// A step settles for at most this many times as long as `SearchSpec::step`.
+pub(super) const LONGEST_SETTLE: u32 = 4;
 /// A repeated step measures at least this many times as long as `SearchSpec::step`.
 pub(super) const REPEATED: u32 = 2;
 /// The steps that a search can take beyond growth and bisection: repeated steps on both sides of
@@ -16,7 +18,7 @@ const SPARE_STEPS: u32 = 12;
 
 /// The most steps that a search can take.
 pub fn most_steps(spec: &SearchSpec) -> usize {
-    let steps = 1.0 + doublings(spec) + halvings(spec);
+    let steps = 1.0 + doublings(spec) + halvings(2.0, spec);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let steps = steps as usize;
     steps + SPARE_STEPS as usize
@@ -26,7 +28,7 @@ pub fn most_steps(spec: &SearchSpec) -> usize {
 /// requests can end later.
 pub fn longest_time(spec: &SearchSpec) -> Duration {
     let steps = u32::try_from(most_steps(spec)).unwrap_or(u32::MAX);
-    spec.step.saturating_mul(1 + LONGEST).saturating_mul(steps)
+    spec.step.saturating_mul(LONGEST_SETTLE + LONGEST).saturating_mul(steps)
 }
 
 /// The most requests that a search by rate can send, if every step is as long as it can be. `None`
@@ -35,13 +37,14 @@ pub fn most_requests(spec: &SearchSpec) -> Option<f64> {
     let (Level::Rate(from), Level::Rate(to)) = Level::ends(spec.range) else { return None };
     let (from, to) = (from.per_second(), to.per_second());
     let step = spec.step.as_secs_f64();
-    let longest = step * f64::from(1 + LONGEST);
+    let (settle, longest) = (step * f64::from(LONGEST_SETTLE), step * f64::from(LONGEST));
     #[allow(clippy::cast_precision_loss)]
     let least = evidence::requests_per_miss(&spec.slo.objectives) as f64;
-    let first_visit = |rate: f64| rate * (step + step.max(least / rate).min(longest));
+    let first_visit = |rate: f64| rate * (settle + longest.min(step.max(least / rate)));
     let growth = std::iter::successors(Some(from), |rate| Some(rate * 2.0));
     let growth: f64 = growth.take_while(|rate| *rate < to).map(first_visit).sum();
-    let rest = halvings(spec) * first_visit(to) + f64::from(SPARE_STEPS) * to * longest;
+    let rest =
+        halvings(2.0, spec) * first_visit(to) + f64::from(SPARE_STEPS) * to * (settle + longest);
     Some(growth + first_visit(to) + rest)
 }
 
@@ -50,6 +53,7 @@ fn doublings(spec: &SearchSpec) -> f64 {
     (to.value() / from.value()).log2().ceil()
 }
 
-fn halvings(spec: &SearchSpec) -> f64 {
-    (2_f64.ln() / spec.resolution.as_f64().ln_1p()).log2().ceil().max(0.0)
+/// The number of halvings of a gap between two levels with this quotient, down to the resolution.
+pub(super) fn halvings(quotient: f64, spec: &SearchSpec) -> f64 {
+    (quotient.ln() / spec.resolution.as_f64().ln_1p()).log2().ceil().max(0.0)
 }

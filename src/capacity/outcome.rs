@@ -1,10 +1,12 @@
 //! The result of a search, and its text for people.
 
+use std::time::Duration;
+
 use super::Search;
-use super::evidence::total;
+use super::batch::total;
 use super::level::Level;
 use super::step::StepRecord;
-use crate::schedule::SearchRange;
+use crate::schedule::{SearchRange, SearchSpec};
 use crate::slo::ObjectiveCounts;
 
 /// Why a search ended.
@@ -18,8 +20,10 @@ pub enum Ending {
     LastMet,
     /// The only level that is left has too few requests for a proof.
     Undecided,
-    /// llmload distorted the same step twice.
+    /// llmload distorted the same step again and again.
     Distorted,
+    /// A request takes longer than a step can settle.
+    StepsTooShort,
     /// The search reached its limit of steps or of time.
     OutOfSteps,
     /// A stop, a reload or a manual rate ended the search.
@@ -34,6 +38,7 @@ impl Ending {
             Ending::LastMet => "last_met",
             Ending::Undecided => "undecided",
             Ending::Distorted => "distorted",
+            Ending::StepsTooShort => "steps_too_short",
             Ending::OutOfSteps => "out_of_steps",
             Ending::Interrupted => "interrupted",
         }
@@ -48,9 +53,19 @@ pub struct Outcome {
     pub met: Option<StepRecord>,
     /// A step at the lowest level that does not meet them.
     pub missed: Option<StepRecord>,
-    /// The interval that contains the capacity with a confidence of 95 %: the highest level that
-    /// provenly meets the objectives, and the lowest level that provenly misses them.
+    /// The highest level that provenly meets the objectives, and the lowest level that provenly
+    /// misses them. The lower end is not above the rate at which the requests of its steps ended.
     pub interval: (Option<Level>, Option<Level>),
+    /// The interval contains the capacity with a confidence of 95 % if `SearchSpec::step` is at
+    /// least this long. In a shorter step, a queue can be too short to miss an objective.
+    pub step_for_confidence: Duration,
+}
+
+impl Outcome {
+    /// Returns true if the interval contains the capacity with a confidence of 95 %.
+    pub fn is_confident(&self, spec: &SearchSpec) -> bool {
+        spec.step >= self.step_for_confidence
+    }
 }
 
 impl Search {
@@ -63,16 +78,31 @@ impl Search {
             let agrees = |step: &&StepRecord| valid(step) && self.has_met(step) == is_met;
             self.steps.iter().rfind(agrees).or_else(|| self.steps.iter().rfind(valid)).cloned()
         };
+        let interval = (
+            self.highest_proven_success().map(|level| self.sustained(level)),
+            self.lowest_proven_miss(),
+        );
         Outcome {
             ending,
             met: self.highest_met().and_then(|level| last_at(level, true)),
             missed: self.lowest_missed().and_then(|level| last_at(level, false)),
-            interval: (self.highest_proven_success(), self.lowest_proven_miss()),
+            interval,
+            step_for_confidence: self.step_for_confidence(),
         }
     }
 }
 
 impl Search {
+    /// Returns the level, but at most the rate at which the requests of its steps ended. If more
+    /// requests arrived than ended, a queue grew, and longer steps would have missed an objective.
+    fn sustained(&self, level: Level) -> Level {
+        match self.levels.get(&level) {
+            // One request more can be in flight at the end than at the start.
+            Some(at) if at.measured > 0.0 => level.at_most((at.ended + 1.0) / at.measured),
+            _ => level,
+        }
+    }
+
     /// Returns true if the requests of this step alone met all objectives.
     fn has_met(&self, step: &StepRecord) -> bool {
         let mut objectives = self.spec.slo.objectives.iter().zip(&step.result.judged);
@@ -98,7 +128,9 @@ impl Outcome {
         let is_known = match self.ending {
             Ending::Found | Ending::LastMet | Ending::FirstMissed => true,
             Ending::OutOfSteps => level.is_some(),
-            Ending::Undecided | Ending::Distorted | Ending::Interrupted => false,
+            Ending::Undecided | Ending::Distorted | Ending::StepsTooShort | Ending::Interrupted => {
+                false
+            }
         };
         let throughput = self.met.as_ref().map_or(0.0, |met| met.result.requests_per_second);
         is_known.then(|| match (range, level) {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::evidence::{self, Batches, Verdict};
+use super::batch::{Batch, Batches, total};
+use super::evidence::{self, Verdict};
 use super::level::Level;
 use crate::slo::{Objective, ObjectiveCounts};
 
@@ -27,6 +28,9 @@ pub enum Reason {
     UpperEnd,
     /// llmload distorted the previous step, so the step is repeated.
     Distorted,
+    /// The requests of the previous step took longer than its time to settle, so the step is
+    /// repeated with a longer time.
+    Unsettled,
 }
 
 impl Reason {
@@ -39,6 +43,7 @@ impl Reason {
             Reason::LowerEnd => "lower_end",
             Reason::UpperEnd => "upper_end",
             Reason::Distorted => "distorted",
+            Reason::Unsettled => "unsettled",
         }
     }
 }
@@ -81,7 +86,7 @@ impl StepPlan {
     /// measured time.
     pub fn is_hopeless(&self, objectives: &[Objective], judged: &[Batches], planned: u64) -> bool {
         objectives.iter().zip(judged).any(|(objective, batches)| {
-            let ObjectiveCounts { judged, met } = evidence::total(batches);
+            let ObjectiveCounts { judged, met } = total(batches);
             let missed = judged - met;
             let allowed = planned.saturating_sub(objective.share.needed(planned));
             missed > allowed && {
@@ -93,10 +98,10 @@ impl StepPlan {
 
     /// Returns the counts of a step that ended early, as if all the remaining planned requests had
     /// met the objective. So a step that ends early never looks worse than a complete step.
-    pub fn filled(&self, batches: &[ObjectiveCounts], planned: u64) -> Batches {
+    pub fn filled(&self, batches: &[Batch], planned: u64) -> Batches {
         let mut filled = batches.to_vec();
         let expected = usize::try_from(self.expected_batches()).unwrap_or(usize::MAX);
-        let rest = planned.saturating_sub(evidence::total(batches).judged);
+        let rest = planned.saturating_sub(total(batches).judged);
         if rest == 0 {
             return filled;
         }
@@ -108,7 +113,7 @@ impl StepPlan {
         };
         filled.extend((0..empty).map(|index| {
             let judged = part(index);
-            ObjectiveCounts { judged, met: judged }
+            Batch::from(ObjectiveCounts { judged, met: judged })
         }));
         filled
     }
@@ -150,7 +155,17 @@ pub struct StepResult {
     pub is_cut_short: bool,
     /// The way in which llmload distorted the step.
     pub distortion: Option<String>,
-    /// Successes per second: those that ended in the measured time, whenever they were due.
+    /// The requests that failed in llmload or its machine in any part of the step.
+    pub failed_in_client: u64,
+    /// The p90 of the duration of the successes in all parts of the step, in seconds; the longest
+    /// duration if there are fewer than ten.
+    pub latency: Option<f64>,
+    /// Requests per second that ended in the measured time, successful or not, whenever they were
+    /// due.
+    pub ended_per_second: f64,
+    /// Successes per second in the measured time, whenever they were due. At a rate: those that
+    /// ended in it. In a closed loop, each success counts by the part of its duration that is in
+    /// the measured time.
     pub requests_per_second: f64,
     /// Output tokens per second of the same successes.
     pub tokens_per_second: f64,
@@ -166,9 +181,18 @@ pub struct StepResult {
 pub struct StepRecord {
     pub plan: StepPlan,
     pub result: StepResult,
-    /// The conclusion from this step and all earlier steps at the same level. `None` if llmload
-    /// distorted the step, so it does not count.
+    /// True if the requests took longer than the time to settle, so the step does not count.
+    pub is_unsettled: bool,
+    /// The conclusion from this step and all earlier steps at the same level. `None` if the step
+    /// does not count.
     pub verdict: Option<Verdict>,
     /// The conclusions for each objective.
     pub verdicts: Vec<Verdict>,
+}
+
+impl StepRecord {
+    /// Returns true if the level has met the objectives so far, proven or not.
+    pub(super) fn has_met(&self) -> bool {
+        self.verdict.is_some_and(Verdict::is_met)
+    }
 }

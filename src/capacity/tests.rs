@@ -94,6 +94,28 @@ fn assert_finds(spec: &Arc<SearchSpec>, truth: f64, server: impl Fn(u64) -> Serv
     assert!(close >= ENOUGH && contained >= ENOUGH, "{close} {contained}\n{report}");
 }
 
+/// Checks, for many seeds, that the interval contains the truth although the steps are short.
+fn assert_contains(spec: &Arc<SearchSpec>, truth: f64, server: impl Fn(u64) -> Server) {
+    let (mut contained, mut confident, mut report) = (0, 0, String::new());
+    for seed in 0..SEEDS {
+        let (outcome, _) = search(spec, &mut server(seed));
+        let (lower, upper) = outcome.interval;
+        contained += usize::from(
+            lower.is_none_or(|lower| lower.value() <= truth)
+                && upper.is_none_or(|upper| truth <= upper.value()),
+        );
+        confident += usize::from(outcome.is_confident(spec));
+        let _written = writeln!(
+            report,
+            "seed {seed}: {:?} to {:?} of {truth:.2}, {:?}",
+            lower.map(Level::value),
+            upper.map(Level::value),
+            outcome.step_for_confidence,
+        );
+    }
+    assert!(contained >= ENOUGH && confident >= ENOUGH - 3, "{contained} {confident}\n{report}");
+}
+
 /// Returns the probability that a request waits longer than `wait` for one of `slots` servers, for
 /// random arrivals and exponential service times (the formula of Erlang C).
 fn erlang_c(rate: f64, slots: u32, service: f64, wait: f64) -> f64 {
@@ -160,6 +182,79 @@ fn the_highest_concurrency_follows_from_the_wait_for_a_slot() {
     assert_finds(&spec, f64::from(truth), server);
 }
 
+/// In a step of a few requests, an overloaded server can meet its objectives, because its queue is
+/// still short. A step proves no more than the rate at which its requests ended.
+#[test]
+fn the_interval_of_short_steps_under_even_load_contains_the_capacity() {
+    let step = Duration::from_secs(24);
+    let server = |seed| Server::new(seed, 16, Service::Uniform(1.8, 2.2), Load::Even);
+    assert_contains(
+        &spec_with_steps(step, rates("1/s", "100/s"), 0.05, ttft(0.9, 500)),
+        8.0,
+        server,
+    );
+    assert_contains(
+        &spec_with_steps(step, rates("1/s", "100/s"), 0.02, ttft(0.99, 500)),
+        8.0,
+        server,
+    );
+}
+
+/// The requests that wait in one queue are slow together, so they prove less than their number.
+#[test]
+fn the_interval_of_short_steps_under_random_load_contains_the_capacity() {
+    let step = Duration::from_secs(24);
+    let spec = spec_with_steps(step, rates("1/s", "100/s"), 0.03, ttft(0.95, 250));
+    let truth = root(1.0, 16.0, |rate| erlang_c(rate, 16, 1.0, 0.25) - 0.05);
+    let server = |seed| Server::new(seed, 16, Service::Exponential(1.0), Load::Random);
+    assert_contains(&spec, truth, server);
+}
+
+#[test]
+fn steps_that_are_hardly_longer_than_a_request_give_no_confidence() {
+    let step = Duration::from_secs(6);
+    let spec = spec_with_steps(step, rates("1/s", "100/s"), 0.05, ttft(0.9, 500));
+    let mut server = Server::new(1, 16, Service::Fixed(2.0), Load::Even);
+    let (outcome, _) = search(&spec, &mut server);
+    assert!(!outcome.is_confident(&spec), "{outcome:?}");
+    let text = outcome.sentence(&spec);
+    let end = "but steps of 6 s are too short for a confidence; use steps of 16 s.";
+    assert!(text.contains("; probably within") && text.ends_with(end), "{text}");
+}
+
+/// A request takes 2 s. The first step of 2 s would settle for 0.4 s.
+#[test]
+fn a_step_that_has_not_settled_is_repeated_with_a_longer_time_and_does_not_count() {
+    let step = Duration::from_secs(2);
+    let spec = spec_with_steps(step, rates("2/s", "100/s"), 0.05, ttft(0.9, 500));
+    let mut server = Server::new(1, 16, Service::Fixed(2.0), Load::Even);
+    let (outcome, search) = search(&spec, &mut server);
+    let [first, second, ..] = search.steps() else { panic!("two steps must follow") };
+    assert!(first.is_unsettled && first.verdict.is_none(), "{first:?}");
+    assert_eq!((second.plan.level, second.plan.reason), (first.plan.level, Reason::Unsettled));
+    for step in &search.steps()[1..] {
+        let is_long = step.plan.settle >= Duration::from_secs(4);
+        assert!(is_long && step.plan.shortest >= Duration::from_secs(8), "{step:?}");
+    }
+    let found = outcome.met.unwrap().plan.level.value();
+    assert!((7.6..=8.4).contains(&found), "{found}");
+}
+
+/// A request takes 10 s, and a step settles for at most 4 s.
+#[test]
+fn a_search_whose_steps_cannot_settle_has_no_result() {
+    let step = Duration::from_secs(1);
+    for range in [rates("1/s", "100/s"), concurrencies(1, 100)] {
+        let spec = spec_with_steps(step, range, 0.05, ttft(0.9, 500));
+        let mut server = Server::new(1, 16, Service::Fixed(10.0), Load::Even);
+        let (outcome, search) = search(&spec, &mut server);
+        assert_eq!((outcome.ending, outcome.met.as_ref()), (Ending::StepsTooShort, None));
+        assert_eq!((search.steps().len(), outcome.capacity(range)), (2, None));
+        let text = outcome.sentence(&spec);
+        assert!(text.contains("use longer steps, at least as long as a request"), "{text}");
+    }
+}
+
 /// A server stops for a second in each step, as for a very long prompt. After the stall, a queue of
 /// λ requests shrinks by 16 − λ a second. A request waits longer than half a second while the queue
 /// has more than 8 requests, so for (λ − 8)/(16 − λ) seconds. Together with the second of the
@@ -206,7 +301,8 @@ fn result(missed: u64) -> StepResult {
     StepResult {
         elapsed: Duration::from_secs(70),
         measured: Duration::from_mins(1),
-        judged: vec![vec![ObjectiveCounts { judged: 2000, met: 2000 - missed }]],
+        ended_per_second: f64::INFINITY,
+        judged: vec![vec![ObjectiveCounts { judged: 2000, met: 2000 - missed }.into()]],
         ..StepResult::default()
     }
 }
@@ -276,7 +372,7 @@ fn a_level_without_a_proof_after_three_steps_is_inside_the_interval() {
 }
 
 #[test]
-fn a_distorted_step_is_repeated_once_and_does_not_count() {
+fn a_distorted_step_is_repeated_twice_and_does_not_count() {
     let mut search = Search::new(spec(rates("1/s", "2/s"), 0.05, ttft(0.99, 500)));
     let distorted = || StepResult { distortion: Some("no CPU left".into()), ..result(2000) };
     let Decision::Step(first) = search.next() else { panic!("a step must follow") };
@@ -287,8 +383,11 @@ fn a_distorted_step_is_repeated_once_and_does_not_count() {
     let Decision::Step(next) = search.next() else { panic!("a step must follow") };
     assert_eq!(next.level, rate("2/s"));
     search.record(next, distorted());
-    let Decision::Step(again) = search.next() else { panic!("a step must follow") };
-    search.record(again, distorted());
+    for _ in 0..2 {
+        let Decision::Step(again) = search.next() else { panic!("a step must follow") };
+        assert_eq!((again.level, again.reason), (next.level, Reason::Distorted));
+        search.record(again, distorted());
+    }
     assert_eq!(search.next(), Decision::End(Ending::Distorted));
     let outcome = search.outcome(Ending::Distorted);
     assert_eq!(outcome.met.map(|step| step.plan.level), Some(first.level));

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::evidence::{Verdict, total};
+use super::batch::total;
+use super::evidence::Verdict;
 use super::level::Level;
 use super::outcome::{Ending, Outcome};
 use super::step::{StepPlan, StepRecord};
@@ -27,8 +28,8 @@ impl StepRecord {
     /// requests/s`.
     pub fn text(&self, spec: &SearchSpec) -> String {
         let level = self.plan.level;
-        if let Some(distortion) = &self.result.distortion {
-            return format!("{level} does not count: {distortion}");
+        if let Some(reason) = self.exclusion() {
+            return format!("{level} does not count: {reason}");
         }
         let conclusion = match self.verdict {
             Some(Verdict::Met) => "meets the objectives",
@@ -43,6 +44,15 @@ impl StepRecord {
             "{level} {conclusion}: {values}, {:.1} requests/s{early}",
             self.result.requests_per_second
         )
+    }
+
+    /// Returns the reason why the step does not count. `None` if it counts.
+    pub fn exclusion(&self) -> Option<String> {
+        let settle = seconds(self.plan.settle.as_secs_f64());
+        let latency = self.result.latency.filter(|_| self.is_unsettled).map(|latency| {
+            format!("its requests took {}, longer than the {settle} to settle", seconds(latency))
+        });
+        self.result.distortion.clone().or(latency)
     }
 
     /// Returns the measured value of each objective: `ttft p99 0.31 s, success 100 %`.
@@ -115,18 +125,25 @@ impl Outcome {
             (ending, Some(missed)) => format!("{missed}; {}", reason(ending)),
             (ending, None) => reason(ending).to_owned(),
         };
-        format!("{level} {verb} {all}; {beyond}; {throughput}{}.", self.interval_text())
+        let interval = self.interval_text(spec);
+        format!("{level} {verb} {all}; {beyond}; {throughput}{interval}.")
     }
 
-    fn interval_text(&self) -> String {
-        match self.interval {
-            (Some(lower), Some(upper)) => {
-                format!("; 95 % confident within {} to {}", short(lower), upper)
-            }
-            (Some(lower), None) => format!("; 95 % confident: at least {lower}"),
-            (None, Some(upper)) => format!("; 95 % confident: below {upper}"),
-            (None, None) => String::new(),
+    fn interval_text(&self, spec: &SearchSpec) -> String {
+        let place = match self.interval {
+            (Some(lower), Some(upper)) => format!("within {} to {upper}", short(lower)),
+            (Some(lower), None) => format!("at least {lower}"),
+            (None, Some(upper)) => format!("below {upper}"),
+            (None, None) => return String::new(),
+        };
+        if self.is_confident(spec) {
+            return format!("; 95 % confident: {place}");
         }
+        format!(
+            "; probably {place}, but steps of {} are too short for a confidence; use steps of {:.0} s",
+            seconds(spec.step.as_secs_f64()),
+            self.step_for_confidence.as_secs_f64().ceil()
+        )
     }
 }
 
@@ -163,8 +180,12 @@ fn reason(ending: Ending) -> &'static str {
              objectives limit"
         }
         Ending::Distorted => {
-            "llmload itself was the limit in two steps at the same level; give llmload more CPU, or \
-             run it on another machine"
+            "llmload itself was the limit in three steps in a row; give llmload more CPU, or run it \
+             on another machine"
+        }
+        Ending::StepsTooShort => {
+            "the requests take much longer than a step; use longer steps, at least as long as a \
+             request"
         }
         Ending::OutOfSteps => {
             "the search reached its limit of steps, because the results of its steps contradict \

@@ -104,6 +104,8 @@ impl Distortion {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Reading {
     pub at: Instant,
+    /// The instant of the values from the kernel, which are at most about a second older.
+    pub used_at: Instant,
     pub arrivals: ArrivalCounts,
     pub probes: u64,
     /// Probes with more delay than [`DELAYED`].
@@ -142,6 +144,19 @@ pub(super) struct DistortionDetector {
     readings: VecDeque<Reading>,
     /// In the order of [`Distortion::ALL`].
     active: [Option<DetectedDistortion>; Distortion::ALL.len()],
+}
+
+/// The values of all inputs at one instant.
+#[derive(Clone, Debug)]
+pub struct Snapshot(pub(super) Reading);
+
+/// Returns the distortions between two readings.
+pub(super) fn between(first: &Reading, last: &Reading) -> Vec<DetectedDistortion> {
+    let detected = |kind: Distortion| {
+        let message = kind.detect(first, last)?;
+        Some(DetectedDistortion { kind, message, last: last.at })
+    };
+    Distortion::ALL.into_iter().filter_map(detected).collect()
 }
 
 impl DistortionDetector {
@@ -199,6 +214,11 @@ fn span(first: &Reading, last: &Reading) -> Duration {
     last.at.saturating_duration_since(first.at)
 }
 
+/// The time between the values from the kernel.
+fn used_span(first: &Reading, last: &Reading) -> Duration {
+    last.used_at.saturating_duration_since(first.used_at)
+}
+
 fn dispatch_lag(first: &Reading, last: &Reading) -> Option<String> {
     let arrivals = last.arrivals.total - first.arrivals.total;
     let late = last.arrivals.late - first.arrivals.late;
@@ -250,13 +270,14 @@ fn delay_remedy(first: &Reading, last: &Reading) -> String {
 }
 
 fn used_cpus(first: &Reading, last: &Reading) -> Option<f64> {
-    let seconds = span(first, last).as_secs_f64();
-    Some(last.cpu?.saturating_sub(first.cpu?).as_secs_f64() / seconds)
+    let seconds = used_span(first, last).as_secs_f64();
+    let used = last.cpu?.saturating_sub(first.cpu?).as_secs_f64();
+    (seconds > 0.0).then(|| used / seconds)
 }
 
 fn cpu(first: &Reading, last: &Reading) -> Option<String> {
     let cpus = last.cpus?;
-    let span = span(first, last);
+    let span = used_span(first, last);
     let seconds = span.as_secs_f64();
     let used = used_cpus(first, last)?;
     (span >= STARTED && used > FULL * cpus).then(|| {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::verdict::is_only_search;
 use super::{Distortion, PhaseReport, RouteReport};
 use crate::check::numbers::count;
 use ladder::Ladder;
@@ -34,6 +35,7 @@ pub enum Severity {
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     GeneratorLimit,
+    DistortedSteps,
     RateLimitHidesCapacity,
     BestLevel,
     ThroughputKnee,
@@ -91,6 +93,7 @@ impl Code {
             | Code::RoomAtTop
             | Code::LevelChoice
             | Code::NextStep
+            | Code::DistortedSteps
             | Code::ConnectionRetries
             | Code::PrefixCache
             | Code::ServerPrefixCache
@@ -159,10 +162,16 @@ pub(super) struct Circumstances<'a> {
 pub(super) fn find(routes: &[RouteReport], run: Circumstances<'_>) -> Vec<Finding> {
     let Circumstances { distortions, time_limit, config_file } = run;
     let mut findings = Vec::new();
-    let generator = validity::generator_limit(distortions);
-    let repeat = validity::repeat_run(distortions);
-    let of_run = generator.into_iter().chain(repeat);
-    findings.extend(of_run.map(|draft| finding(draft, None, &[])));
+    // A search does not count distorted steps, so its result is valid.
+    let is_only_search = is_only_search(routes);
+    let is_distorted = !distortions.is_empty() && !is_only_search;
+    let of_run: Vec<Draft> = if is_only_search {
+        validity::distorted_steps(routes, distortions).into_iter().collect()
+    } else {
+        let generator = validity::generator_limit(distortions);
+        generator.into_iter().chain(validity::repeat_run(distortions)).collect()
+    };
+    findings.extend(of_run.into_iter().map(|draft| finding(draft, None, &[])));
     for route in routes {
         let ladder = Ladder::new(route);
         let mut drafts = validity::drafts(route, time_limit);
@@ -171,7 +180,7 @@ pub(super) fn find(routes: &[RouteReport], run: Circumstances<'_>) -> Vec<Findin
         drafts.extend(levels::drafts(route, &ladder));
         drafts.extend(steadiness::not_steady(route));
         // A distorted measurement gives no advice about levels.
-        if distortions.is_empty() {
+        if !is_distorted {
             drafts.extend(advice::drafts(route, &ladder, config_file));
         }
         let name = (routes.len() > 1).then(|| route.route());

@@ -17,10 +17,10 @@ const MOST_COLUMNS: usize = 2;
 /// The probability that the interval contains the capacity.
 const CONFIDENCE: f64 = 0.95;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SearchReport {
     /// Why the search ended: `found`, `first_missed`, `last_met`, `undecided`, `distorted`,
-    /// `out_of_steps` or `interrupted`.
+    /// `steps_too_short`, `out_of_steps` or `interrupted`.
     pub ending: String,
     /// The result for people.
     pub sentence: String,
@@ -36,12 +36,14 @@ pub struct SearchReport {
     pub met: Option<f64>,
     /// The lowest level that misses them. `None` if no level does.
     pub missed: Option<f64>,
-    /// The highest level that provenly meets the objectives.
+    /// The highest level that provenly meets the objectives, but at most the rate at which the
+    /// requests of its steps ended.
     pub lower: Option<f64>,
     /// The lowest level that provenly misses them.
     pub upper: Option<f64>,
-    /// The probability that the capacity is between `lower` and `upper`.
-    pub confidence: f64,
+    /// The probability that the capacity is between `lower` and `upper`. `None` if the steps are
+    /// too short for a confidence.
+    pub confidence: Option<f64>,
     /// The throughput at the level `met`, in successes per second.
     pub requests_per_second: Option<f64>,
     /// The throughput at the level `met`, in output tokens per second.
@@ -52,17 +54,17 @@ pub struct SearchReport {
     pub ttft_threshold_seconds: Option<f64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// The rate per second, or the number of requests in flight.
     pub level: f64,
     /// The level for people.
     pub name: String,
     /// Why the search chose the level: `first`, `growth`, `bisection`, `repeat`, `lower_end`,
-    /// `upper_end` or `distorted`.
+    /// `upper_end`, `distorted` or `unsettled`.
     pub reason: String,
     /// The conclusion from all steps at this level so far: `met`, `probably_met`, `not_judged`,
-    /// `probably_missed` or `missed`. `None` if llmload distorted the step.
+    /// `probably_missed` or `missed`. `None` if the step does not count.
     pub verdict: Option<String>,
     pub settle_seconds: f64,
     pub measured_seconds: f64,
@@ -72,13 +74,20 @@ pub struct StepReport {
     pub cut_short: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distortion: Option<String>,
+    /// True if the requests took longer than `settle_seconds`, so the step does not count.
+    #[serde(default)]
+    pub unsettled: bool,
     /// The requests that were due in the measured time.
     pub requests: u64,
     pub succeeded: u64,
     pub failed: u64,
+    /// The requests that failed in llmload or its machine in any part of the step.
+    #[serde(default)]
+    pub failed_in_client: u64,
     /// The arrivals that llmload dropped because `max_concurrency` requests were in flight.
     pub dropped: u64,
-    /// The successes that ended in the measured time, per second.
+    /// The successes in the measured time, per second. At a rate: those that ended in it. In a
+    /// closed loop, each success counts by the part of its duration that is in the measured time.
     pub requests_per_second: f64,
     pub output_tokens_per_second: f64,
     /// True if `output_tokens_per_second` counts events with text instead of tokens.
@@ -97,10 +106,13 @@ pub struct QuantileReport {
     pub p99: Option<f64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepObjective {
     /// `ttft p99`, `success`.
     pub name: String,
+    /// The highest permitted latency. `None` for the success rate.
+    #[serde(default)]
+    pub threshold_seconds: Option<f64>,
     /// The measured value for people.
     pub text: String,
     /// The measured quantile in seconds, or the success rate.
@@ -108,7 +120,7 @@ pub struct StepObjective {
     /// The judged requests. If the step ended early, the remaining planned requests count as met.
     pub judged: u64,
     pub met: u64,
-    /// The conclusion from all steps at this level so far. `None` if llmload distorted the step.
+    /// The conclusion from all steps at this level so far. `None` if the step does not count.
     pub verdict: Option<String>,
 }
 
@@ -134,7 +146,7 @@ impl SearchReport {
             missed: value(&outcome.missed),
             lower: outcome.interval.0.map(capacity::Level::value),
             upper: outcome.interval.1.map(capacity::Level::value),
-            confidence: CONFIDENCE,
+            confidence: outcome.is_confident(spec).then_some(CONFIDENCE),
             requests_per_second: throughput.map(|result| result.requests_per_second),
             output_tokens_per_second: throughput.map(|result| result.tokens_per_second),
             steps: steps.iter().map(|step| StepReport::new(step, spec)).collect(),
@@ -145,6 +157,11 @@ impl SearchReport {
     /// True if the search ended with this ending.
     pub(super) fn has_ended(&self, ending: Ending) -> bool {
         self.ending == ending.as_str()
+    }
+
+    /// True if the search has proven that a level meets the objectives.
+    pub(super) fn is_sure(&self) -> bool {
+        self.lower.is_some() && self.confidence.is_some()
     }
 
     /// The table of steps.
@@ -165,10 +182,9 @@ impl SearchReport {
                     .to_owned(),
             });
         }
-        let distorted =
-            self.steps.iter().filter_map(|step| Some((step, step.distortion.as_ref()?)));
-        blocks.extend(distorted.map(|(step, distortion)| Block::Line {
-            text: format!("{} does not count: {distortion}", step.name),
+        let excluded = self.steps.iter().filter_map(|step| Some((step, step.exclusion()?)));
+        blocks.extend(excluded.map(|(step, reason)| Block::Line {
+            text: format!("{} does not count: {reason}", step.name),
         }));
         blocks
     }
@@ -196,6 +212,18 @@ impl SearchReport {
 }
 
 impl StepReport {
+    /// The state of a step without a verdict.
+    pub(super) fn state(&self) -> &'static str {
+        if self.unsettled { "unsettled" } else { "distorted" }
+    }
+
+    /// The reason why the step does not count.
+    fn exclusion(&self) -> Option<String> {
+        let settle = duration(self.settle_seconds);
+        let text = || format!("its requests took longer than the {settle} to settle");
+        self.distortion.clone().or_else(|| self.unsettled.then(text))
+    }
+
     fn new(step: &StepRecord, spec: &SearchSpec) -> StepReport {
         let (plan, result) = (&step.plan, &step.result);
         let objectives = spec.slo.objectives.iter().enumerate();
@@ -209,9 +237,11 @@ impl StepReport {
             seconds: result.elapsed.as_secs_f64(),
             cut_short: result.is_cut_short,
             distortion: result.distortion.clone(),
+            unsettled: step.is_unsettled,
             requests: result.requests,
             succeeded: result.succeeded,
             failed: result.failed,
+            failed_in_client: result.failed_in_client,
             dropped: result.dropped,
             requests_per_second: result.requests_per_second,
             output_tokens_per_second: result.tokens_per_second,
@@ -231,6 +261,7 @@ fn step_objective(step: &StepRecord, index: usize, objective: &Objective) -> Ste
     let counts = capacity::total(batches);
     StepObjective {
         name: capacity::name(objective),
+        threshold_seconds: objective.threshold().map(|time| time.as_secs_f64()),
         text: step.observed_value(index, objective),
         measured: step.result.observed.get(index).copied().flatten(),
         judged: counts.judged,
@@ -254,6 +285,11 @@ impl PhaseReport {
     }
 }
 
+/// True for the verdict of a level that meets the objectives, proven or not.
+pub(super) fn is_success(verdict: &str) -> bool {
+    [Verdict::Met, Verdict::ProbablyMet].iter().any(|met| met.as_str() == verdict)
+}
+
 /// The result of a step: `met`, `met?`, `missed*`.
 fn result_text(step: &StepReport) -> String {
     let is = |verdict: Verdict| step.verdict.as_deref() == Some(verdict.as_str());
@@ -268,7 +304,7 @@ fn result_text(step: &StepReport) -> String {
     } else if is(Verdict::NotJudged) {
         "not judged"
     } else {
-        "distorted"
+        step.state()
     };
     format!("{text}{}", if step.cut_short { "*" } else { "" })
 }

@@ -163,7 +163,8 @@ pub(super) fn judge(routes: &[RouteReport], distortions: &[Distortion], end: End
         let text = "the run was interrupted before its schedule ended";
         reasons.push(Reason::new(ReasonCode::Interrupted, text));
     }
-    // A search repeats a distorted step, and its own result shows if that was in vain.
+    // A search repeats a distorted step, and its own result shows if that was in vain. A finding
+    // explains the distortion.
     let distortions = if is_only_search(routes) { &[] } else { distortions };
     // The routes give the same reason with their total counts.
     let is_of_route = routes.iter().any(|route| failed_in_client(route).is_some());
@@ -219,7 +220,7 @@ pub(super) fn judge(routes: &[RouteReport], distortions: &[Distortion], end: End
         routes.iter().flat_map(|route| &route.phases).filter_map(|phase| phase.search.as_ref());
     let sure = result == Outcome::Passed
         && results.into_iter().all(|result| result.sure)
-        && searches.into_iter().all(|search| search.lower.is_some());
+        && searches.into_iter().all(SearchReport::is_sure);
     Verdict { result, sure, reasons }
 }
 
@@ -237,7 +238,10 @@ fn search_reason(search: &SearchReport) -> Option<Reason> {
         ReasonCode::ObjectiveMissed
     } else if is(Ending::Distorted) {
         ReasonCode::Distorted
-    } else if is(Ending::Undecided) || is(Ending::OutOfSteps) && search.met.is_none() {
+    } else if is(Ending::Undecided)
+        || is(Ending::StepsTooShort)
+        || is(Ending::OutOfSteps) && search.met.is_none()
+    {
         ReasonCode::TooFewRequests
     } else {
         return None;
@@ -350,7 +354,7 @@ fn no_success(route: &RouteReport) -> Reason {
 /// Returns a reason if too many requests failed in llmload or its machine. No objective allows such
 /// failures, because they say nothing about the target.
 fn failed_in_client(route: &RouteReport) -> Option<Reason> {
-    let (failed, finished) = (route.ledger.total_failed_in_client(), route.ledger.finished);
+    let (failed, finished) = (route.failed_in_client(), route.finished_outside_of_searches());
     let most_frequent = route.failures.iter().filter(|class| is_of_client(&class.reason));
     let remedy = most_frequent.max_by_key(|class| class.count).map(|class| &class.remedy);
     TOLERATED_SHARE.is_exceeded(failed, finished).then(|| {
@@ -374,7 +378,7 @@ pub(super) fn is_of_client(reason: &str) -> bool {
 /// would pass although the server fails.
 fn too_many_failures(route: &RouteReport) -> Option<Reason> {
     let all_failed = route.deciding(|all| all.failed);
-    let failed = all_failed.saturating_sub(route.ledger.total_failed_in_client());
+    let failed = all_failed.saturating_sub(route.failed_in_client());
     let finished = all_failed + route.deciding(|all| all.succeeded);
     (!route.has_objectives()
         && route.ledger.succeeded > 0
@@ -403,6 +407,20 @@ impl RouteReport {
         phases.map(|phase| of(&phase.statistics)).sum()
     }
 
+    /// The requests that failed in llmload or its machine. A step of a search with such a request
+    /// does not count, so its requests do not count here.
+    fn failed_in_client(&self) -> u64 {
+        let searches = self.phases.iter().filter_map(|phase| phase.search.as_ref());
+        let of_steps = searches.flat_map(|search| &search.steps).map(|step| step.failed_in_client);
+        self.ledger.total_failed_in_client().saturating_sub(of_steps.sum())
+    }
+
+    fn finished_outside_of_searches(&self) -> u64 {
+        let searches = self.phases.iter().filter(|phase| phase.is_search());
+        let finished = searches.map(|phase| phase.statistics.succeeded + phase.statistics.failed);
+        self.ledger.finished.saturating_sub(finished.sum())
+    }
+
     /// The phases whose objectives decide.
     pub(super) fn judged_phases(&self) -> impl Iterator<Item = &PhaseReport> {
         self.phases.iter().filter(|phase| phase.is_judged())
@@ -419,3 +437,6 @@ impl PhaseReport {
 fn integer(number: u64) -> String {
     count(number as f64)
 }
+
+#[cfg(test)]
+mod tests;

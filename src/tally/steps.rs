@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Distribution;
-use crate::capacity::{Batches, MeasureSteps, Quantiles, StepResult, StepWindow};
+use crate::capacity::{Batch, Batches, MeasureSteps, Quantiles, StepResult, StepWindow};
 use crate::event::{Arrival, DropReason, Event, Observe};
-use crate::generator::GeneratorMonitor;
+use crate::generator::{GeneratorMonitor, Snapshot};
 use crate::measurement::{Blame, Measurement};
 use crate::slo::{Criterion, LatencyMetric, ObjectiveCounts, Share};
 
@@ -21,7 +21,8 @@ use crate::slo::{Criterion, LatencyMetric, ObjectiveCounts, Share};
 const LATE: Duration = Duration::from_millis(100);
 /// With more late arrivals than this, the step is distorted.
 const MOST_LATE: Share = Share::PERCENT;
-/// The generator monitor compares with a reading of this age, so an older effect is over.
+/// The generator monitor compares with a reading of this age, so an effect of an earlier time is
+/// over.
 const MONITOR_WINDOW: Duration = Duration::from_secs(30);
 
 /// Counts the requests of the current step. Without a step, an event costs one atomic read.
@@ -52,12 +53,16 @@ struct StepCounts {
     time_to_first_token: Distribution,
     time_per_output_token: Distribution,
     request_duration: Distribution,
-    /// The successes that ended in the measured time, whenever they were due.
+    /// The durations of the successes in all parts of the step.
+    all_durations: Distribution,
+    /// The requests that ended in the measured time, successful or not, whenever they were due.
     ended: u64,
+    /// The successes in the measured time, each counted by [`StepCounts::part`].
+    served: f64,
     /// The output tokens of these successes that the endpoint counted.
-    ended_tokens: u64,
+    tokens: f64,
     /// The events with text of those of them that have no count of tokens.
-    ended_chunks: u64,
+    chunks: f64,
 }
 
 impl StepMeter {
@@ -76,9 +81,7 @@ impl Observe for StepMeter {
         else {
             return;
         };
-        if let Event::Succeeded(measurement) = event {
-            step.record_end(measurement);
-        }
+        step.record_end(arrival, event);
         if step.includes(arrival.due) {
             step.record(arrival, event);
         }
@@ -91,12 +94,15 @@ impl Observe for StepMeter {
 /// The meter of a running search. The generator monitor tells if llmload itself was the limit.
 #[derive(Debug)]
 pub struct SearchMeter {
-    pub steps: Arc<StepMeter>,
-    pub generator: Arc<GeneratorMonitor>,
+    steps: Arc<StepMeter>,
+    generator: Arc<GeneratorMonitor>,
+    /// The state of llmload at the start of the current step.
+    start: Mutex<Snapshot>,
 }
 
 impl MeasureSteps for SearchMeter {
     fn begin(&self, window: StepWindow) {
+        *self.start.lock().unwrap_or_else(PoisonError::into_inner) = self.generator.snapshot();
         self.steps.is_hopeless.store(false, Relaxed);
         *self.steps.lock() = Some(StepCounts::new(window));
         self.steps.is_active.store(true, Relaxed);
@@ -121,12 +127,21 @@ impl MeasureSteps for SearchMeter {
 }
 
 impl SearchMeter {
-    /// Returns the effect of the first distortion that the generator monitor measured in this step.
+    pub fn new(steps: Arc<StepMeter>, generator: Arc<GeneratorMonitor>) -> SearchMeter {
+        let start = Mutex::new(generator.snapshot());
+        SearchMeter { steps, generator, start }
+    }
+
+    /// Returns the effect of the first distortion in this step: over the complete step, or over a
+    /// part of 30 s.
     fn distortion(&self, step: &StepCounts) -> Option<String> {
+        let start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
+        let complete = self.generator.distortions_since(&start).into_iter();
         // A distortion of the step before is a part of the comparisons for some time.
         let since = step.window.began + MONITOR_WINDOW;
         let active = self.generator.active_distortions().into_iter();
-        active.filter(|distortion| distortion.last >= since).map(|found| found.message).next()
+        let of_a_part = active.filter(|distortion| distortion.last >= since);
+        complete.chain(of_a_part).map(|found| found.message).next()
     }
 }
 
@@ -149,9 +164,11 @@ impl StepCounts {
             time_to_first_token: Distribution::for_times(),
             time_per_output_token: Distribution::for_times(),
             request_duration: Distribution::for_times(),
+            all_durations: Distribution::for_times(),
             ended: 0,
-            ended_tokens: 0,
-            ended_chunks: 0,
+            served: 0.0,
+            tokens: 0.0,
+            chunks: 0.0,
         }
     }
 
@@ -160,16 +177,44 @@ impl StepCounts {
         due >= self.window.from && self.until.is_none_or(|until| due < until)
     }
 
-    fn record_end(&mut self, measurement: &Measurement) {
-        let end = measurement.end;
-        if end < self.window.from || self.until.is_some_and(|until| end > until) {
-            return;
+    /// Records the end of a request in any part of the step.
+    fn record_end(&mut self, arrival: &Arrival, event: Event<'_>) {
+        match event {
+            Event::Succeeded(measurement) => {
+                self.ended += u64::from(self.is_measured(measurement.end));
+                self.all_durations.record(measurement.duration().as_secs_f64());
+                let part = self.part(measurement);
+                self.served += part;
+                match measurement.usage.output {
+                    Some(tokens) => self.tokens += part * real(tokens),
+                    None => self.chunks += part * f64::from(measurement.token_events),
+                }
+            }
+            Event::Failed { detail, since_due, .. } => {
+                self.ended += u64::from(self.is_measured(arrival.due + since_due));
+                self.failed_in_client += u64::from(detail.failure.blame() == Blame::Client);
+            }
+            _ => {}
         }
-        self.ended += 1;
-        match measurement.usage.output {
-            Some(tokens) => self.ended_tokens += tokens,
-            None => self.ended_chunks += u64::from(measurement.token_events),
+    }
+
+    /// Returns true if the measured time contains this instant.
+    fn is_measured(&self, at: Instant) -> bool {
+        at >= self.window.from && self.until.is_none_or(|until| at <= until)
+    }
+
+    /// Returns the part of a success that counts for the throughput. At a rate, a success counts if
+    /// it ended in the measured time. In a closed loop, requests start together and end together,
+    /// so the number of ends depends on the ends of the measured time. There, a success counts by
+    /// the part of its duration that is in the measured time.
+    fn part(&self, measurement: &Measurement) -> f64 {
+        let &Measurement { sent, end, .. } = measurement;
+        if self.window.planned.is_some() || end <= sent {
+            return f64::from(u8::from(self.is_measured(end)));
         }
+        let last = self.until.map_or(end, |until| until.min(end));
+        let inside = last.saturating_duration_since(sent.max(self.window.from));
+        inside.as_secs_f64() / (end - sent).as_secs_f64()
     }
 
     fn record(&mut self, arrival: &Arrival, event: Event<'_>) {
@@ -204,11 +249,8 @@ impl StepCounts {
                 }
                 self.judge(arrival.due, Some(measurement));
             }
-            Event::Failed { detail, .. } => {
+            Event::Failed { .. } => {
                 self.failed += 1;
-                if detail.failure.blame() == Blame::Client {
-                    self.failed_in_client += 1;
-                }
                 self.judge(arrival.due, None);
             }
             _ => {}
@@ -220,12 +262,14 @@ impl StepCounts {
         let batch = since.as_nanos() / self.window.plan.batch().as_nanos();
         let batch = usize::try_from(batch).unwrap_or(usize::MAX);
         let spec = Arc::clone(&self.window.spec);
-        for (batches, met) in self.judged.iter_mut().zip(spec.slo.judge(finished)) {
-            let Some(met) = met else { continue };
+        let judged = self.judged.iter_mut().zip(&spec.slo.objectives);
+        for (batches, objective) in judged {
+            let Some(met) = objective.is_met(finished) else { continue };
             if batches.len() <= batch {
-                batches.resize(batch + 1, ObjectiveCounts::default());
+                batches.resize(batch + 1, Batch::default());
             }
-            batches[batch].record(met);
+            let latency = finished.and_then(|finished| objective.latency(finished));
+            batches[batch].record(met, latency.map(|latency| latency.as_secs_f64()));
         }
     }
 
@@ -282,7 +326,7 @@ impl StepCounts {
     ) -> StepResult {
         let StepWindow { plan, spec, began, from, planned, .. } = &self.window;
         let measured = self.until.unwrap_or(now).saturating_duration_since(*from);
-        let per_second = |count: u64| real(count) / measured.as_secs_f64().max(1e-9);
+        let per_second = |count: f64| count / measured.as_secs_f64().max(1e-9);
         let objectives = spec.slo.objectives.iter().zip(&self.judged);
         let observed = objectives.map(|(objective, batches)| match objective.criterion {
             // A request that failed or was dropped counts as a latency without an end.
@@ -312,13 +356,21 @@ impl StepCounts {
             observed,
             is_cut_short,
             distortion,
-            requests_per_second: per_second(self.ended),
-            tokens_per_second: per_second(self.ended_tokens + self.ended_chunks),
-            tokens_are_estimated: self.ended_chunks > 0,
+            failed_in_client: self.failed_in_client,
+            latency: self.latency(),
+            ended_per_second: per_second(real(self.ended)),
+            requests_per_second: per_second(self.served),
+            tokens_per_second: per_second(self.tokens + self.chunks),
+            tokens_are_estimated: self.chunks > 0.0,
             time_to_first_token: quantiles(&self.time_to_first_token),
             time_per_output_token: quantiles(&self.time_per_output_token),
             request_duration: quantiles(&self.request_duration),
         }
+    }
+
+    fn latency(&self) -> Option<f64> {
+        let longest = || self.all_durations.extremes().map(|extremes| extremes.1);
+        self.all_durations.quantile(0.9).or_else(longest)
     }
 
     fn latencies(&self, metric: LatencyMetric) -> &Distribution {
@@ -339,3 +391,6 @@ fn quantiles(values: &Distribution) -> Quantiles {
 fn real(count: u64) -> f64 {
     count as f64
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use crate::capacity::{Batches, Level, Quantiles, StepPlan, StepResult};
-use crate::slo::{Criterion, Objective, ObjectiveCounts};
+use crate::capacity::{Batch, Batches, Level, StepPlan, StepResult};
+use crate::slo::{Criterion, Objective};
 
 /// The distribution of the time that a request holds its slot, in seconds.
 #[derive(Clone, Copy)]
@@ -82,7 +82,7 @@ impl Server {
         // their wait.
         let mut open: BinaryHeap<Reverse<(Nanos, Nanos, Nanos)>> = BinaryHeap::new();
         let (mut requests, mut last_end, mut cut) = (0, 0, false);
-        let mut durations = Vec::new();
+        let (mut durations, mut ends) = (Vec::new(), Vec::new());
         while let Some(Reverse(due)) = ready.pop() {
             if due >= end && requests < plan.requests && end < longest && planned.is_none() {
                 end = (end + nanos(1.0)).min(longest);
@@ -122,6 +122,7 @@ impl Server {
             free.push(Reverse(finish));
             last_end = last_end.max(finish);
             durations.push(seconds(finish - due));
+            ends.push(finish);
             requests += u64::from(due >= settle);
             open.push(Reverse((finish, due, start - due)));
             if planned.is_none() {
@@ -138,13 +139,17 @@ impl Server {
         }
         durations.sort_by(f64::total_cmp);
         let p90 = durations.get(durations.len() * 9 / 10).copied();
+        let ended = ends.iter().filter(|ended| (settle..=end).contains(ended)).count();
+        #[allow(clippy::cast_precision_loss)]
+        let ended_per_second = ended as f64 / seconds(end.saturating_sub(settle)).max(1e-9);
         StepResult {
             elapsed: Duration::from_nanos(last_end.max(end)),
             measured: Duration::from_nanos(end.saturating_sub(settle)),
             requests,
             judged,
             is_cut_short: cut,
-            request_duration: Quantiles { p90, ..Quantiles::default() },
+            ended_per_second,
+            latency: p90,
             ..StepResult::default()
         }
     }
@@ -187,9 +192,10 @@ fn judge(
     for (objective, batches) in objectives.iter().zip(judged) {
         let Criterion::Latency(_, threshold) = objective.criterion else { continue };
         if batches.len() <= batch {
-            batches.resize(batch + 1, ObjectiveCounts::default());
+            batches.resize(batch + 1, Batch::default());
         }
-        batches[batch].record(u128::from(wait) <= threshold.as_nanos());
+        let latency = (wait < Nanos::MAX).then(|| seconds(wait));
+        batches[batch].record(u128::from(wait) <= threshold.as_nanos(), latency);
     }
 }
 

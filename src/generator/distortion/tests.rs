@@ -6,6 +6,7 @@ use super::*;
 fn rest(at: Instant) -> Reading {
     Reading {
         at,
+        used_at: at,
         arrivals: arrivals(0, 0, 0),
         probes: 50_000,
         delayed: 70,

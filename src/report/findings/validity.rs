@@ -65,6 +65,28 @@ pub(super) fn repeat_run(distortions: &[Distortion]) -> Option<Draft> {
     (!distortions.is_empty()).then(|| Draft::new(Code::NextStep, text.to_owned()))
 }
 
+/// A search does not count a distorted step, so its result is valid. The reader must know why. For
+/// a run with only searches.
+#[allow(clippy::cast_precision_loss)]
+pub(super) fn distorted_steps(routes: &[RouteReport], distortions: &[Distortion]) -> Option<Draft> {
+    let searches = || routes.iter().flat_map(|route| &route.phases);
+    let steps = || searches().filter_map(|phase| phase.search.as_ref()).flat_map(|of| &of.steps);
+    let distorted = steps().filter(|step| step.distortion.is_some()).count();
+    let first = distortions.first().map(|distortion| distortion.message.as_str());
+    let text = match (distorted, first) {
+        (0, None) => return None,
+        (0, Some(message)) => format!(
+            "llmload distorted the measurement, but in no step of the search that counts: {message}"
+        ),
+        (distorted, _) => format!(
+            "llmload distorted {distorted} of {} steps of the search; these steps do not count, and \
+             the table of steps names the causes",
+            steps().count()
+        ),
+    };
+    Some(Draft::new(Code::DistortedSteps, text).with([("distorted_steps", distorted as f64)]))
+}
+
 /// A response with status 429 says nothing about the capacity of the server.
 #[allow(clippy::cast_precision_loss)]
 fn rate_limit(route: &RouteReport) -> Option<Draft> {
