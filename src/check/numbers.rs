@@ -80,6 +80,16 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// A range of times that are only estimates: `10m to 41m`.
+pub fn time_range((least, most): (Duration, Duration)) -> String {
+    let rounded = |time: Duration| {
+        let unit = if time < Duration::from_mins(2) { 1 } else { 60 };
+        Duration::from_secs(time.as_secs().next_multiple_of(unit))
+    };
+    let (least, most) = (HumanDuration(rounded(least)), HumanDuration(rounded(most)));
+    if least.0 == most.0 { most.to_string() } else { format!("{least} to {most}") }
+}
+
 /// A duration with all its digits, at most to a microsecond: `1.002 s`, `250 ms`.
 pub fn exact_duration(seconds: f64) -> String {
     let (value, unit) = match seconds {

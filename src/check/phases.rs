@@ -1,11 +1,13 @@
 //! The table of phases in the output of `llmload check`, with a small curve for each load.
 
+use std::sync::Arc;
+
 use super::chart::sparkline;
 use super::demand::Demand;
 use super::forecast::{PhaseForecast, ScenarioForecast};
-use super::numbers::{count, rate};
+use super::numbers::{count, rate, time_range};
 use super::text::{cut, width};
-use crate::capacity;
+use crate::capacity::{self, Search};
 use crate::config::HumanDuration;
 use crate::plan::{Scenario, Start};
 use crate::schedule::{Load, Repeat, Shard};
@@ -115,7 +117,11 @@ fn row(load: &Load, phase: &PhaseForecast, endless: bool) -> [String; 4] {
     };
     let length = match (load.count(), load.search()) {
         (Some(_), _) => "?".to_owned(),
-        (None, Some(spec)) => format!("at most {}", HumanDuration(capacity::longest_time(spec))),
+        (None, Some(spec)) => format!(
+            "about {}, at most {}",
+            time_range(Search::new(Arc::clone(spec)).expected_time()),
+            HumanDuration(capacity::longest_time(spec))
+        ),
         (None, None) if endless => "for ever".to_owned(),
         (None, None) => HumanDuration(phase.length).to_string(),
     };

@@ -44,7 +44,8 @@ pub(super) struct CapacityArgs {
     /// that misses them [default: 5%]
     #[arg(long, value_name = "PERCENT")]
     resolution: Option<String>,
-    /// Shortest time in which a step measures one level
+    /// Shortest time in which a step measures one level. A search takes about 10 to 45 times as
+    /// long, so 10 to 45 minutes with the default
     #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = config::read_duration)]
     step: Duration,
     /// Name of the model [default: the only model that /models lists]
@@ -65,7 +66,8 @@ pub(super) struct CapacityArgs {
     /// Label of the report, such as gpu=H100. Repeat this option for several labels
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = run::label)]
     labels: Vec<(String, String)>,
-    /// Write report.json, report.md and report.html to this folder
+    /// Write report.json, report.md, report.html, report.csv, junit.xml and, if requests fail,
+    /// failures.jsonl to this folder
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
     /// Longest time until the target is ready and its warm-up has ended

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::capacity::StepPlan;
 use crate::plan::Scenario;
 use crate::schedule::Repeat;
-use crate::schedule_state::Activity;
+use crate::schedule_state::{Activity, SearchState};
 use crate::status::{RouteMonitor, StatusBoard};
 use crate::stderr;
 use text::{Facts, Position};
@@ -141,14 +142,19 @@ fn position(
         phases,
         elapsed: now.saturating_duration_since(origin),
         length: planned.length,
+        remaining: current_search(monitor).map(|(_, search)| search.search.expected_time()),
     })
+}
+
+/// The search that runs now, with its current step.
+fn current_search(monitor: &RouteMonitor) -> Option<(StepPlan, SearchState)> {
+    let mut searches = monitor.schedule_state.searches.states().into_iter();
+    searches.find_map(|search| Some((search.current?, search)))
 }
 
 /// Returns the name of the phase. If it searches a capacity, returns its current step too.
 fn phase_and_step(monitor: &RouteMonitor, phase: String) -> String {
-    let searches = monitor.schedule_state.searches.states();
-    let current = searches.iter().find_map(|search| Some((search.current?, search)));
-    match current {
+    match current_search(monitor) {
         Some((step, search)) => {
             format!("{phase}, step {}: {}", search.search.steps().len() + 1, step.level)
         }

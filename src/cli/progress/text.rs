@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::check::numbers::{count, duration, three_digits};
+use crate::check::numbers::{count, duration, three_digits, time_range};
 use crate::check::text::{cut, width, wrapped};
 use crate::config::HumanDuration;
 use crate::tally::RecentEvents;
@@ -40,6 +40,8 @@ pub(super) struct Position {
     pub elapsed: Duration,
     /// The planned length of the schedule, if known.
     pub length: Option<Duration>,
+    /// The least and the most time that the search of the phase still needs.
+    pub remaining: Option<(Duration, Duration)>,
 }
 
 impl Facts {
@@ -118,7 +120,18 @@ impl Facts {
         let time = seconds(self.time_shown());
         match self.longest() {
             Some((_, length)) => format!("{time} of {}", seconds(length)),
-            None => time,
+            None => match self.remaining() {
+                Some(remaining) => format!("{time}, about {} left", time_range(remaining)),
+                None => time,
+            },
+        }
+    }
+
+    /// The remaining time of the only scenario, if its last phase is a search.
+    fn remaining(&self) -> Option<(Duration, Duration)> {
+        match &self.positions[..] {
+            [only] if only.number == only.phases => only.remaining,
+            _ => None,
         }
     }
 
@@ -180,6 +193,7 @@ mod tests {
             phases: 3,
             elapsed: Duration::from_millis(22_900),
             length: Some(Duration::from_secs(45)),
+            remaining: None,
         }
     }
 
@@ -217,6 +231,17 @@ phase 2 of 3 · concurrency 35  ██████████░░░░░░
                 assert!(block.lines().all(|line| width(line) <= columns), "{columns}: {block}");
             }
         }
+    }
+
+    #[test]
+    fn the_remaining_time_of_a_search_is_a_range() {
+        let remaining = Some((Duration::from_secs(95), Duration::from_secs(1201)));
+        let search = || Position { length: None, remaining, phases: 2, ..position() };
+        let one = Facts { positions: vec![search()], ..running() };
+        assert!(one.line().starts_with("22s, about 1m35s to 21m left: phase"), "{}", one.line());
+        let not_last = Position { number: 1, ..search() };
+        let one = Facts { positions: vec![not_last], ..running() };
+        assert!(!one.line().contains("left"), "{}", one.line());
     }
 
     #[test]
