@@ -263,10 +263,12 @@ impl Plot {
         }
     }
 
-    /// Draws the dots, each with its name. A name that fits nowhere is only in the tooltip.
+    /// Draws the dots, each with its name. The first dots get the best places. A name that fits
+    /// nowhere, or that another dot of the class has already, is only in the tooltip.
     fn draw_dots(&self, out: &mut String, labels: &mut Labels) {
         let names: Vec<&str> = self.dots.iter().map(|dot| dot.name.as_str()).collect();
         let names = shortened_apart(&names, |_, name| fitted(name, 150.0).unwrap_or_default());
+        let mut placed: Vec<(&str, &String)> = Vec::new();
         for (dot, short) in self.dots.iter().zip(names) {
             let (x, y) = (self.x(dot.at.0), self.y(dot.at.1));
             let name = escaped(&dot.name);
@@ -276,7 +278,8 @@ impl Plot {
                  <title>{name}</title></circle>",
                 dot.class
             );
-            if short.is_empty() {
+            let key = (dot.class, &dot.name);
+            if short.is_empty() || placed.contains(&key) {
                 continue;
             }
             let long = width(&short);
@@ -292,6 +295,7 @@ impl Plot {
                 (x - beside - long, y - 4.0 - LINE),
             ];
             if let Some((left, baseline)) = labels.place(&short, places) {
+                placed.push(key);
                 let _ = write!(
                     out,
                     "<text class=\"name\" x=\"{left:.1}\" y=\"{baseline:.1}\">{}</text>",
