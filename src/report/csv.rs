@@ -1,7 +1,14 @@
 //! Renders a report as CSV, as RFC 4180 defines it: a row for each phase of each route (one
-//! scenario on one target). The names and the units of the columns are those of the JSON.
+//! scenario on one target), and for each step of a search. The names and the units of the columns
+//! are those of the JSON.
 
-use super::{ObjectiveResult, PhaseReport, Report, RouteReport, Statistics, Summary};
+use std::borrow::Cow;
+
+use super::search::is_success;
+use super::{
+    Level, ObjectiveResult, PhaseReport, QuantileReport, Report, RouteReport, SearchReport,
+    Statistics, StepObjective, StepReport, Summary,
+};
 
 /// A phase, with the route and the report that contain it.
 #[derive(Clone, Copy)]
@@ -9,6 +16,8 @@ struct Row<'a> {
     report: &'a Report,
     route: &'a RouteReport,
     phase: &'a PhaseReport,
+    /// The step of a search, and its number from 1.
+    step: Option<(usize, &'a StepReport)>,
 }
 
 /// Reads a cell of a row.
@@ -19,7 +28,7 @@ type ReadSummary = fn(&Statistics) -> &Summary;
 type ReadValue = fn(&Summary) -> Option<f64>;
 
 /// The columns about the phase and its counts. An empty cell means that no value exists.
-const COLUMNS: [(&str, ReadCell); 35] = [
+const COLUMNS: [(&str, ReadCell); 38] = [
     ("started", |row| row.report.started.clone()),
     ("title", |row| row.report.tested.title.clone().unwrap_or_default()),
     ("result", |row| row.report.verdict.result.as_str().to_owned()),
@@ -28,15 +37,22 @@ const COLUMNS: [(&str, ReadCell); 35] = [
     ("model", |row| row.route.model.clone()),
     ("phase", |row| row.phase.name.clone()),
     ("load", |row| row.phase.load.clone()),
+    ("step", |row| cell(row.step.map(|(number, _)| number))),
+    ("step_reason", |row| row.step.map_or_else(String::new, |(_, step)| step.reason.clone())),
+    ("step_verdict", |row| {
+        let verdict = row.step.and_then(|(_, step)| step.verdict.clone());
+        let excluded = row.step.map(|(_, step)| step.state().to_owned());
+        verdict.or(excluded).unwrap_or_default()
+    }),
     ("level_kind", |row| {
         row.phase.level.map_or_else(String::new, |level| level.kind.as_str().to_owned())
     }),
     ("level", |row| cell(row.phase.level.map(|level| level.value))),
     ("state", |row| row.phase.state().to_owned()),
     ("explore", |row| row.phase.explore.to_string()),
-    ("objectives_met", |row| objectives(row.phase, |one| one.judged > 0 && one.passed)),
-    ("objectives_missed", |row| objectives(row.phase, |one| one.judged > 0 && !one.passed)),
-    ("objectives_not_judged", |row| objectives(row.phase, |one| one.judged == 0)),
+    ("objectives_met", |row| objectives(row, Some(true))),
+    ("objectives_missed", |row| objectives(row, Some(false))),
+    ("objectives_not_judged", |row| objectives(row, None)),
     ("planned_seconds", |row| cell(row.phase.planned_seconds)),
     ("planned_arrivals", |row| cell(row.phase.planned_arrivals)),
     ("seconds", |row| row.phase.statistics.seconds.to_string()),
@@ -50,7 +66,11 @@ const COLUMNS: [(&str, ReadCell); 35] = [
     ("queries_per_second", |row| cell(row.phase.statistics.queries_per_second)),
     ("goodput_per_second", |row| cell(row.phase.statistics.goodput_per_second)),
     ("requests_in_flight", |row| cell(row.phase.statistics.requests_in_flight)),
-    ("peak_requests_in_flight", |row| row.phase.statistics.peak_requests_in_flight.to_string()),
+    ("peak_requests_in_flight", |row| {
+        // A search does not measure it for each step.
+        let peak = row.phase.statistics.peak_requests_in_flight;
+        cell(row.step.is_none().then_some(peak))
+    }),
     ("input_tokens", |row| cell(row.phase.statistics.input_tokens)),
     ("output_tokens", |row| cell(row.phase.statistics.output_tokens)),
     ("is_token_estimate", |row| row.phase.statistics.is_token_estimate.to_string()),
@@ -90,7 +110,8 @@ const VALUES: [(&str, ReadValue); 6] = [
     ("max", |summary| summary.max),
 ];
 
-/// Renders a header and a row for each phase that sends load, also if the phase was not sent.
+/// Renders a header and a row for each phase that sends load, also if the phase was not sent. A
+/// search has a row for each of its steps instead.
 pub fn csv(report: &Report) -> String {
     let mut names: Vec<String> = COLUMNS.map(|column| column.0.to_owned()).to_vec();
     for (distribution, _) in DISTRIBUTIONS {
@@ -99,8 +120,10 @@ pub fn csv(report: &Report) -> String {
     let mut out = String::new();
     add_record(&mut out, names);
     for route in &report.routes {
-        for phase in route.levels() {
-            let row = Row { report, route, phase };
+        let rows = route.levels().flat_map(rows);
+        for (step, phase) in rows {
+            let phase = &*phase;
+            let row = Row { report, route, phase, step };
             let mut cells: Vec<String> = COLUMNS.map(|(_, read)| read(&row)).to_vec();
             for (_, summary) in DISTRIBUTIONS {
                 cells.extend(VALUES.map(|(_, read)| cell(read(summary(&phase.statistics)))));
@@ -109,6 +132,63 @@ pub fn csv(report: &Report) -> String {
         }
     }
     out
+}
+
+/// A step with its number, and the values of the row.
+type StepRow<'a> = (Option<(usize, &'a StepReport)>, Cow<'a, PhaseReport>);
+
+/// Returns the rows of a phase.
+fn rows(phase: &PhaseReport) -> Vec<StepRow<'_>> {
+    match &phase.search {
+        Some(search) if !search.steps.is_empty() => {
+            let steps = search.steps.iter().enumerate();
+            let row = |(index, step)| (Some((index + 1, step)), step_row(phase, search, step));
+            steps.map(row).collect()
+        }
+        _ => vec![(None, Cow::Borrowed(phase))],
+    }
+}
+
+/// Returns a step as a phase. It has only the values that the search measured for each step.
+#[allow(clippy::cast_precision_loss)]
+fn step_row<'a>(
+    phase: &PhaseReport,
+    search: &SearchReport,
+    step: &StepReport,
+) -> Cow<'a, PhaseReport> {
+    let finished = step.succeeded + step.failed;
+    let seconds = step.measured_seconds;
+    let statistics = Statistics {
+        seconds,
+        arrivals: step.requests,
+        offered_per_second: (seconds > 0.0).then(|| step.requests as f64 / seconds),
+        dropped: step.dropped,
+        sent: step.requests.saturating_sub(step.dropped),
+        succeeded: step.succeeded,
+        failed: step.failed,
+        success_rate: (finished > 0).then(|| step.succeeded as f64 / finished as f64),
+        queries_per_second: Some(step.requests_per_second),
+        is_token_estimate: step.is_token_estimate,
+        output_tokens_per_second_total: Some(step.output_tokens_per_second),
+        time_to_first_token_seconds: summary(step.time_to_first_token_seconds),
+        time_per_output_token_seconds: summary(step.time_per_output_token_seconds),
+        request_duration_seconds: summary(step.request_duration_seconds),
+        ..Statistics::default()
+    };
+    Cow::Owned(PhaseReport {
+        name: phase.name.clone(),
+        load: phase.load.clone(),
+        level: Some(Level { value: step.level, ..search.from }),
+        sent: true,
+        explore: phase.explore,
+        statistics,
+        ..PhaseReport::default()
+    })
+}
+
+fn summary(quantiles: QuantileReport) -> Summary {
+    let QuantileReport { p50, p90, p99 } = quantiles;
+    Summary { p50, p90, p99, ..Summary::default() }
 }
 
 fn add_record(out: &mut String, cells: Vec<String>) {
@@ -129,10 +209,20 @@ fn cell(value: Option<impl ToString>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }
 
-fn objectives(phase: &PhaseReport, is_one: fn(&ObjectiveResult) -> bool) -> String {
-    let labels: Vec<String> =
-        phase.slo.iter().filter(|one| is_one(one)).map(ObjectiveResult::label).collect();
-    labels.join("; ")
+/// Returns the names of the objectives with this result. `None` means that no request was judged.
+fn objectives(row: &Row, is_met: Option<bool>) -> String {
+    let of_phase = |one: &ObjectiveResult| (one.label(), (one.judged > 0).then_some(one.passed));
+    let of_step = |one: &StepObjective| {
+        let is_met =
+            one.verdict.as_ref().filter(|_| one.judged > 0).map(|verdict| is_success(verdict));
+        (one.name.clone(), is_met)
+    };
+    let results: Vec<(String, Option<bool>)> = match row.step {
+        Some((_, step)) => step.objectives.iter().map(of_step).collect(),
+        None => row.phase.slo.iter().map(of_phase).collect(),
+    };
+    let found = results.into_iter().filter(|result| result.1 == is_met);
+    found.map(|result| result.0).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
