@@ -8,6 +8,7 @@
 //! The tests assume that the values are independent. In reality, requests in one queue depend on
 //! each other, and two runs of the same server differ too. This is the reason for the tolerance.
 
+mod capacity;
 mod change;
 mod markdown;
 mod matching;
@@ -24,6 +25,7 @@ use serde::Serialize;
 
 use super::{Outcome, PhaseReport, ReasonCode, RouteReport};
 use crate::measurement::printable;
+pub use capacity::{ComparedSearch, FoundCapacity, NewCapacity};
 pub use change::Change;
 use change::{change, change_text};
 use matching::match_routes;
@@ -138,6 +140,7 @@ pub struct Comparison {
     pub runs: Vec<String>,
     pub tolerance: f64,
     pub phases: Vec<ComparedPhase>,
+    pub searches: Vec<ComparedSearch>,
 }
 
 impl Comparison {
@@ -157,6 +160,7 @@ impl Comparison {
                 .collect(),
             tolerance: rules.tolerance,
             phases: Vec::new(),
+            searches: Vec::new(),
         };
         let mut pairs = Vec::new();
         let mut differences = Vec::new();
@@ -216,8 +220,7 @@ impl Comparison {
                 .collect();
             for phase in before.levels() {
                 if phase.is_search() {
-                    let place = place(before, phase);
-                    self.notes.push(format!("{place}: a search is not compared"));
+                    self.compare_search(before, phase, &routes);
                 } else if phase.sent {
                     self.compare_phase(PhaseRun { route: before, phase }, &routes);
                 } else {
@@ -280,12 +283,13 @@ impl Comparison {
         let probabilities: Vec<f64> =
             tested.iter().filter_map(|(_, _, value)| value.probability).collect();
         let significant = significance::significant(&probabilities, FALSE_ALARMS);
-        let is_comparable = tested.iter().any(|(metric, ..)| *metric != Metric::SuccessRate);
+        let is_comparable = tested.iter().any(|(metric, ..)| *metric != Metric::SuccessRate)
+            || self.searches.iter().any(ComparedSearch::is_judged);
         for ((metric, base, value), is_significant) in tested.into_iter().zip(significant) {
             let (Some(base), Some(new)) = (base, value.estimate) else { continue };
             value.change = change(metric.rule(), base.value, new.value, is_significant, tolerance);
         }
-        let worse = self.worse_reasons();
+        let worse = [self.worse_capacities(), self.worse_reasons()].concat();
         self.result = if !worse.is_empty() {
             Outcome::Failed
         } else if !self.reasons.is_empty() {
@@ -328,7 +332,9 @@ impl Comparison {
     /// The number of changes of this kind.
     fn number_of(&self, change: Change) -> usize {
         let metrics = self.phases.iter().flat_map(|phase| &phase.metrics);
+        let searches = self.searches.iter().map(|search| search.number_of(change));
         metrics.flat_map(|metric| &metric.new).filter(|value| value.change == change).count()
+            + searches.sum::<usize>()
     }
 
     /// The result as a sentence.

@@ -30,6 +30,10 @@ impl Comparison {
             let columns = ["phase", "metric", "base", run, "change", ""].map(str::to_owned);
             table(&mut out, &columns, &changed);
         }
+        for search in &self.searches {
+            let _ = writeln!(out, "{}\n", escaped(&search.heading()));
+            table(&mut out, &self.columns(), &[search.row()]);
+        }
         for phase in &self.phases {
             let heading = escaped(&phase.heading());
             let _ = writeln!(out, "<details><summary>{heading}</summary>\n");

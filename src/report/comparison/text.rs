@@ -28,6 +28,14 @@ impl Comparison {
                 rows: rows.map(|(index, run)| Fact::new(name(index), run)).collect(),
             });
         }
+        for search in &self.searches {
+            blocks.push(Block::Heading { text: search.heading() });
+            blocks.push(Block::Table {
+                title: "Compared with the base run".to_owned(),
+                columns: self.columns(),
+                rows: vec![search.row()],
+            });
+        }
         for phase in &self.phases {
             blocks.push(Block::Heading { text: phase.heading() });
             blocks.push(Block::Table {
@@ -108,7 +116,11 @@ fn interval(metric: Metric, estimate: Option<Estimate>) -> String {
 }
 
 pub(super) fn judgement(value: &NewValue) -> &'static str {
-    match value.change {
+    judgement_of(value.change)
+}
+
+pub(super) fn judgement_of(change: Change) -> &'static str {
+    match change {
         Change::Worse => "worse",
         Change::Better => "better",
         Change::Tolerated => "tolerated",
