@@ -15,17 +15,21 @@ use llmload::guard::{Guard, Pause};
 use llmload::launch::{Mailbox, Route};
 use llmload::measurement::FailureDetail;
 use llmload::report::SearchReport;
-use llmload::schedule::{ArrivalSpec, Load, SearchRange, SearchSpec};
+use llmload::schedule::{ArrivalSpec, Load, Phase, SearchRange, SearchSpec};
 use llmload::schedule_state::{RateOverride, ScheduleState};
 use llmload::simulator::{Simulator, SimulatorOptions};
 use llmload::slo::{Criterion, LatencyMetric, Objective, Share, Slo};
 use llmload::tally::{SearchMeter, StepMeter};
 use llmload::timetable::Cycles;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
+use crate::binary::{Daemon, sample};
 use crate::open_loop::{Bench, ONCE, constant, phase};
-use crate::run::{RunOutput, ran};
-use crate::upstream::{DONE, FINISH, InMemory, InMemoryResponse, USAGE, data, token};
+use crate::run::{RunOutput, on, ran, run_against};
+use crate::upstream::{
+    Act, DONE, FINISH, InMemory, InMemoryResponse, USAGE, Upstream, data, good, plain, token,
+};
 
 /// A server that works on some requests at a time, one second on each. The others wait.
 struct SlottedEndpoint {
@@ -84,6 +88,15 @@ impl Searched {
 /// A search against a server with four slots. 90 % of the requests must wait at most half a second
 /// for a slot.
 async fn search(range: SearchRange, commands: impl AsyncFnOnce(&Mailbox)) -> Searched {
+    search_after(constant("1/s", 3), range, commands).await
+}
+
+/// The same search after another phase.
+async fn search_after(
+    before: Phase,
+    range: SearchRange,
+    commands: impl AsyncFnOnce(&Mailbox),
+) -> Searched {
     let criterion = Criterion::Latency(LatencyMetric::Ttft, Duration::from_millis(1500));
     let objective = Objective { criterion, share: Share::percent(90) };
     let spec = SearchSpec {
@@ -94,13 +107,12 @@ async fn search(range: SearchRange, commands: impl AsyncFnOnce(&Mailbox)) -> Sea
     };
     let bench = Bench::new(InMemory::silent(), 256);
     let search = phase(Load::Search(Arc::new(spec)), Duration::ZERO);
-    let phases = vec![constant("1/s", 3), search, constant("1/s", 3)];
+    let phases = vec![before, search, constant("1/s", 3)];
     let cycles = Cycles::BackToBack { repeat: ONCE, when_ready: false };
     let (driver, state) = bench.driver_with_state(phases, cycles, ArrivalSpec::default(), None);
     let steps = Arc::<StepMeter>::default();
     let generator = GeneratorMonitor::new();
-    let mut driver =
-        driver.with_meter(Arc::new(SearchMeter { steps: Arc::clone(&steps), generator }));
+    let mut driver = driver.with_meter(Arc::new(SearchMeter::new(Arc::clone(&steps), generator)));
     let server = Arc::new(SlottedEndpoint {
         slots: Semaphore::new(4),
         in_flight: AtomicUsize::new(0),
@@ -176,6 +188,17 @@ async fn each_step_begins_when_no_request_is_in_flight() {
     for step in waits {
         // A request in an empty server takes a second, so no earlier request was in the way.
         assert!(step.result.time_to_first_token.p99.unwrap() < 1.01, "{step:?}");
+    }
+}
+
+/// The four slots need 15 s for the 60 requests of the phase before.
+#[tokio::test(start_paused = true)]
+async fn the_first_step_begins_when_no_request_of_the_phase_before_is_in_flight() {
+    for range in [rates("2/s", "50/s"), concurrencies(1, 100)] {
+        let searched = search_after(constant("20/s", 3), range, async |_| {}).await;
+        let before_each = searched.server.before_each.lock().unwrap();
+        assert!(before_each[59] > 40, "{before_each:?}");
+        assert_eq!(before_each[60], 0, "{:?}", &before_each[55..65]);
     }
 }
 
@@ -264,7 +287,27 @@ async fn the_command_ends_in_one_sentence_with_every_step_in_the_report() {
     assert!(ran.log.contains("step 1: 1 at a time"), "{}", ran.log);
     let [markdown, html] = &ran.files;
     assert!(markdown.contains("Steps of the search"), "{markdown}");
-    assert!(html.contains("TTFT p99 of each step") && html.contains("meets the objectives"));
+    assert!(html.contains("TTFT p50 of each step") && html.contains("meets the objectives"));
+    let csv = llmload::report::csv(report);
+    let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows.len(), 1 + search.steps.len(), "{csv}");
+    let cell = |row: &[&str], name: &str| {
+        row[rows[0].iter().position(|column| *column == name).unwrap()].to_owned()
+    };
+    for (number, (row, step)) in rows[1..].iter().zip(&search.steps).enumerate() {
+        assert_eq!(cell(row, "step"), (number + 1).to_string());
+        assert_eq!((cell(row, "level_kind"), cell(row, "level")), level(step.level));
+        assert_eq!(cell(row, "queries_per_second"), step.requests_per_second.to_string());
+        let excluded = if step.unsettled { "unsettled" } else { "distorted" };
+        let verdict = step.verdict.as_deref().unwrap_or(excluded);
+        assert_eq!(cell(row, "step_verdict"), verdict);
+        let is_met = cell(row, "objectives_met").contains("ttft p50");
+        assert_eq!(is_met, verdict.ends_with("met"), "{csv}");
+    }
+}
+
+fn level(concurrency: f64) -> (String, String) {
+    ("concurrency".to_owned(), concurrency.to_string())
 }
 
 #[tokio::test]
@@ -276,6 +319,64 @@ async fn a_lowest_level_that_misses_the_objectives_gives_exit_code_3() {
     let ran = capacity(url, arguments).await;
     assert_eq!(ran.code, 3, "{}\n{}", ran.table, ran.log);
     assert!(ran.table.contains("Not even 5/s meets e2e_latency p50 ≤ 1 ms"), "{}", ran.table);
+}
+
+/// A server stops for a second, as for a very long prompt. About 12 % of the requests of the step
+/// wait for longer than the objective, so at that time, its latency rises steeply.
+#[tokio::test]
+async fn a_stall_of_a_real_server_does_not_end_a_step_whose_objective_permits_it() {
+    for _ in 0..10 {
+        let (number, stall) = (AtomicUsize::new(0), CancellationToken::new());
+        let server = Upstream::start_with_head(move |_, head| {
+            if head.starts_with("GET") {
+                return plain("200 OK", "application/json", r#"{"data":[{"id":"m"}]}"#);
+            }
+            let number = number.fetch_add(1, Ordering::Relaxed);
+            if number == 40 {
+                let stall = stall.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    stall.cancel();
+                });
+            }
+            let wait = (number >= 40).then(|| Act::WaitFor(stall.clone()));
+            wait.into_iter().chain(good()).collect()
+        })
+        .await;
+        let yaml = on(
+            &server.url(),
+            "slo: {ttft: {p80: 400ms}}\n",
+            "search: {rate: {from: 20/s, to: 100/s}}, for: 5s",
+        );
+        // The time is enough for one step.
+        let ran = run_against(yaml, &["--for", "8s"]).await;
+        let report = ran.report.unwrap();
+        let search = report.routes[0].phases[0].search.as_ref().unwrap();
+        let Some(step) = search.steps.first().filter(|step| step.distortion.is_none()) else {
+            continue;
+        };
+        let objective = &step.objectives[0];
+        assert!(objective.judged - objective.met >= 5, "no request waited: {step:?}");
+        assert!(!step.cut_short && step.requests >= 99, "{step:?}");
+        assert!(step.verdict.as_deref().unwrap().ends_with("met"), "{step:?}");
+        return;
+    }
+    panic!("this machine distorted ten steps");
+}
+
+#[test]
+fn the_objectives_of_the_daemon_do_not_judge_the_requests_of_a_search() {
+    let mut daemon = Daemon::start(
+        "target: {simulator: {}}\nslo: {success_rate: 50%}\nrepeat: 1\nschedule:\n  \
+         - {constant: 20/s, for: 1s}\n  - {search: {rate: {from: 20/s, to: 40/s}}, for: 1s}\n",
+    );
+    let text = daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_requests_total", &[]) >= 50.0).then(|| text.to_owned())
+    });
+    for family in ["llmload_slo_requests_total", "llmload_slo_good_requests_total"] {
+        let judged = sample(&text, family, &[]);
+        assert!((judged - 20.0).abs() < 0.5, "{family}: {judged}");
+    }
 }
 
 /// Adds the names of all fields of a JSON value.
