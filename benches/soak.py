@@ -62,9 +62,9 @@ class Process:
                 sys.exit(f"{command[0]} did not start:\n{text}")
             time.sleep(0.05)
 
-    def memory_kib(self):
+    def memory_kib(self, name):
         status = pathlib.Path(f"/proc/{self.child.pid}/status").read_text()
-        return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+        return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
 
     def count(self, what):
         return len(os.listdir(f"/proc/{self.child.pid}/{what}"))
@@ -110,7 +110,8 @@ def take_sample(daemon, minutes, turn):
     return {
         "minutes": minutes,
         "reloads": turn,
-        "memory_kib": daemon.memory_kib(),
+        "memory_kib": daemon.memory_kib("VmRSS"),
+        "heap_kib": daemon.memory_kib("RssAnon"),
         "open_files": daemon.count("fd"),
         "threads": daemon.count("task"),
         "series": series,
@@ -179,13 +180,16 @@ def judge(samples):
         sys.exit(f"there are only {len(warm)} samples after the warm-up of {WARM_UP} minutes; use a longer --minutes")
     third = len(warm) // 3
     first, last = warm[:third], warm[-third:]
-    rate, error = slope([(sample["minutes"], sample["memory_kib"]) for sample in warm])
+    line = lambda name: slope([(sample["minutes"], sample[name]) for sample in warm])
+    (rate, error), (heap_rate, heap_error) = line("memory_kib"), line("heap_kib")
     highest = lambda part, name: max(sample[name] for sample in part)
     # A reload changes the number of series, so samples with the same configuration are compared.
     series = lambda part, rest: max((s["series"] for s in part if s["reloads"] % 2 == rest), default=0)
     values = {
         "memory_kib_per_minute": rate,
         "memory_kib_per_minute_error": error,
+        "heap_kib_per_minute": heap_rate,
+        "heap_kib_per_minute_error": heap_error,
         "memory_kib_highest": highest(samples, "memory_kib"),
         "open_files": [highest(first, "open_files"), highest(last, "open_files")],
         "threads": [highest(first, "threads"), highest(last, "threads")],
@@ -198,8 +202,10 @@ def judge(samples):
         "minutes_invalid": sum(not sample["is_valid"] for sample in samples) * INTERVAL / 60,
     }
     grown = []
-    if rate > SLOPE_LIMIT:
-        grown.append(f"the memory grows by {rate:.1f} KiB/min; the limit is {SLOPE_LIMIT} KiB/min")
+    # The kernel can remove pages of the binary from the memory, which would hide a growing heap.
+    for name, slope_of_it in (("the memory", rate), ("the heap", heap_rate)):
+        if slope_of_it > SLOPE_LIMIT:
+            grown.append(f"{name} grows by {slope_of_it:.1f} KiB/min; the limit is {SLOPE_LIMIT} KiB/min")
     for name, spare in (("open_files", SPARE_FILES), ("threads", 0)):
         before, after = values[name]
         if after > before + spare:
@@ -222,7 +228,8 @@ def main():
     options.json.write_text(json.dumps({"rate": options.rate, "verdict": values, "samples": samples}, indent=1))
     print(json.dumps(values, indent=1))
     print("\n".join(grown) if grown else
-          f"nothing grew: RSS {values['memory_kib_per_minute']:+.1f} ± {values['memory_kib_per_minute_error']:.1f} KiB/min")
+          f"nothing grew: RSS {values['memory_kib_per_minute']:+.1f} ± {values['memory_kib_per_minute_error']:.1f} KiB/min, "
+          f"heap {values['heap_kib_per_minute']:+.1f} ± {values['heap_kib_per_minute_error']:.1f} KiB/min")
     sys.exit(1 if grown else 0)
 
 
