@@ -38,6 +38,10 @@ struct Site {
 impl Site {
     /// The folder of the daemon contains `server.crt`, `server.key` and the authority `ca.pem`.
     fn start(web_file: &str) -> Site {
+        Site::start_with(web_file, &[])
+    }
+
+    fn start_with(web_file: &str, more: &[&str]) -> Site {
         let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
         std::fs::write(folder.path().join("llmload.yml"), IDLE).unwrap();
         std::fs::write(folder.path().join("web.yml"), web_file).unwrap();
@@ -46,7 +50,8 @@ impl Site {
         write_server_certificate(&authority, folder.path());
         let file = folder.path().join("web.yml");
         let command = Command::new(env!("CARGO_BIN_EXE_llmload"));
-        let daemon = Daemon::of(command, &["--web.config.file", file.to_str().unwrap()], folder);
+        let arguments = [&["--web.config.file", file.to_str().unwrap()], more].concat();
+        let daemon = Daemon::of(command, &arguments, folder);
         Site { daemon, authority }
     }
 
@@ -215,6 +220,52 @@ fn the_status_page_works_in_a_browser_over_tls_with_a_password() {
     assert!(!log.contains(":CONSOLE"), "{log}");
     let (page, _) = chromium(&arguments, &site.url("/"));
     assert!(!page.contains("<h2>idle</h2>"), "{page}");
+}
+
+#[test]
+fn no_log_and_no_page_contains_a_password_a_hash_or_a_key() {
+    let site = Site::start_with(
+        &format!(
+            "tls_server_config: {{cert_file: server.crt, key_file: server.key}}\n\
+             basic_auth_users: {{{ANN}}}\n"
+        ),
+        // With the lines of the libraries.
+        &["--log.level", "trace,llmload=trace"],
+    );
+    let user = ["--user", "ann:correct horse"];
+    let mut texts = String::new();
+    for version in ["--http1.1", "--http2"] {
+        for (path, user, status) in [
+            ("/config", user, 200),
+            ("/api/v1/status", user, 200),
+            ("/metrics", user, 200),
+            ("/metrics", ["--user", "ann:canary-word"], 401),
+            ("/metrics", ["--header", "authorization: Basic canary-header"], 401),
+        ] {
+            let answer = site.curl(path, &[&[version], &user[..]].concat());
+            assert_eq!(answer.status, status, "{path} {user:?}: {}", answer.error);
+            texts += &answer.body;
+        }
+    }
+    let web_file = site.path("web.yml");
+    std::fs::write(&web_file, format!("basic_auth_users: {{{ANN}, eve: canary-hash}}\n")).unwrap();
+    let mut site = site;
+    site.daemon.wait_for_log("web configuration rejected");
+    let log = site.daemon.log.lock().unwrap();
+    assert!(log.contains("TRACE"), "{log}");
+    let key = std::fs::read_to_string(site.path("server.key")).unwrap();
+    texts += &log;
+    for secret in [
+        "correct horse",
+        "YW5uOmNvcnJlY3QgaG9yc2U",
+        "canary-",
+        "YW5uOmNhbmFyeS13b3Jk",
+        "ydTOSfIH",
+        key.lines().nth(1).unwrap(),
+    ] {
+        let found = texts.find(secret).map(|at| &texts[at.saturating_sub(300)..at + secret.len()]);
+        assert!(found.is_none(), "{secret}: {found:?}");
+    }
 }
 
 // ---- TLS ----------------------------------------------------------------------------------------
