@@ -47,6 +47,10 @@ messages:
 deny:
     .ci/deny
 
+# Write a software bill of materials, in the format CycloneDX
+sbom FILE="sbom.cdx.json":
+    .ci/sbom {{FILE}}
+
 # Test llmload for ten minutes with faults that a seed chooses
 chaos seconds="600" seed="0":
     LLMLOAD_TEST_CHAOS={{seconds}} LLMLOAD_TEST_CHAOS_SEED={{seed}} cargo test --locked --test it chaos -- --nocapture

@@ -181,6 +181,7 @@ fn parse_with_warnings(
         scenarios: validated.scenarios,
         buckets: validated.buckets,
         failures: validated.failures,
+        resources: validated.resources,
         warnings: Vec::new(),
         masked_source,
         source_hash,

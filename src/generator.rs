@@ -32,7 +32,7 @@ use crate::config::HumanDuration;
 use crate::launch::read_clocks;
 use crate::timetable::{Moment, StepDetector, StepDirection};
 use arrivals::ArrivalCounter;
-pub use cgroup::{Cgroup, CpuQuota, Throttling};
+pub use cgroup::{Cgroup, CpuQuota, MemoryUse, Throttling, memory_limit};
 use client_failures::FinishedCounter;
 pub use distortion::{DetectedDistortion, Distortion, Snapshot};
 use distortion::{DistortionDetector, Reading};
@@ -51,7 +51,8 @@ type ReadRequest = (Arc<GeneratorMonitor>, oneshot::Sender<()>);
 pub struct GeneratorMonitor {
     /// In seconds of Unix time.
     boot_time: Option<u64>,
-    levels: cgroup::Levels,
+    cpu_groups: cgroup::Levels,
+    memory_groups: cgroup::Levels,
     arrivals: ArrivalCounter,
     /// The probes of the event loop.
     probes: AtomicU64,
@@ -80,6 +81,8 @@ struct ClockMonitor {
 pub struct ResourceUsage {
     pub process: Process,
     pub cgroup: Cgroup,
+    /// `None` if no cgroup has a limit.
+    pub memory: Option<MemoryUse>,
     /// `None` before the first reading.
     pub read_at: Option<Instant>,
 }
@@ -97,15 +100,18 @@ impl GeneratorMonitor {
     pub fn new() -> Arc<GeneratorMonitor> {
         let proc = Path::new(PROC);
         let boot_time = process::boot_time(proc);
-        let levels = cgroup::Levels::find(proc);
+        let cpu_groups = cgroup::Levels::find(proc, "cpu");
+        let memory_groups = cgroup::Levels::find(proc, "memory");
         let usage = ResourceUsage {
             process: Process::read(proc, boot_time),
-            cgroup: levels.read(),
+            cgroup: cpu_groups.read(),
+            memory: memory_groups.memory(),
             read_at: Some(Instant::now()),
         };
         Arc::new(GeneratorMonitor {
             boot_time,
-            levels,
+            cpu_groups,
+            memory_groups,
             resource_usage: Mutex::new(usage),
             is_reading: AtomicBool::new(false),
             reader: OnceLock::new(),
@@ -209,8 +215,12 @@ impl GeneratorMonitor {
 
     fn read_now(&self) {
         let process = Process::read(Path::new(PROC), self.boot_time);
-        *self.resource_usage.lock().unwrap_or_else(PoisonError::into_inner) =
-            ResourceUsage { process, cgroup: self.levels.read(), read_at: Some(Instant::now()) };
+        *self.resource_usage.lock().unwrap_or_else(PoisonError::into_inner) = ResourceUsage {
+            process,
+            cgroup: self.cpu_groups.read(),
+            memory: self.memory_groups.memory(),
+            read_at: Some(Instant::now()),
+        };
         self.is_reading.store(false, Relaxed);
     }
 
@@ -230,6 +240,7 @@ impl GeneratorMonitor {
             period: usage.cgroup.period(),
             open_files: usage.process.open_files,
             max_files: usage.process.max_files,
+            memory: usage.memory,
             finished: self.finished.read(),
         }
     }
@@ -315,7 +326,7 @@ mod tests {
             let quota = quota.map(|cpus| CpuQuota { cpus, period: Duration::from_millis(100) });
             let process = Process { cpus: affinity, ..Process::default() };
             let cgroup = Cgroup { quota, throttling: None };
-            ResourceUsage { process, cgroup, read_at: None }.cpus()
+            ResourceUsage { process, cgroup, ..ResourceUsage::default() }.cpus()
         };
         assert_eq!(cpus(Some(1.5), Some(4)), Some(1.5));
         assert_eq!(cpus(Some(8.0), Some(4)), Some(4.0));

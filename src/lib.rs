@@ -14,7 +14,7 @@
 //! | the plan | [`plan`], [`config`] |
 //! | synchronous decisions | [`pacer`], [`timetable`], [`guard`] |
 //! | sending requests | [`deadline`], [`endpoint`], [`exchange`], [`launch`] |
-//! | results, displays and commands | [`stderr`], [`remedy`], [`generator`], [`archive`], [`metrics`], [`check`], [`probe`], [`failures`], [`incidents`], [`recent`], [`tally`], [`observe`], [`status`], [`control`], [`web`], [`report`] |
+//! | results, displays and commands | [`stderr`], [`remedy`], [`generator`], [`machine`], [`archive`], [`metrics`], [`check`], [`probe`], [`failures`], [`incidents`], [`recent`], [`tally`], [`observe`], [`status`], [`control`], [`web`], [`report`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
 //! A module can import only from rows above, and from earlier modules in its row.
@@ -39,6 +39,7 @@ pub mod guard;
 pub mod incidents;
 pub mod launch;
 pub mod ledger;
+pub mod machine;
 pub mod measurement;
 pub mod metrics;
 pub mod observe;

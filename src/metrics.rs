@@ -10,6 +10,7 @@ mod archive;
 mod collector;
 mod generator;
 mod limits;
+mod machine;
 mod objectives;
 mod route;
 mod samples;
@@ -28,6 +29,7 @@ use crate::buckets::Buckets;
 use crate::generator::GeneratorMonitor;
 use crate::guard::Breaker;
 use crate::ledger::Ledger;
+use crate::machine::MachineMonitor;
 use crate::pairing::PairedComparison;
 use crate::plan::Prices;
 use crate::schedule::{Arrivals, Shard};
@@ -36,6 +38,7 @@ use crate::slo::Slo;
 use archive::ArchiveCollector;
 use collector::{BoundRoute, RouteCollector};
 use generator::GeneratorCollector;
+use machine::MachineCollector;
 use route::RouteFamilies;
 pub use route::RouteMetrics;
 use series::{Registrar, SeriesSet, SeriesVec};
@@ -113,6 +116,7 @@ impl RouteSettings {
 #[derive(Debug)]
 pub struct Metrics {
     pub targets: TargetMetrics,
+    pub machine: Arc<MachineMonitor>,
     registry: Registry,
     buckets: Buckets,
     collector: RouteCollector,
@@ -141,6 +145,8 @@ impl Metrics {
         let collector = RouteCollector::new()?;
         registry.register(Box::new(collector.clone()))?;
         registry.register(Box::new(ArchiveCollector::new(archive)?))?;
+        let machine = Arc::<MachineMonitor>::default();
+        registry.register(Box::new(MachineCollector::new(Arc::clone(&machine))?))?;
         registry.register(Box::new(GeneratorCollector::new(Arc::clone(&generator))?))?;
         let registrar = Registrar { registry: &registry, buckets: &buckets };
         let gauge = |family| Ok::<_, Defect>(registrar.register::<Gauge>(family)?.permanent(&[]));
@@ -149,6 +155,7 @@ impl Metrics {
         let rustc = env!("LLMLOAD_RUSTC_VERSION");
         build.permanent(&[env!("CARGO_PKG_VERSION"), revision, rustc]).set(1.0);
         Ok(Metrics {
+            machine,
             targets: TargetMetrics::register(&registrar)?,
             collector,
             routes: RouteFamilies::register(&registrar)?,

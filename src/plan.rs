@@ -3,9 +3,11 @@
 
 mod failures;
 mod guards;
+mod memory;
 mod observe;
 mod open_files;
 mod phases;
+mod resources;
 mod single_run;
 mod unix_socket;
 
@@ -33,6 +35,7 @@ pub use guards::{Breaker, RateLimits};
 pub use observe::{MetricsPage, MetricsSource, PageLocation};
 pub use open_files::{OTHER_FILES, connection_limit};
 pub use phases::{MAX_REPORTED_PHASES, PhaseObjectives};
+pub use resources::Resources;
 pub use single_run::SingleRunError;
 pub use unix_socket::{UNIX_SCHEME, unix_socket, unix_url};
 
@@ -45,6 +48,8 @@ pub struct Plan {
     pub buckets: Buckets,
     /// The archive of failed requests of a daemon; `None` if the file has none.
     pub failures: Option<FailureArchive>,
+    /// The resources of this machine that become metrics.
+    pub resources: Resources,
     /// Messages about settings that are valid but probably mistakes, with their places in the file.
     /// llmload logs them, and `check` shows them.
     pub warnings: Vec<String>,

@@ -26,6 +26,8 @@ pub fn count_series(plan: &Plan) -> Result<usize, Defect> {
     metrics.config_loaded(plan.source_hash);
     metrics.set_shard(plan.shard);
     metrics.set_paused(false);
+    // The number of GPUs is not known without nvidia-smi, so their series are not included.
+    metrics.machine.set_any_host(plan.resources);
     let mut phases = BTreeSet::new();
     for (scenario, target) in plan
         .scenarios

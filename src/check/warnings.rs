@@ -10,7 +10,7 @@ use super::numbers::{count, rate, short_seconds};
 use crate::buckets::Buckets;
 use crate::config::HumanDuration;
 use crate::plan::{Location, Plan, Scenario, Target};
-pub use limits::SystemLimits;
+pub use limits::{SystemLimits, little_memory};
 
 /// llmload warns about a prompt that it sends this often per day. On an endpoint with little other
 /// load, a prompt stays in the prefix cache if it repeats every hour.

@@ -41,7 +41,8 @@ pub(super) enum Hangup {
 }
 
 impl StopSignals {
-    /// Handles SIGTERM, SIGINT and possibly SIGHUP. `exit_code` is the exit code of a forced end.
+    /// Handles SIGTERM, SIGINT and possibly SIGHUP, and ignores SIGUSR1 and SIGUSR2. `exit_code` is
+    /// the exit code of a forced end.
     pub(super) fn watch(hangup: Hangup, exit_code: u8) -> anyhow::Result<StopSignals> {
         let signals = StopSignals {
             stop: CancellationToken::new(),
@@ -57,6 +58,11 @@ impl StopSignals {
             interrupt: signal(SignalKind::interrupt()).context("cannot handle SIGINT")?,
             hangup: (hangup == Hangup::Stops && !is_hangup_ignored()).then(hangups).transpose()?,
         };
+        // Without a handler, these signals would end the process without a drain. A handler remains
+        // after its value is dropped.
+        for ignored in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+            let _handler = signal(ignored).context("cannot handle SIGUSR1 and SIGUSR2")?;
+        }
         drop(entered);
         let handled = signals.clone();
         let handle = move || runtime.block_on(handled.handle(&mut handlers));

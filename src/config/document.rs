@@ -11,6 +11,7 @@ mod load;
 mod metrics;
 mod observe;
 mod prompts;
+mod resources;
 mod slo;
 mod target;
 
@@ -30,7 +31,7 @@ pub use prompts::{
     Length, PrefixCache, PromptOrder, ScenarioPrompts, ShortPrompts, Source, SourceKeys, Spread,
     Synthetic,
 };
-
+pub use resources::Resources;
 pub use slo::Slo;
 pub use target::{
     Api, Auth, MaxTokensField, Prices, StreamOptions, Target, Terminal, Timeouts, Tls, ValueSource,
@@ -116,6 +117,9 @@ pub struct ShortForm {
     /// key; with `--report`, a run writes `failures.jsonl` beside its report. Default: no archive.
     /// Example: `{dir: failures}`.
     pub failures: Field<Failures>,
+    /// The resources of the machine of llmload that become metrics. Default: none. Example:
+    /// `{host: true, gpu: true}`.
+    pub resources: Field<Resources>,
     /// The limits of the size of the metrics: the highest number of routes, and the buckets of the
     /// histograms. A route is one scenario on one target. Default: the default of each key.
     pub metrics: Field<Metrics>,
@@ -145,6 +149,9 @@ pub struct LongForm {
     /// key; with `--report`, a run writes `failures.jsonl` beside its report. Default: no archive.
     /// Example: `{dir: failures}`.
     pub failures: Field<Failures>,
+    /// The resources of the machine of llmload that become metrics. Default: none. Example:
+    /// `{host: true, gpu: true}`.
+    pub resources: Field<Resources>,
     /// The limits of the size of the metrics: the highest number of routes, and the buckets of the
     /// histograms. A route is one scenario on one target. Default: the default of each key.
     pub metrics: Field<Metrics>,

@@ -22,6 +22,7 @@ mod prices;
 mod prompts;
 mod replay;
 mod request;
+mod resources;
 mod scenario;
 mod schedule;
 mod search;
@@ -68,6 +69,7 @@ pub struct Validated {
     pub buckets: Buckets,
     /// The archive of failed requests.
     pub failures: Option<plan::FailureArchive>,
+    pub resources: plan::Resources,
     /// Allowed values that the user probably did not intend.
     pub warnings: Vec<MistakeAt>,
     /// The files that the configuration names, such as prompt files.
@@ -90,13 +92,13 @@ pub fn validate(
         warnings: Mistakes::default(),
         files: RefCell::default(),
     };
-    let Form { seed, scenarios, buckets, failures } =
+    let Form { seed, scenarios, buckets, failures, resources } =
         validator.document().unwrap_or_else(|mistake| {
             validator.report(NodeId::ROOT, mistake);
             Form::default()
         });
     let (warnings, files) = (validator.warnings.into_inner(), validator.files.into_inner());
-    Validated { seed, scenarios, buckets, failures, warnings, files }
+    Validated { seed, scenarios, buckets, failures, resources, warnings, files }
 }
 
 #[derive(Default)]
@@ -105,6 +107,7 @@ struct Form {
     scenarios: Vec<plan::Scenario>,
     buckets: Buckets,
     failures: Option<plan::FailureArchive>,
+    resources: plan::Resources,
 }
 
 /// The shared input and output of all checks.
@@ -196,7 +199,8 @@ impl Validator<'_> {
         self.warn_of_unused(&targets);
         self.warn_of_unused(&sources);
         body_secrets::add(&mut scenarios);
-        Form { seed, scenarios, buckets, failures: self.failures(&form.failures) }
+        let resources = resources::resources(&form.resources);
+        Form { seed, scenarios, buckets, failures: self.failures(&form.failures), resources }
     }
 
     /// Checks the short form like a long form with one target and one scenario.
@@ -205,6 +209,7 @@ impl Validator<'_> {
         // The short form has only one route, so the limit of routes has no effect.
         let (_, buckets) = self.metrics(&form.metrics);
         let failures = self.failures(&form.failures);
+        let resources = resources::resources(&form.resources);
         let target = self.short_target(form.target, seed).map(Arc::new);
         let targets = Definitions::single("target", DEFAULT_NAME, target);
         let sources = self.short_prompts(form.prompts);
@@ -243,7 +248,7 @@ impl Validator<'_> {
         let scenario = self.scenario(DEFAULT_NAME, &scenario, NodeId::ROOT, &targets, &sources);
         let mut scenarios: Vec<_> = scenario.into_iter().collect();
         body_secrets::add(&mut scenarios);
-        Form { seed, scenarios, buckets, failures }
+        Form { seed, scenarios, buckets, failures, resources }
     }
 
     fn short_target(&self, field: Field<ShortTarget>, seed: u64) -> Option<plan::Target> {

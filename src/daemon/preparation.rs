@@ -8,10 +8,12 @@ use tokio::time::Instant;
 
 use super::simulators::Simulators;
 use super::{Error, open_files};
+use crate::check::warnings::little_memory;
 use crate::endpoint::{HttpEndpoint, MetricsPage};
+use crate::generator;
 use crate::guard::RateLimiter;
 use crate::metrics::Metrics;
-use crate::plan::{self, FailureArchive, Location, Plan};
+use crate::plan::{self, FailureArchive, Location, Plan, Resources};
 use crate::scenario::{RouteSpec, ScenarioSpec};
 use crate::status::{RouteInfo, RouteMonitor};
 use crate::timetable::Timetable;
@@ -36,6 +38,7 @@ pub(super) struct PreparedChange {
     pub(super) specs: Vec<ScenarioSpec>,
     pub(super) simulators: Simulators,
     pub(super) failures: Option<FailureArchive>,
+    pub(super) resources: Resources,
     pub(super) warnings: Vec<String>,
     pub(super) masked_source: String,
     pub(super) source_hash: u64,
@@ -46,6 +49,9 @@ impl Preparation {
     /// Fails if a part of the plan cannot be set up. Then nothing has changed.
     pub(super) fn prepare(self, plan: Plan) -> Result<PreparedChange, Error> {
         self.check_buckets(&plan)?;
+        if let Some(warning) = little_memory(&plan, generator::memory_limit()) {
+            tracing::warn!("{warning}");
+        }
         let needed_files = plan.open_files();
         let targets = plan.scenarios.iter().flat_map(plan::Scenario::targets);
         let simulators = Simulators::start(targets, &self.simulators)?;
@@ -56,8 +62,16 @@ impl Preparation {
         let specs = specs.collect::<Result<Vec<_>, Error>>()?;
         let draining = open_files::draining(&self.monitors, &self.draining, &specs);
         open_files::check(needed_files, draining)?;
-        let Plan { failures, warnings, masked_source, source_hash, .. } = plan;
-        Ok(PreparedChange { specs, simulators, failures, warnings, masked_source, source_hash })
+        let Plan { failures, resources, warnings, masked_source, source_hash, .. } = plan;
+        Ok(PreparedChange {
+            specs,
+            simulators,
+            failures,
+            resources,
+            warnings,
+            masked_source,
+            source_hash,
+        })
     }
 
     fn check_buckets(&self, plan: &Plan) -> Result<(), Error> {

@@ -89,6 +89,7 @@ impl Supervisor {
     pub(super) fn apply(&mut self, change: PreparedChange) -> Changes {
         // The caller of a run has configured its archive.
         if self.context.run_options.is_none() {
+            self.context.metrics.machine.configure(change.resources);
             self.context.archive.configure(change.failures.as_ref().map(ArchiveSettings::rotating));
         }
         let changes = self.replace_scenarios(change.specs);

@@ -1,11 +1,15 @@
-//! The CPU quota of this process, and its throttling, from the cgroups of Linux.
+//! The CPU quota of this process, its throttling and its memory limit, from the cgroups of Linux.
 //!
 //! Cgroups form a tree. The container of a process and the pod of the container can both have a
 //! quota, so this module reads every visible level. It supports both versions of cgroups. Without
 //! cgroups, there are no values.
 
+mod memory;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use memory::{MemoryUse, memory_limit};
 
 /// The default period of a quota in the kernel.
 const DEFAULT_PERIOD: Duration = Duration::from_millis(100);
@@ -52,25 +56,25 @@ enum Version {
 }
 
 impl Levels {
-    /// Finds the cgroups of this process, which never change.
-    pub(super) fn find(proc: &Path) -> Levels {
+    /// Finds the cgroups of this process with a controller, such as `cpu`. They never change.
+    pub(super) fn find(proc: &Path, controller: &str) -> Levels {
         let text = |name| std::fs::read_to_string(proc.join("self").join(name)).unwrap_or_default();
-        Levels::parse(&text("cgroup"), &text("mountinfo")).unwrap_or_default()
+        Levels::parse(&text("cgroup"), &text("mountinfo"), controller).unwrap_or_default()
     }
 
-    fn parse(cgroup: &str, mounts: &str) -> Option<Levels> {
+    fn parse(cgroup: &str, mounts: &str, controller: &str) -> Option<Levels> {
         // A line is `hierarchy:controllers:path`. The line of version 2 has no controllers. If a
-        // line of version 1 lists the CPU controller, version 1 controls the CPU.
+        // line of version 1 lists the controller, version 1 has it.
         let groups = || cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
         let one =
-            groups().find(|(controllers, _)| controllers.split(',').any(|name| name == "cpu"));
+            groups().find(|(controllers, _)| controllers.split(',').any(|name| name == controller));
         let two = groups().find(|(controllers, _)| controllers.is_empty());
         let (version, path) = match (one, two) {
             (Some((_, path)), _) => (Version::One, path),
             (None, Some((_, path))) => (Version::Two, path),
             (None, None) => return None,
         };
-        let (root, mount) = mounts.lines().find_map(|line| cpu_mount(line, version))?;
+        let (root, mount) = mounts.lines().find_map(|line| mount_of(line, version, controller))?;
         // A container often mounts only its part of the tree. If the path of the process leads
         // outside, the mount point is the cgroup of the container.
         let below = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
@@ -111,25 +115,29 @@ impl Cgroup {
     }
 }
 
-/// Returns the root and the mount point of a line in `mountinfo` that mounts the CPU controller. A
-/// line is `id parent device root mount-point options … - type source options`.
-fn cpu_mount(line: &str, version: Version) -> Option<(&str, &str)> {
+/// Returns the root and the mount point of a line in `mountinfo` that mounts the controller. A line
+/// is `id parent device root mount-point options … - type source options`.
+fn mount_of<'l>(line: &'l str, version: Version, controller: &str) -> Option<(&'l str, &'l str)> {
     let (mount, system) = line.split_once(" - ")?;
     let mut system = system.split(' ');
     let kind = system.next()?;
-    let mounts_cpu = match version {
-        Version::One => kind == "cgroup" && system.nth(1)?.split(',').any(|name| name == "cpu"),
+    let mounts_it = match version {
+        Version::One => {
+            kind == "cgroup" && system.nth(1)?.split(',').any(|name| name == controller)
+        }
         Version::Two => kind == "cgroup2",
     };
     let mut words = mount.split(' ').skip(3);
-    mounts_cpu.then_some((words.next()?, words.next()?))
+    mounts_it.then_some((words.next()?, words.next()?))
 }
 
 /// Parses a CPU time and a period, both in microseconds. A CPU time of `max` or -1 is no quota.
 fn quota(most: &str, period: &str) -> Option<CpuQuota> {
-    let most = Duration::from_micros(most.trim().parse().ok()?);
-    let period = Duration::from_micros(period.trim().parse().ok().filter(|period| *period > 0)?);
-    Some(CpuQuota { cpus: most.as_secs_f64() / period.as_secs_f64(), period })
+    let most: u32 = most.trim().parse().ok()?;
+    let period: u32 = period.trim().parse().ok().filter(|period| *period > 0)?;
+    // In seconds, 0.01 / 0.1 would be 0.09999999999999999.
+    let cpus = f64::from(most) / f64::from(period);
+    Some(CpuQuota { cpus, period: Duration::from_micros(period.into()) })
 }
 
 fn throttling(stat: &str) -> Option<Throttling> {
@@ -151,7 +159,7 @@ mod tests {
                        33 31 0:33 /docker/abc /sys/fs/cgroup/cpuset ro - cgroup cgroup rw,cpuset\n";
 
     fn folders(cgroup: &str, mounts: &str) -> Vec<String> {
-        let levels = Levels::parse(cgroup, mounts).unwrap_or_default();
+        let levels = Levels::parse(cgroup, mounts, "cpu").unwrap_or_default();
         levels
             .folders
             .iter()
@@ -237,6 +245,12 @@ mod tests {
         let throttling = Throttling { periods: 12, throttled: 3, time: Duration::from_millis(250) };
         assert_eq!(group.throttling, Some(throttling));
         assert_eq!(read(Version::One, &[&none]).quota, None);
+    }
+
+    #[test]
+    fn a_quota_is_a_number_that_people_can_read() {
+        assert_eq!(quota("10000\n", "100000\n").map(|quota| quota.cpus), Some(0.1));
+        assert_eq!(quota("-1\n", "100000\n"), None);
     }
 
     #[test]

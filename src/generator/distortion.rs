@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::arrivals::ArrivalCounts;
+use super::cgroup::MemoryUse;
 use super::client_failures::FinishedCounts;
 use super::event_loop::INTERVAL;
 use crate::remedy::{STREAMS, client_remedy};
@@ -30,7 +31,7 @@ pub(super) const LATE: Duration = Duration::from_millis(100);
 /// A probe with a longer delay is delayed. At 40 tokens per second, a token arrives every 25 ms, so
 /// after a longer delay llmload sees two tokens at once.
 pub(super) const DELAYED: Duration = Duration::from_millis(25);
-/// If a higher fraction of the CPUs or files is in use, there is no reserve for a burst.
+/// If a higher fraction of the CPUs, files or memory is in use, there is no reserve for a burst.
 const FULL: f64 = 0.9;
 /// Below this fraction of its CPUs, llmload had enough CPU.
 const BUSY: f64 = 0.5;
@@ -50,17 +51,20 @@ pub enum Distortion {
     Throttled,
     /// The process has nearly reached its limit of open files.
     Files,
+    /// The memory of llmload has nearly reached its limit.
+    Memory,
     /// Requests fail in llmload or on its machine, for example because no local port is free.
     ClientResource,
 }
 
 impl Distortion {
-    pub const ALL: [Distortion; 6] = [
+    pub const ALL: [Distortion; 7] = [
         Distortion::DispatchLag,
         Distortion::EventLoopDelay,
         Distortion::Cpu,
         Distortion::Throttled,
         Distortion::Files,
+        Distortion::Memory,
         Distortion::ClientResource,
     ];
 
@@ -71,6 +75,7 @@ impl Distortion {
             Distortion::Cpu => "cpu",
             Distortion::Throttled => "throttled",
             Distortion::Files => "files",
+            Distortion::Memory => "memory",
             Distortion::ClientResource => "client_resource",
         }
     }
@@ -92,6 +97,9 @@ impl Distortion {
                 "The CPU limit stops llmload for a part of each period, so latencies are too high."
             }
             Distortion::Files => "The next requests can fail because llmload cannot open a socket.",
+            Distortion::Memory => {
+                "The kernel can kill llmload at any time, and it slows llmload down before."
+            }
             Distortion::ClientResource => {
                 "Requests fail because of llmload or its machine, so their failures say nothing \
                  about the target."
@@ -120,6 +128,7 @@ pub(super) struct Reading {
     pub period: Duration,
     pub open_files: Option<u64>,
     pub max_files: Option<u64>,
+    pub memory: Option<MemoryUse>,
     pub finished: FinishedCounts,
 }
 
@@ -205,6 +214,7 @@ impl Distortion {
             Distortion::Cpu => cpu(first, last),
             Distortion::Throttled => throttled(first, last),
             Distortion::Files => files(last),
+            Distortion::Memory => memory(last),
             Distortion::ClientResource => client_resource(first, last),
         }
     }
@@ -312,6 +322,20 @@ fn files(last: &Reading) -> Option<String> {
         format!(
             "llmload has {open} files open, and its limit is {limit}; raise `ulimit -n` (LimitNOFILE \
              in systemd), or lower max_concurrency"
+        )
+    })
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn memory(last: &Reading) -> Option<String> {
+    let MemoryUse { used, limit } = last.memory?;
+    (used as f64 > FULL * limit as f64).then(|| {
+        format!(
+            "the control group of llmload uses {} MiB of memory, and its limit is {} MiB; raise the \
+             limit (resources.limits.memory in Kubernetes, --memory in Docker), or lower \
+             max_concurrency",
+            used >> 20,
+            limit >> 20
         )
     })
 }

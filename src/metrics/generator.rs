@@ -11,7 +11,7 @@ use super::table::{self, Family};
 use crate::generator::{Distortion, GeneratorMonitor};
 use crate::stderr;
 
-const FAMILIES: [&Family; 15] = [
+const FAMILIES: [&Family; 17] = [
     &table::MEASUREMENT_VALID,
     &table::GENERATOR_DISTORTION,
     &table::CLOCK_STEPS,
@@ -20,6 +20,8 @@ const FAMILIES: [&Family; 15] = [
     &table::CGROUP_CPU_PERIODS,
     &table::CGROUP_CPU_THROTTLED_PERIODS,
     &table::CGROUP_CPU_THROTTLED_SECONDS,
+    &table::CGROUP_MEMORY_USED,
+    &table::CGROUP_MEMORY_LIMIT,
     &table::PROCESS_CPU_SECONDS,
     &table::PROCESS_OPEN_FDS,
     &table::PROCESS_MAX_FDS,
@@ -75,6 +77,8 @@ impl Collector for GeneratorCollector {
         add(&table::CGROUP_CPU_PERIODS, count(throttling.map(|t| t.periods)));
         add(&table::CGROUP_CPU_THROTTLED_PERIODS, count(throttling.map(|t| t.throttled)));
         add(&table::CGROUP_CPU_THROTTLED_SECONDS, throttling.map(|t| t.time.as_secs_f64()));
+        add(&table::CGROUP_MEMORY_USED, count(usage.memory.map(|memory| memory.used)));
+        add(&table::CGROUP_MEMORY_LIMIT, count(usage.memory.map(|memory| memory.limit)));
         add(&table::PROCESS_CPU_SECONDS, process.cpu.map(|cpu| cpu.as_secs_f64()));
         add(&table::PROCESS_OPEN_FDS, count(process.open_files));
         add(&table::PROCESS_MAX_FDS, count(process.max_files));

@@ -8,6 +8,7 @@ use crate::buckets::{
 };
 use crate::event::{AbortReason, DropReason};
 use crate::generator::Distortion;
+use crate::machine::CpuMode;
 use crate::measurement::{Anomaly, Blame, Failure};
 use crate::timetable::StepDirection;
 
@@ -60,6 +61,7 @@ impl Family {
             "code" => {
                 STATUS_CODES.iter().map(ToString::to_string).chain(["other".to_owned()]).collect()
             }
+            "mode" => owned(&CpuMode::ALL.map(CpuMode::as_str)),
             "arrivals" => owned(&["constant", "poisson", "gamma"]),
             "direction" if *self == CLOCK_STEPS => {
                 owned(&StepDirection::ALL.map(StepDirection::as_str))
@@ -303,6 +305,29 @@ families! {
          quota was used up.";
     CGROUP_CPU_THROTTLED_SECONDS Counter, "cgroup_cpu_throttled_seconds_total" []
         "Time for which control groups of the process were throttled, summed over all CPUs.";
+    CGROUP_MEMORY_USED Gauge, "cgroup_memory_used_bytes" []
+        "Memory of the control group of the process that is nearest to its limit, without caches \
+         that the kernel can free; absent without a memory limit.";
+    CGROUP_MEMORY_LIMIT Gauge, "cgroup_memory_limit_bytes" []
+        "Memory limit of the same control group. At this limit, the kernel kills llmload.";
+    HOST_CPU_SECONDS Counter, "host_cpu_seconds_total" ["mode"]
+        "CPU time of the machine of llmload since its start, summed over all CPUs, by mode; absent \
+         without `resources` in the configuration.";
+    HOST_MEMORY Gauge, "host_memory_bytes" []
+        "Memory of the machine of llmload.";
+    HOST_MEMORY_AVAILABLE Gauge, "host_memory_available_bytes" []
+        "Memory of the machine of llmload that programs can get without swapping.";
+    GPU_UTILIZATION Gauge, "gpu_utilization_ratio" ["gpu"]
+        "Fraction of the time in which a GPU of the machine of llmload worked, from nvidia-smi; \
+         absent without `resources` in the configuration.";
+    GPU_MEMORY_USED Gauge, "gpu_memory_used_bytes" ["gpu"]
+        "Memory in use on a GPU of the machine of llmload.";
+    GPU_MEMORY Gauge, "gpu_memory_bytes" ["gpu"]
+        "Memory of a GPU of the machine of llmload.";
+    GPU_POWER Gauge, "gpu_power_watts" ["gpu"]
+        "Power of a GPU of the machine of llmload.";
+    GPU_TEMPERATURE Gauge, "gpu_temperature_celsius" ["gpu"]
+        "Temperature of a GPU of the machine of llmload.";
     TARGET_READY Gauge, "target_ready" ["target"]
         "1 if the last response of the target had a status below 500; 0 before the first \
          response, after a 5xx status and if the target cannot be reached.";
@@ -338,7 +363,8 @@ families! {
 }
 
 /// The families without a series at the start. Some need a first value. The `PAIRED_*` families
-/// need a scenario with several targets, and `BREAKER_OPEN` needs a breaker.
+/// need a scenario with several targets, and `BREAKER_OPEN` needs a breaker. The `CGROUP_MEMORY_*`
+/// families need a limit, and the `HOST_*` and `GPU_*` families a configuration that requests them.
 pub const ABSENT_AT_START: &[Family] = &[
     BREAKER_OPEN,
     SCHEDULE_PHASE_START_TIMESTAMP,
@@ -352,6 +378,16 @@ pub const ABSENT_AT_START: &[Family] = &[
     RATE_LIMIT_TOKENS_REMAINING,
     RATE_LIMIT_TOKENS_RESET,
     RETRY_AFTER,
+    CGROUP_MEMORY_USED,
+    CGROUP_MEMORY_LIMIT,
+    HOST_CPU_SECONDS,
+    HOST_MEMORY,
+    HOST_MEMORY_AVAILABLE,
+    GPU_UTILIZATION,
+    GPU_MEMORY_USED,
+    GPU_MEMORY,
+    GPU_POWER,
+    GPU_TEMPERATURE,
     PAIRED_REQUESTS,
     PAIRED_FIRST_TOKENS,
     PAIRED_FIRST_TOKEN_DIFFERENCE,

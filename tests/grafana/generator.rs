@@ -6,7 +6,7 @@ use llmload::metrics::table;
 use crate::dashboard::Dashboard;
 use crate::overview::quantiles;
 use crate::panel::{Panel, Unit};
-use crate::promql::{WINDOW, buckets, quantile, rate, rate_where, ratio, samples, series};
+use crate::promql::{WINDOW, buckets, quantile, rate, rate_where, ratio, samples, select, series};
 
 pub fn dashboard() -> Dashboard {
     Dashboard::new(
@@ -19,6 +19,7 @@ pub fn dashboard() -> Dashboard {
     .row("Dispatch lag", dispatch_lag())
     .row("Ledger", ledger())
     .row("Process", process_panels())
+    .row("Machine", machine_panels())
     .row("Log and archive", output_panels())
     .row("Scrapes and configuration", scrape())
 }
@@ -240,11 +241,20 @@ fn process_panels() -> [Panel; 7] {
         Panel::lines("Resident memory", Unit::Bytes)
             .about(
                 "process_resident_memory_bytes. It does not grow with the number of requests, because \
-                llmload keeps no record per request.",
+                llmload keeps no record per request. llmload_cgroup_memory_used_bytes and \
+                llmload_cgroup_memory_limit_bytes: at this limit, the kernel kills llmload.",
             )
             .query(
                 "{{instance}}",
                 format!("sum by (instance) ({})", series(&table::PROCESS_RESIDENT_MEMORY)),
+            )
+            .query(
+                "control group: {{instance}}",
+                format!("sum by (instance) ({})", series(&table::CGROUP_MEMORY_USED)),
+            )
+            .query(
+                "limit: {{instance}}",
+                format!("sum by (instance) ({})", series(&table::CGROUP_MEMORY_LIMIT)),
             )
             .empty_text("llmload is down"),
         Panel::lines("Open file descriptors", Unit::Count)
@@ -277,6 +287,70 @@ fn process_panels() -> [Panel; 7] {
                 format!("sum by (instance) ({})", series(&table::PROCESS_THREADS)),
             )
             .empty_text("llmload is down"),
+    ]
+}
+
+/// Panels about the machine of llmload. They need `resources` in the configuration.
+fn machine_panels() -> [Panel; 6] {
+    let no_host = "Off: write resources: {host: true}";
+    let no_gpu = "Off: write resources: {gpu: true}";
+    let gpu = |family| format!("max by (instance, gpu) ({})", series(family));
+    let name = "{{instance}} GPU {{gpu}}";
+    let busy = select(&table::HOST_CPU_SECONDS, "", "mode!=\"idle\"");
+    let all = format!("sum by (instance) (rate({}[{WINDOW}]))", series(&table::HOST_CPU_SECONDS));
+    [
+        Panel::lines("CPU usage of the machine (% of all CPUs)", Unit::Percent)
+            .about(
+                "llmload_host_cpu_seconds_total by mode, as a fraction of the time of all CPUs. If \
+                other programs use the CPUs, or a hypervisor takes them (steal), llmload measures \
+                latencies that are too high.",
+            )
+            .query(
+                "{{instance}}: {{mode}}",
+                format!(
+                    "sum by (instance, mode) (rate({busy}[{WINDOW}])) / on (instance) group_left () \
+                     ({all} > 0)"
+                ),
+            )
+            .empty_text(no_host),
+        Panel::lines("Memory of the machine", Unit::Bytes)
+            .about(
+                "In use: llmload_host_memory_bytes - llmload_host_memory_available_bytes. Total: \
+                llmload_host_memory_bytes.",
+            )
+            .query(
+                "in use: {{instance}}",
+                format!(
+                    "sum by (instance) ({} - {})",
+                    series(&table::HOST_MEMORY),
+                    series(&table::HOST_MEMORY_AVAILABLE)
+                ),
+            )
+            .query(
+                "total: {{instance}}",
+                format!("sum by (instance) ({})", series(&table::HOST_MEMORY)),
+            )
+            .empty_text(no_host),
+        Panel::lines("GPU utilization", Unit::Percent)
+            .about(
+                "llmload_gpu_utilization_ratio: the fraction of the time in which the GPU worked. A \
+                GPU with a utilization of 100 % can still have unused throughput.",
+            )
+            .query(name, gpu(&table::GPU_UTILIZATION))
+            .empty_text(no_gpu),
+        Panel::lines("GPU memory", Unit::Bytes)
+            .about("llmload_gpu_memory_used_bytes and llmload_gpu_memory_bytes.")
+            .query(&format!("{name}: in use"), gpu(&table::GPU_MEMORY_USED))
+            .query(&format!("{name}: total"), gpu(&table::GPU_MEMORY))
+            .empty_text(no_gpu),
+        Panel::lines("GPU power (W)", Unit::Plain)
+            .about("llmload_gpu_power_watts.")
+            .query(name, gpu(&table::GPU_POWER))
+            .empty_text(no_gpu),
+        Panel::lines("GPU temperature (°C)", Unit::Plain)
+            .about("llmload_gpu_temperature_celsius. A hot GPU lowers its clock.")
+            .query(name, gpu(&table::GPU_TEMPERATURE))
+            .empty_text(no_gpu),
     ]
 }
 

@@ -288,7 +288,9 @@ fn queries_use_the_selected_instances_and_aggregate() {
                 assert!(ranges.all(|range| expected.contains(&range)), "{place}");
                 // A divisor must not be 0.
                 for (at, _) in expression.match_indices(" / ") {
-                    let divisor = expression[at + 3..].trim_start_matches("on () group_left () ");
+                    let divisor = expression[at + 3..]
+                        .trim_start_matches("on () group_left () ")
+                        .trim_start_matches("on (instance) group_left () ");
                     let guarded = divisor.starts_with("(sum") && divisor.contains("> 0)")
                         || divisor.starts_with("((")
                         || divisor.starts_with("sqrt(")

@@ -32,6 +32,7 @@ const LAYERS: &[&[&str]] = &[
         "stderr",
         "remedy",
         "generator",
+        "machine",
         "archive",
         "metrics",
         "check",
@@ -147,6 +148,7 @@ const PURE: &[&str] = &[
     "remedy",
     "generator/distortion",
     "generator/event_loop",
+    "machine/gpu",
     "observe/catalog",
     "observe/exposition",
     "observe/series",
@@ -621,6 +623,15 @@ fn no_file_is_too_long() {
         assert!(repository().join(path).is_file(), "{path} is in LONG_FILES but does not exist");
         assert_eq!(violations(is_short, path, ""), 1, "{path}");
     }
+}
+
+/// `forbid` cannot be overridden by an attribute in the code, in contrast to `deny`.
+#[test]
+fn unsafe_code_is_forbidden() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let manifest = std::fs::read_to_string(manifest).unwrap();
+    let lints = manifest.split("[lints.rust]\n").nth(1).unwrap();
+    assert!(lints.lines().any(|line| line == "unsafe_code = \"forbid\""), "{lints}");
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::path::Path;
 use llmload::simulator::{Faults, Simulator, SimulatorOptions};
 use serde_json::Value;
 
-use crate::binary::{Daemon, assert_balanced, request, sample};
+use crate::binary::{assert_balanced, request, sample};
+use crate::machine::with_nvidia_smi;
 use crate::prometheus::Prometheus;
 
 /// The value of the variable `window`.
@@ -96,8 +97,9 @@ fn every_query_of_every_dashboard_returns_true_values() {
         ..SimulatorOptions::default()
     };
     let simulator = Simulator::start(settings, listener).unwrap();
-    let mut daemon = Daemon::start(&format!(
+    let yaml = format!(
         "
+resources: {{host: true, gpu: true}}
 targets:
   staging: {{base_url: 'http://localhost:{}/v1', prices: {{input_per_million: 1, output_per_million: 2}}}}
   demo: {{simulator: {{}}}}
@@ -120,7 +122,8 @@ scenarios:
   seldom: {{target: staging, rate: 12/m, request: {{max_tokens: 8}}}}
 ",
         simulator.address().port()
-    ));
+    );
+    let mut daemon = with_nvidia_smi(&yaml, "echo '0, 87, 1024, 81920, 312.45, 61'");
     let prometheus =
         Prometheus::scraping(&[("load", daemon.address), ("server", simulator.address())]);
     let values =
@@ -136,10 +139,10 @@ scenarios:
     let mut wrong = Vec::new();
     let queries = queries();
     assert!(queries.len() > 100, "{}", queries.len());
-    // These queries can return nothing: a machine can lack cgroups or a CPU quota, and the
-    // simulator has no rate limits.
+    // These queries can return nothing: a machine can lack cgroups, a CPU quota or a memory limit,
+    // and the simulator has no rate limits.
     let may_be_empty = |expression: &str| {
-        expression.contains("llmload_cgroup_cpu_") || expression.contains("llmload_rate_limit_")
+        expression.contains("llmload_cgroup_") || expression.contains("llmload_rate_limit_")
     };
     for Query { place, expression } in
         queries.iter().filter(|query| !may_be_empty(&query.expression))

@@ -40,6 +40,7 @@ mod http2;
 mod leaks;
 mod lifecycle;
 mod lookups;
+mod machine;
 mod misbehaving_targets;
 mod observe;
 mod open_loop;

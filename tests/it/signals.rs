@@ -3,7 +3,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use crate::binary::{TEST_TIMEOUT, pause, signal};
+use crate::binary::{Daemon, TEST_TIMEOUT, pause, signal};
 
 /// Starts llmload in a shell, waits until its log contains `text`, sends SIGHUP, and calls `then`.
 /// Returns the exit code and the log.
@@ -62,4 +62,21 @@ fn a_hangup_changes_nothing_under_nohup() {
         signal(child, "TERM");
     });
     assert_eq!((code, log.matches("stopping").count()), (Some(0), 1), "{log}");
+}
+
+/// Without a handler, the kernel would kill the process.
+#[test]
+fn the_signals_for_users_have_no_effect() {
+    let daemon = Daemon::start(
+        "targets: {t: {base_url: 'http://127.0.0.1:1/v1', model: m}}
+scenarios: {s: {target: t, rate: 1/s}}
+",
+    );
+    for name in ["USR1", "USR2"] {
+        daemon.signal(name);
+        assert_eq!(daemon.get("/-/healthy").0, 200, "{name}");
+    }
+    daemon.signal("TERM");
+    let (status, log) = daemon.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
 }

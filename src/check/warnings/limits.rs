@@ -1,10 +1,11 @@
-//! Warnings about limits of the machine: open files, and local ports.
+//! Warnings about limits of the machine: open files, local ports and memory.
 
 use std::collections::BTreeMap;
 
 use super::server_of;
 use crate::check::forecast::Forecast;
 use crate::check::numbers::count;
+use crate::generator::memory_limit;
 use crate::plan::{Plan, Scenario};
 
 /// The limits of this machine. `None` means unknown.
@@ -15,6 +16,8 @@ pub struct SystemLimits {
     pub open_files: Option<u64>,
     /// The number of local ports for new connections.
     pub local_ports: Option<u64>,
+    /// The memory limit of the cgroup, in bytes.
+    pub memory: Option<u64>,
 }
 
 impl SystemLimits {
@@ -25,6 +28,7 @@ impl SystemLimits {
         SystemLimits {
             open_files: limits.map(|(_, hard)| hard),
             local_ports: ports.as_deref().and_then(number_of_ports),
+            memory: memory_limit(),
         }
     }
 }
@@ -39,7 +43,8 @@ fn number_of_ports(range: &str) -> Option<u64> {
 pub fn find(plan: &Plan, forecast: &Forecast, limits: SystemLimits) -> Vec<String> {
     let files = few_files(plan, limits.open_files);
     let ports = limits.local_ports.map(|ports| few_ports(plan, forecast, ports));
-    files.into_iter().chain(ports.into_iter().flatten()).collect()
+    let memory = little_memory(plan, limits.memory);
+    files.into_iter().chain(memory).chain(ports.into_iter().flatten()).collect()
 }
 
 /// The daemon makes the same comparison at its start.
@@ -52,6 +57,21 @@ fn few_files(plan: &Plan, limit: Option<u64>) -> Option<String> {
              {}, so llmload would not start; raise `ulimit -n` or lower `max_concurrency`",
             count(needed as f64),
             count(limit as f64)
+        )
+    })
+}
+
+/// The daemon logs this warning at its start and at each reload.
+pub fn little_memory(plan: &Plan, limit: Option<u64>) -> Option<String> {
+    let (limit, needed) = (limit?, plan.peak_memory());
+    (needed > limit).then(|| {
+        format!(
+            "with all requests that max_concurrency allows, llmload needs about {} MiB of memory, \
+             but the limit of its control group is {} MiB, where the kernel would kill it; lower \
+             `max_concurrency`, or raise the limit (resources.limits.memory in Kubernetes, --memory \
+             in Docker)",
+            needed >> 20,
+            limit >> 20
         )
     })
 }
@@ -100,12 +120,26 @@ mod tests {
     fn a_plan_that_needs_more_open_files_than_allowed_causes_a_warning() {
         let yaml = "target: {simulator: {}}\nrate: 1/h\nmax_concurrency: 100";
         let plan = crate::config::parse(yaml, "f.yml", None, &|_| None).unwrap();
-        let limit = |open_files| SystemLimits { open_files: Some(open_files), local_ports: None };
+        let limit =
+            |open_files| SystemLimits { open_files: Some(open_files), ..SystemLimits::default() };
         assert_eq!(warnings(yaml, limit(plan.open_files())), [""; 0]);
         let [warning] = &warnings(yaml, limit(plan.open_files() - 1))[..] else { panic!() };
         assert!(warning.starts_with("f.yml: the plan can hold"), "{warning}");
         assert!(warning.contains("so llmload would not start; raise `ulimit -n`"), "{warning}");
         assert_eq!(warnings(yaml, SystemLimits::default()), [""; 0], "the limit is unknown");
+    }
+
+    #[test]
+    fn a_plan_that_needs_more_memory_than_the_limit_causes_a_warning() {
+        let yaml = "target: {simulator: {}}\nrate: 1/h\nmax_concurrency: 1000";
+        let plan = crate::config::parse(yaml, "f.yml", None, &|_| None).unwrap();
+        // 32 MiB for llmload, and 48 KiB for both ends of 1,000 connections.
+        assert_eq!(plan.peak_memory(), (32 << 20) + 2000 * (48 << 10));
+        let limit = |memory| SystemLimits { memory: Some(memory), ..SystemLimits::default() };
+        assert_eq!(warnings(yaml, limit(plan.peak_memory())), [""; 0]);
+        let [warning] = &warnings(yaml, limit(64 << 20))[..] else { panic!() };
+        assert!(warning.contains("needs about 125 MiB of memory"), "{warning}");
+        assert!(warning.contains("control group is 64 MiB"), "{warning}");
     }
 
     #[test]
@@ -117,7 +151,7 @@ mod tests {
                  b: {{target: b, concurrency: 41, request: {{max_tokens: 1}}}}}}"
             )
         };
-        let limits = SystemLimits { open_files: None, local_ports: Some(100) };
+        let limits = SystemLimits { local_ports: Some(100), ..SystemLimits::default() };
         let ports = |yaml: &str| -> Vec<String> {
             warnings(yaml, limits).into_iter().filter(|text| text.contains("local ports")).collect()
         };

@@ -16,6 +16,7 @@ fn rest(at: Instant) -> Reading {
         period: Duration::from_millis(100),
         open_files: Some(100),
         max_files: Some(1000),
+        memory: Some(MemoryUse { used: 100, limit: 1000 }),
         finished: FinishedCounts { total: 1_000_000, failed_by: [0; 7] },
     }
 }
@@ -52,7 +53,7 @@ fn the_list_of_all_kinds_has_the_order_of_the_enum() {
 #[test]
 fn each_distortion_is_detected_just_beyond_its_threshold() {
     type Case = (Option<Distortion>, fn(&mut Reading));
-    let cases: [Case; 25] = [
+    let cases: [Case; 28] = [
         (None, |_| {}),
         (None, |r| r.arrivals = arrivals(1000, 10, 0)),
         (Some(Distortion::DispatchLag), |r| {
@@ -79,6 +80,9 @@ fn each_distortion_is_detected_just_beyond_its_threshold() {
             (r.throttled, r.period) = (Some(47), Duration::from_millis(50));
         }),
         (None, |r| r.throttled = None),
+        (None, |r| r.memory = Some(MemoryUse { used: 900, limit: 1000 })),
+        (Some(Distortion::Memory), |r| r.memory = Some(MemoryUse { used: 901, limit: 1000 })),
+        (None, |r| r.memory = None),
         (None, |r| r.open_files = Some(900)),
         (Some(Distortion::Files), |r| r.open_files = Some(901)),
         (None, |r| (r.open_files, r.max_files) = (Some(901), None)),
