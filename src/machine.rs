@@ -101,10 +101,10 @@ fn watch(monitor: &Weak<MachineMonitor>) {
                 monitor.update(|snapshot| snapshot.gpus = read);
             }
         } else {
-            gpus.stop();
+            gpus.stop(now);
         }
         let mut state = monitor.state();
-        if state.wanted == Resources::default() {
+        if state.wanted == Resources::default() && !gpus.is_busy() {
             state.has_thread = false;
             return;
         }

@@ -21,14 +21,14 @@ pub(super) fn url(base: &Url, path: &str) -> Url {
     url
 }
 
-/// Returns the value of `version` in a JSON object.
+/// Returns the value of `version` in a JSON object, if a label can show a part of it.
 pub(super) fn parse(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Document {
         version: String,
     }
     let document: Document = serde_json::from_slice(body).ok()?;
-    Some(document.version).filter(|version| !version.trim().is_empty())
+    Some(document.version).filter(|version| version.contains(|c: char| c.is_ascii_graphic()))
 }
 
 /// Returns true if the header `server` contains a version, and not only the name of a library.
@@ -67,6 +67,7 @@ mod tests {
         {
             assert_eq!(parse(body), None);
         }
+        assert_eq!(parse("{\"version\":\"版本\"}".as_bytes()), None, "no label can show it");
         let odd = to_label(&format!("1.0\n\u{1b}[31m\"é{}", "x".repeat(100)));
         assert!(odd.len() <= MAX_LENGTH && odd.starts_with("1.0"), "{odd}");
         assert!(odd.chars().all(|c| c == ' ' || c == '…' || c.is_ascii_graphic()), "{odd}");

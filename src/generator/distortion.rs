@@ -98,7 +98,7 @@ impl Distortion {
             }
             Distortion::Files => "The next requests can fail because llmload cannot open a socket.",
             Distortion::Memory => {
-                "The kernel can kill llmload at any time, and it slows llmload down before."
+                "The kernel slows llmload down near the memory limit, and kills it at the limit."
             }
             Distortion::ClientResource => {
                 "Requests fail because of llmload or its machine, so their failures say nothing \

@@ -41,7 +41,7 @@ struct Query {
     output: Receiver<Vec<u8>>,
     read: Option<Vec<u8>>,
     deadline: Instant,
-    /// True after the timeout. Then the output does not matter.
+    /// True after a kill. Then the output does not matter.
     is_late: bool,
 }
 
@@ -100,12 +100,17 @@ impl GpuReader {
         }
     }
 
-    /// Ends the program. The next `poll` starts anew.
-    pub(super) fn stop(&mut self) {
-        *self = GpuReader::default();
+    /// Ends the program and forgets its problems. The program can need some time to end, so the
+    /// caller calls this function until `is_busy` returns false.
+    pub(super) fn stop(&mut self, now: Instant) {
+        let query = self.query.take().and_then(|mut query| {
+            query.kill();
+            query.poll(now).is_none().then_some(query)
+        });
+        *self = GpuReader { query, ..GpuReader::default() };
     }
 
-    /// Returns true if the program runs.
+    /// Returns true until the program has ended.
     pub(super) fn is_busy(&self) -> bool {
         self.query.is_some()
     }
@@ -115,7 +120,7 @@ enum Poll {
     Ended(Result<Vec<Gpu>, String>),
     /// The time is over, and the program possibly still runs.
     Late(String),
-    /// A late program has ended.
+    /// A killed program has ended.
     EndedLate,
 }
 
@@ -144,6 +149,12 @@ impl Query {
         Ok(query)
     }
 
+    /// A program can end later, or never, if the driver of the GPU hangs.
+    fn kill(&mut self) {
+        self.is_late = true;
+        let _gone = self.child.kill();
+    }
+
     /// Returns `None` while the program runs.
     fn poll(&mut self, now: Instant) -> Option<Poll> {
         if self.read.is_none() {
@@ -159,8 +170,7 @@ impl Query {
                 if self.is_late || now < self.deadline {
                     return None;
                 }
-                self.is_late = true;
-                let _gone = self.child.kill();
+                self.kill();
                 let seconds = TIMEOUT.as_secs();
                 Some(Poll::Late(format!("it did not end within {seconds} s")))
             }
@@ -171,8 +181,6 @@ impl Query {
 impl Drop for Query {
     fn drop(&mut self) {
         let _gone = self.child.kill();
-        // Without this call, an ended program would remain as a zombie.
-        let _ended = self.child.try_wait();
     }
 }
 

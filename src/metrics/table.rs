@@ -307,7 +307,7 @@ families! {
         "Time for which control groups of the process were throttled, summed over all CPUs.";
     CGROUP_MEMORY_USED Gauge, "cgroup_memory_used_bytes" []
         "Memory of the control group of the process that is nearest to its limit, without caches \
-         that the kernel can free; absent without a memory limit.";
+         of files, which the kernel can free; absent without a memory limit.";
     CGROUP_MEMORY_LIMIT Gauge, "cgroup_memory_limit_bytes" []
         "Memory limit of the same control group. At this limit, the kernel kills llmload.";
     HOST_CPU_SECONDS Counter, "host_cpu_seconds_total" ["mode"]

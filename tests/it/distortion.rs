@@ -158,30 +158,43 @@ scenarios: {s: {target: sim, prompts: large, rate: 20/s, request: {max_tokens: 4
     }
 }
 
-/// A cgroup with a quota of 0.02 CPUs. `drop` removes it.
-struct ThrottledGroup {
+/// A cgroup with a limit. `drop` removes it.
+struct ControlGroup {
     folder: PathBuf,
 }
 
-impl ThrottledGroup {
-    fn new() -> std::io::Result<ThrottledGroup> {
-        let name = format!("llmload-test-{}", std::process::id());
-        let one = Path::new("/sys/fs/cgroup/cpu");
-        let (folder, files) = if one.is_dir() {
-            (one.join(name), &[("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "2000")][..])
+/// Files, each with its text.
+type Files = &'static [(&'static str, &'static str)];
+
+impl ControlGroup {
+    /// Creates a cgroup with a controller such as `cpu`. The files are for version 1 and version 2.
+    fn new(controller: &str, one: Files, two: Files) -> std::io::Result<ControlGroup> {
+        let name = format!("llmload-test-{controller}-{}", std::process::id());
+        let tree = Path::new("/sys/fs/cgroup").join(controller);
+        let (folder, files) = if tree.is_dir() {
+            (tree.join(name), one)
         } else {
-            (Path::new("/sys/fs/cgroup").join(name), &[("cpu.max", "2000 100000")][..])
+            (Path::new("/sys/fs/cgroup").join(name), two)
         };
         std::fs::create_dir(&folder)?;
-        let group = ThrottledGroup { folder };
+        let group = ControlGroup { folder };
         for (file, text) in files {
             std::fs::write(group.folder.join(file), text)?;
         }
         Ok(group)
     }
+
+    /// Returns a shell that enters the cgroup, runs `shell`, and then runs llmload.
+    fn enter(&self, shell: &str) -> Command {
+        let mut command = Command::new("sh");
+        let group = self.folder.display();
+        let enter = format!("echo $$ > {group}/cgroup.procs && {shell} && exec \"$0\" \"$@\"");
+        command.args(["-c", &enter, env!("CARGO_BIN_EXE_llmload")]);
+        command
+    }
 }
 
-impl Drop for ThrottledGroup {
+impl Drop for ControlGroup {
     fn drop(&mut self) {
         // The cgroup cannot be removed before its last process has been reaped.
         for _ in 0..100 {
@@ -198,17 +211,15 @@ impl Drop for ThrottledGroup {
 #[test]
 fn throttling_by_a_control_group_is_reported_as_a_distortion() {
     let yaml = "targets: {sim: {simulator: {}}}\nscenarios: {s: {target: sim, rate: 20/s}}\n";
-    let Ok(group) = ThrottledGroup::new() else {
+    let one = &[("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "2000")];
+    let Ok(group) = ControlGroup::new("cpu", one, &[("cpu.max", "2000 100000")]) else {
         let text = Daemon::start(yaml).get("/metrics").2;
         assert!(sample(&text, "llmload_cpus_allowed", &[]) > 0.02, "{text}");
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("llmload.yml"), yaml).unwrap();
-    let mut command = Command::new("sh");
-    let enter = format!("echo $$ > {}/cgroup.procs && exec \"$0\" \"$@\"", group.folder.display());
-    command.args(["-c", &enter, env!("CARGO_BIN_EXE_llmload")]);
-    let mut daemon = Daemon::of(command, &[], folder);
+    let mut daemon = Daemon::of(group.enter("true"), &[], folder);
     daemon.wait_for("/metrics", |text| {
         (is_active(text, "throttled") && is_active(text, "cpu")).then_some(())
     });
@@ -217,4 +228,45 @@ fn throttling_by_a_control_group_is_reported_as_a_distortion() {
     assert_eq!(sample(&text, "llmload_cpus_allowed", &[]), 0.02);
     assert!(sample(&text, "llmload_cgroup_cpu_throttled_periods_total", &[]) > 3.0, "{text}");
     assert!(sample(&text, "llmload_cgroup_cpu_throttled_seconds_total", &[]) > 0.0, "{text}");
+}
+
+/// The cgroup can use 256 MiB, and a file in memory has 228 of them. In most containers, this test
+/// cannot create a cgroup. Then it only checks that the daemon reports no lack of memory.
+#[test]
+fn a_memory_limit_that_is_nearly_reached_is_reported_as_a_distortion() {
+    let yaml = "targets: {sim: {simulator: {}}}\nscenarios: {s: {target: sim, rate: 1/s}}\n";
+    let shared = tempfile::tempdir_in("/dev/shm");
+    let group = ControlGroup::new(
+        "memory",
+        &[("memory.limit_in_bytes", "256M")],
+        &[("memory.max", "256M")],
+    );
+    let (Ok(group), Ok(shared)) = (group, shared) else {
+        assert!(!is_active(&Daemon::start(yaml).get("/metrics").2, "memory"));
+        return;
+    };
+    let fill = |mebibytes: u32| {
+        let file = shared.path().join("file");
+        let shell = format!("head -c {mebibytes}M /dev/zero > {}", file.display());
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("llmload.yml"), yaml).unwrap();
+        Daemon::of(group.enter(&shell), &[], folder)
+    };
+    let memory = |text: &str, what: &str| {
+        sample(text, &format!("llmload_cgroup_memory_{what}_bytes"), &[]) / f64::from(1 << 20)
+    };
+    let text = fill(100).get("/metrics").2;
+    assert_eq!(memory(&text, "limit"), 256.0);
+    assert!((100.0..200.0).contains(&memory(&text, "used")), "{text}");
+    assert!(!is_active(&text, "memory"), "{text}");
+    let mut daemon = fill(228);
+    daemon.wait_for("/metrics", |text| is_active(text, "memory").then_some(()));
+    let text = daemon.get("/metrics").2;
+    assert_agreed(&text);
+    assert!(memory(&text, "used") > 230.0, "{text}");
+    let status: Value = serde_json::from_str(&daemon.get("/api/v1/status").2).unwrap();
+    let all = status["measurement"]["distortions"].as_array().unwrap().iter();
+    let message = all.filter(|distortion| distortion["kind"] == "memory").next_back().unwrap();
+    let message = message["message"].as_str().unwrap();
+    assert!(message.contains("its limit is 256 MiB; raise the limit"), "{message}");
 }

@@ -15,8 +15,8 @@ pub struct Resources {
     #[schemars(extend("default" = false))]
     pub host: Field<bool>,
     /// If `true`, metrics show the utilization, memory, power and temperature of each NVIDIA GPU of
-    /// the machine. llmload runs the program `nvidia-smi` every 5 s. Without this program, there are
-    /// no such metrics. Default: `false`.
+    /// the machine. llmload runs the program `nvidia-smi` every 5 s. Without this program, no such
+    /// metrics exist. Default: `false`.
     #[schemars(extend("default" = false))]
     pub gpu: Field<bool>,
 }

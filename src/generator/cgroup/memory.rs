@@ -10,8 +10,8 @@ const NO_LIMIT: u64 = 1 << 60;
 /// The cgroup that is nearest to its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryUse {
-    /// The memory of all processes of the cgroup, without caches of files that the kernel can free,
-    /// in bytes.
+    /// The memory of all processes of the cgroup, in bytes. It does not include caches of files,
+    /// which the kernel can free.
     pub used: u64,
     /// At this limit, the kernel kills a process of the cgroup. In bytes.
     pub limit: u64,
@@ -44,14 +44,16 @@ impl Levels {
     }
 
     fn memory_of(&self, folder: &Path) -> Option<MemoryUse> {
-        let (file, cache) = match self.version {
-            Version::One => ("memory.usage_in_bytes", "total_inactive_file "),
-            Version::Two => ("memory.current", "inactive_file "),
+        let (file, caches) = match self.version {
+            Version::One => ("memory.usage_in_bytes", ["total_inactive_file", "total_active_file"]),
+            Version::Two => ("memory.current", ["inactive_file", "active_file"]),
         };
         let limit = self.limit_of(folder)?;
         let stat = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-        let cache = stat.lines().find_map(|line| line.strip_prefix(cache)?.trim().parse().ok());
-        let used = number(folder, file)?.saturating_sub(cache.unwrap_or(0));
+        let lines = stat.lines().filter_map(|line| line.split_once(' '));
+        let caches = lines.filter(|(key, _)| caches.contains(key));
+        let cached: u64 = caches.filter_map(|(_, bytes)| bytes.parse::<u64>().ok()).sum();
+        let used = number(folder, file)?.saturating_sub(cached);
         Some(MemoryUse { used, limit })
     }
 }
@@ -84,7 +86,7 @@ mod tests {
         let pod = [
             ("memory.max", "1000\n"),
             ("memory.current", "950\n"),
-            ("memory.stat", "anon 5\ninactive_file 50\nactive_file 7\n"),
+            ("memory.stat", "anon 5\ninactive_file 40\nactive_file 10\n"),
         ];
         let container = [("memory.max", "500\n"), ("memory.current", "300\n"), ("memory.stat", "")];
         let (_folder, levels) =
@@ -99,7 +101,10 @@ mod tests {
             [
                 ("memory.limit_in_bytes", limit),
                 ("memory.usage_in_bytes", "800\n"),
-                ("memory.stat", "inactive_file 1\ntotal_inactive_file 300\n"),
+                (
+                    "memory.stat",
+                    "inactive_file 1\ntotal_inactive_file 200\ntotal_active_file 100\n",
+                ),
             ]
         };
         let (_folder, limited) = levels(Version::One, &[&files("1000\n")]);

@@ -189,6 +189,7 @@ fn every_message_ends_with_a_remedy() {
     (last.arrivals, last.probes, last.delayed) = (arrivals(10, 10, 0), 50_300, 300);
     (last.cpu, last.throttled) = (Some(Duration::from_secs(160)), Some(50));
     last.open_files = Some(1000);
+    last.memory = Some(MemoryUse { used: 1000, limit: 1000 });
     last.finished = finished(100, [0, 0, 0, 0, 0, 3, 0]);
     for kind in Distortion::ALL {
         let message = kind.detect(&first, &last).unwrap();
