@@ -51,8 +51,7 @@ type ReadRequest = (Arc<GeneratorMonitor>, oneshot::Sender<()>);
 pub struct GeneratorMonitor {
     /// In seconds of Unix time.
     boot_time: Option<u64>,
-    cpu_groups: cgroup::Levels,
-    memory_groups: cgroup::Levels,
+    groups: cgroup::Groups,
     arrivals: ArrivalCounter,
     /// The probes of the event loop.
     probes: AtomicU64,
@@ -81,8 +80,6 @@ struct ClockMonitor {
 pub struct ResourceUsage {
     pub process: Process,
     pub cgroup: Cgroup,
-    /// `None` if no cgroup has a limit.
-    pub memory: Option<MemoryUse>,
     /// `None` before the first reading.
     pub read_at: Option<Instant>,
 }
@@ -100,18 +97,15 @@ impl GeneratorMonitor {
     pub fn new() -> Arc<GeneratorMonitor> {
         let proc = Path::new(PROC);
         let boot_time = process::boot_time(proc);
-        let cpu_groups = cgroup::Levels::find(proc, "cpu");
-        let memory_groups = cgroup::Levels::find(proc, "memory");
+        let groups = cgroup::Groups::find(proc);
         let usage = ResourceUsage {
             process: Process::read(proc, boot_time),
-            cgroup: cpu_groups.read(),
-            memory: memory_groups.memory(),
+            cgroup: groups.read(),
             read_at: Some(Instant::now()),
         };
         Arc::new(GeneratorMonitor {
             boot_time,
-            cpu_groups,
-            memory_groups,
+            groups,
             resource_usage: Mutex::new(usage),
             is_reading: AtomicBool::new(false),
             reader: OnceLock::new(),
@@ -215,12 +209,8 @@ impl GeneratorMonitor {
 
     fn read_now(&self) {
         let process = Process::read(Path::new(PROC), self.boot_time);
-        *self.resource_usage.lock().unwrap_or_else(PoisonError::into_inner) = ResourceUsage {
-            process,
-            cgroup: self.cpu_groups.read(),
-            memory: self.memory_groups.memory(),
-            read_at: Some(Instant::now()),
-        };
+        *self.resource_usage.lock().unwrap_or_else(PoisonError::into_inner) =
+            ResourceUsage { process, cgroup: self.groups.read(), read_at: Some(Instant::now()) };
         self.is_reading.store(false, Relaxed);
     }
 
@@ -240,7 +230,7 @@ impl GeneratorMonitor {
             period: usage.cgroup.period(),
             open_files: usage.process.open_files,
             max_files: usage.process.max_files,
-            memory: usage.memory,
+            memory: usage.cgroup.memory,
             finished: self.finished.read(),
         }
     }
@@ -325,7 +315,7 @@ mod tests {
         let cpus = |quota: Option<f64>, affinity| {
             let quota = quota.map(|cpus| CpuQuota { cpus, period: Duration::from_millis(100) });
             let process = Process { cpus: affinity, ..Process::default() };
-            let cgroup = Cgroup { quota, throttling: None };
+            let cgroup = Cgroup { quota, ..Cgroup::default() };
             ResourceUsage { process, cgroup, ..ResourceUsage::default() }.cpus()
         };
         assert_eq!(cpus(Some(1.5), Some(4)), Some(1.5));

@@ -20,6 +20,8 @@ pub struct Cgroup {
     pub quota: Option<CpuQuota>,
     /// The sum over all levels.
     pub throttling: Option<Throttling>,
+    /// `None` if no level has a memory limit.
+    pub memory: Option<MemoryUse>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,9 +43,26 @@ pub struct Throttling {
     pub time: Duration,
 }
 
+/// The cgroups of this process with each controller. They never change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Groups {
+    cpu: Levels,
+    memory: Levels,
+}
+
+impl Groups {
+    pub(super) fn find(proc: &Path) -> Groups {
+        Groups { cpu: Levels::find(proc, "cpu"), memory: Levels::find(proc, "memory") }
+    }
+
+    pub(super) fn read(&self) -> Cgroup {
+        Cgroup { memory: self.memory.memory(), ..self.cpu.read() }
+    }
+}
+
 /// The folders of the cgroups, from the process upwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Levels {
+struct Levels {
     version: Version,
     folders: Vec<PathBuf>,
 }
@@ -56,8 +75,8 @@ enum Version {
 }
 
 impl Levels {
-    /// Finds the cgroups of this process with a controller, such as `cpu`. They never change.
-    pub(super) fn find(proc: &Path, controller: &str) -> Levels {
+    /// Finds the cgroups of this process with a controller, such as `cpu`.
+    fn find(proc: &Path, controller: &str) -> Levels {
         let text = |name| std::fs::read_to_string(proc.join("self").join(name)).unwrap_or_default();
         Levels::parse(&text("cgroup"), &text("mountinfo"), controller).unwrap_or_default()
     }
@@ -83,7 +102,7 @@ impl Levels {
         Some(Levels { version, folders })
     }
 
-    pub(super) fn read(&self) -> Cgroup {
+    fn read(&self) -> Cgroup {
         let mut all = Cgroup::default();
         for folder in &self.folders {
             let text = |name| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
@@ -229,6 +248,7 @@ mod tests {
                 throttled: 14,
                 time: Duration::from_millis(700),
             }),
+            memory: None,
         };
         assert_eq!(group, expected);
     }

@@ -77,8 +77,8 @@ impl Collector for GeneratorCollector {
         add(&table::CGROUP_CPU_PERIODS, count(throttling.map(|t| t.periods)));
         add(&table::CGROUP_CPU_THROTTLED_PERIODS, count(throttling.map(|t| t.throttled)));
         add(&table::CGROUP_CPU_THROTTLED_SECONDS, throttling.map(|t| t.time.as_secs_f64()));
-        add(&table::CGROUP_MEMORY_USED, count(usage.memory.map(|memory| memory.used)));
-        add(&table::CGROUP_MEMORY_LIMIT, count(usage.memory.map(|memory| memory.limit)));
+        add(&table::CGROUP_MEMORY_USED, count(usage.cgroup.memory.map(|memory| memory.used)));
+        add(&table::CGROUP_MEMORY_LIMIT, count(usage.cgroup.memory.map(|memory| memory.limit)));
         add(&table::PROCESS_CPU_SECONDS, process.cpu.map(|cpu| cpu.as_secs_f64()));
         add(&table::PROCESS_OPEN_FDS, count(process.open_files));
         add(&table::PROCESS_MAX_FDS, count(process.max_files));

@@ -1,12 +1,5 @@
 //! Tests of the start, the drain and the end of a daemon.
 
-use std::sync::Arc;
-
-use llmload::archive::Archive;
-use llmload::control::AdminHandle;
-use llmload::daemon::{self, DaemonOptions};
-use llmload::generator::GeneratorMonitor;
-use llmload::schedule::Schedule;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -280,31 +273,4 @@ scenarios:
     // also varies by more than that.
     let growth = growth.await.unwrap();
     assert!(growth < f64::from(12 << 20), "{growth} bytes");
-}
-
-/// A schedule without a phase is not possible in a file. Its cycle has no length, so the division
-/// by the length panics.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_schedule_that_panics_ends_the_daemon_with_an_error() {
-    let yaml = "targets: {sim: {simulator: {}, model: simulated-8b}}
-scenarios:
-  good: {target: sim, start: now, rate: 20/s, request: {max_tokens: 2}}
-  broken: {target: sim, start: wall_clock, rate: 20/s}
-";
-    let mut plan = llmload::config::parse(yaml, "the test", None, &|_| None).unwrap();
-    let broken = plan.scenarios.iter_mut().find(|scenario| scenario.name == "broken").unwrap();
-    broken.schedule = Arc::new(Schedule::new(Vec::new()));
-    let options = DaemonOptions {
-        plan,
-        source: None,
-        auto_reload: false,
-        web: None,
-        run_options: None,
-        board: Arc::default(),
-        generator: GeneratorMonitor::new(),
-        archive: Archive::new(),
-    };
-    let (stop, force_stop) = (CancellationToken::new(), CancellationToken::new());
-    let error = daemon::run(options, AdminHandle::new(), stop, force_stop).await.unwrap_err();
-    assert!(error.to_string().contains("the schedule of scenario broken panicked"), "{error}");
 }

@@ -24,7 +24,7 @@ pub fn memory_limit() -> Option<u64> {
 
 impl Levels {
     /// Returns `None` if no level has a limit.
-    pub(in crate::generator) fn memory(&self) -> Option<MemoryUse> {
+    pub(super) fn memory(&self) -> Option<MemoryUse> {
         let all = self.folders.iter().filter_map(|folder| self.memory_of(folder));
         #[allow(clippy::cast_precision_loss)]
         let fraction = |memory: &MemoryUse| memory.used as f64 / memory.limit as f64;
