@@ -1,5 +1,5 @@
-//! Wall clock time: time zones, cycles counted from an epoch or from midnight, cron expressions and
-//! active windows.
+//! Wall clock time: time zones, cycles counted from an epoch or from midnight, cron expressions,
+//! active windows and calendar periods.
 //!
 //! No function reads a clock: the caller passes the current time.
 //!
@@ -12,6 +12,7 @@
 //! [`Cron`] describes the exception: cron expressions whose minute or hour begins with `*`.
 
 mod cron;
+mod periods;
 mod windows;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Timestamp, ToSpan as _};
 
 pub use cron::Cron;
+pub use periods::Period;
 pub use windows::{Days, Hours, Window, Windows};
 
 /// An error in a text of the configuration. It does not contain the text. The caller decides how

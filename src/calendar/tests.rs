@@ -1,5 +1,6 @@
 //! Tests of days on which clocks change, and of messages about invalid texts.
 
+mod periods;
 mod watched;
 
 use std::time::{Duration, SystemTime};
