@@ -8,6 +8,7 @@ pub mod forecast;
 pub mod text;
 pub mod warnings;
 
+mod budgets;
 mod chart;
 mod demand;
 mod guards;
@@ -25,7 +26,7 @@ use serde::Serialize;
 
 use crate::config::{Invalid, Problem};
 use crate::metrics::Defect;
-use crate::plan::Plan;
+use crate::plan::{Plan, Scenario};
 use forecast::Forecast;
 use text::{ForecastText, TextStyle};
 use warnings::SystemLimits;
@@ -46,6 +47,17 @@ pub struct FileCheck {
 pub struct CheckDocument {
     /// One entry per file, in the order of the command line.
     pub files: Vec<FileCheck>,
+}
+
+/// Returns the warnings about prices without a budget, for the log of a daemon that starts.
+pub fn unlimited_costs(plan: &Plan, now: SystemTime) -> Vec<String> {
+    let is_affected = |scenario: &Scenario| {
+        scenario.budgets.is_empty() && scenario.targets().any(|target| target.prices.is_some())
+    };
+    if !plan.scenarios.iter().any(is_affected) {
+        return Vec::new();
+    }
+    warnings::budgets::without_budget(plan, &Forecast::new(plan, now, 0))
 }
 
 impl FileCheck {

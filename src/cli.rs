@@ -27,7 +27,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use clap::parser::ValueSource;
@@ -39,6 +39,7 @@ use web::{WebArgs, listen_tcp, tcp_address};
 
 use crate::archive::Archive;
 use crate::check::text::TextStyle;
+use crate::check::unlimited_costs;
 use crate::config::{self, HumanDuration, Invalid};
 use crate::control::AdminHandle;
 use crate::daemon::{self, ConfigSource};
@@ -281,7 +282,7 @@ fn start(
     auto_reload: bool,
     web: &WebArgs,
 ) -> Result<(), Failed> {
-    for warning in &plan.warnings {
+    for warning in plan.warnings.iter().chain(&unlimited_costs(&plan, SystemTime::now())) {
         tracing::warn!("{warning}");
     }
     let web = Some(web.open()?);

@@ -182,6 +182,7 @@ fn parse_with_warnings(
         buckets: validated.buckets,
         failures: validated.failures,
         resources: validated.resources,
+        state_dir: validated.state_dir,
         warnings: Vec::new(),
         masked_source,
         source_hash,

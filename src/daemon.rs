@@ -34,7 +34,7 @@ use crate::archive::Archive;
 use crate::config::{HumanDuration, Invalid};
 use crate::control::{AdminCommand, AdminHandle, CommandError, PendingCommand};
 use crate::generator::{self, GeneratorMonitor};
-use crate::guard::Pause;
+use crate::guard::{Accounts, Pause};
 use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::scenario::{RunOptions, ScenarioContext, ScenarioError};
@@ -127,9 +127,11 @@ impl Daemon {
     ) -> Result<Daemon, Error> {
         let started = SystemTime::now();
         let DaemonOptions { plan, board, generator, archive, run_options, .. } = options;
+        let accounts = Accounts::new();
         let metrics = Metrics::new(
             Arc::clone(&generator),
             Arc::clone(archive.counts()),
+            Arc::clone(&accounts),
             plan.buckets.clone(),
         )?;
         let metrics = Arc::new(metrics);
@@ -143,6 +145,7 @@ impl Daemon {
             shard,
             draining: stop.clone(),
             paused: paused.clone(),
+            accounts: Arc::clone(&accounts),
             run_options,
             archive,
         };
@@ -153,6 +156,7 @@ impl Daemon {
         let site = WebState {
             metrics: Arc::clone(&metrics),
             generator: Arc::clone(&generator),
+            accounts,
             board: Arc::clone(&board),
             control,
             paused: paused.clone(),
@@ -324,9 +328,18 @@ impl Daemon {
     /// `end` is `None` after an error.
     async fn shut_down(self, end: Option<EndReason>, force_stop: &CancellationToken) {
         self.stop.cancel();
+        let budget_state = self.supervisor.budget_state();
         if end != Some(EndReason::Completed) {
             let is_stopped = end == Some(EndReason::Stopped);
             drain::drain(self.supervisor, is_stopped, force_stop).await;
+        }
+        if let Some(state) = budget_state {
+            tokio::select! {
+                // The thread logs a failure.
+                _closed = on_thread(move || state.close()) => {}
+                // A disk that hangs must not delay a forced stop.
+                () = force_stop.cancelled() => {}
+            }
         }
         if let Some(web) = self.web {
             web.stop.cancel();

@@ -45,18 +45,21 @@ pub enum DropReason {
     Breaker,
     /// `max_concurrency` requests were in flight.
     MaxConcurrency,
+    /// A budget is used up, or its spending cannot be saved.
+    Budget,
     /// A rate limit of the target was reached, or the endpoint requested a wait.
     RateLimit,
 }
 
 impl DropReason {
     /// Every reason, in the order in which [`Guard`](crate::guard::Guard) checks the reasons.
-    pub const ALL: [DropReason; 6] = [
+    pub const ALL: [DropReason; 7] = [
         DropReason::Draining,
         DropReason::Paused,
         DropReason::Late,
         DropReason::Breaker,
         DropReason::MaxConcurrency,
+        DropReason::Budget,
         DropReason::RateLimit,
     ];
 
@@ -68,6 +71,7 @@ impl DropReason {
             DropReason::Late => "late",
             DropReason::Breaker => "breaker",
             DropReason::MaxConcurrency => "max_concurrency",
+            DropReason::Budget => "budget",
             DropReason::RateLimit => "rate_limit",
         }
     }

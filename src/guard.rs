@@ -10,25 +10,36 @@
 //! | `breaker` | stops the load of a route while most requests fail |
 //! | `rate_limiter` | the rate limits of one target, which all its scenarios share |
 //! | `bucket` | a limit per minute |
+//! | `account` | the spending of one budget |
+//! | `route_budgets` | the spending of the requests of one route |
+//! | `accounts` | the accounts of all budgets, and the reservations of requests |
 
+mod account;
+mod accounts;
 mod breaker;
 mod bucket;
 mod permit;
 mod rate_limiter;
+mod route_budgets;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Arrival, DropReason};
 use crate::plan::{PhaseObjectives, connection_limit};
+pub use account::{Mark, Refusal, Saved, Window};
+pub use accounts::{
+    AccountKey, AccountView, Accounts, Budgets, Reservation, ScenarioBudgets, WakeUp,
+};
 pub use breaker::Breaker;
 pub use permit::{Demand, Permit, RequestOutcome};
 pub use rate_limiter::RateLimiter;
+pub use route_budgets::RouteBudgets;
 
 /// The guard of a route, which is one scenario on one target.
 #[derive(Clone, Debug)]
@@ -41,6 +52,8 @@ pub struct Guard {
     breaker: Option<(Arc<Breaker>, Arc<[PhaseObjectives]>)>,
     /// `None` if the target has no rate limits.
     rate_limiter: Option<Arc<RateLimiter>>,
+    /// `None` if the scenario has no budgets.
+    budgets: Option<Arc<RouteBudgets>>,
 }
 
 impl Guard {
@@ -51,8 +64,21 @@ impl Guard {
         max_lag: Duration,
         max_concurrency: NonZeroU32,
     ) -> Guard {
-        let (breaker, rate_limiter) = (None, None);
-        Guard { draining, paused, max_lag, max_concurrency, breaker, rate_limiter }
+        Guard {
+            draining,
+            paused,
+            max_lag,
+            max_concurrency,
+            breaker: None,
+            rate_limiter: None,
+            budgets: None,
+        }
+    }
+
+    /// Sets the budgets of the scenario.
+    #[must_use]
+    pub fn with_budgets(self, budgets: Option<Arc<RouteBudgets>>) -> Guard {
+        Guard { budgets, ..self }
     }
 
     /// Sets the rate limits of the target.
@@ -80,9 +106,11 @@ impl Guard {
     /// Returns true if a limit counts tokens. Otherwise, the caller can pass [`Demand::NONE`].
     pub fn needs_demand(&self) -> bool {
         self.rate_limiter.as_ref().is_some_and(|limiter| limiter.counts_tokens())
+            || self.budgets.as_ref().is_some_and(|budgets| budgets.counts_tokens())
     }
 
-    /// Decides about an arrival while `in_flight` requests are in flight.
+    /// Decides about an arrival while `in_flight` requests are in flight. `wall` is the time of the
+    /// wall clock.
     ///
     /// # Errors
     /// Returns the first reason to drop the arrival.
@@ -90,7 +118,7 @@ impl Guard {
         &self,
         arrival: &Arrival,
         demand: Demand,
-        now: Instant,
+        (now, wall): (Instant, SystemTime),
         in_flight: u64,
     ) -> Result<Permit, DropReason> {
         if self.draining.is_cancelled() {
@@ -111,7 +139,7 @@ impl Guard {
         if in_flight >= u64::from(self.max_concurrency.get()) {
             return Err(DropReason::MaxConcurrency);
         }
-        Ok(self.admit_unmeasured(demand, now)?.with_breaker(pass))
+        Ok(self.admit_unmeasured(demand, (now, wall))?.with_breaker(pass))
     }
 
     /// Returns the breaker, if it applies to the phase of the arrival.
@@ -126,13 +154,24 @@ impl Guard {
     ///
     /// # Errors
     /// Returns the first reason not to send the request now.
-    pub fn admit_unmeasured(&self, demand: Demand, now: Instant) -> Result<Permit, DropReason> {
+    pub fn admit_unmeasured(
+        &self,
+        demand: Demand,
+        (now, wall): (Instant, SystemTime),
+    ) -> Result<Permit, DropReason> {
+        let budgeted = match &self.budgets {
+            Some(budgets) => Some(budgets.reserve(demand, wall, now).ok_or(DropReason::Budget)?),
+            None => None,
+        };
         if let Some(limiter) = &self.rate_limiter
             && !limiter.try_admit(demand, now)
         {
+            if let Some(budgeted) = budgeted {
+                budgeted.cancel();
+            }
             return Err(DropReason::RateLimit);
         }
-        Ok(Permit::new(self.rate_limiter.clone()))
+        Ok(Permit::new(self.rate_limiter.clone(), budgeted))
     }
 }
 
@@ -154,9 +193,41 @@ impl Pause {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calendar::{Period, Zone};
     use crate::measurement::{Failure, Usage};
-    use crate::plan::{self, RateLimits};
+    use crate::plan::{self, Budget, BudgetUnit, Limits, RateLimits, Spending};
     use crate::slo::Share;
+
+    #[test]
+    fn a_request_that_a_rate_limit_refuses_uses_no_budget() {
+        let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
+        let limits = Limits::from_units(|unit| (unit == BudgetUnit::Requests).then_some(2));
+        let budgets = [Budget { period: Period::Day, zone: Zone::UTC, limits, currency: None }];
+        let accounts = Accounts::new();
+        let typical = Spending::NOTHING;
+        accounts.configure(
+            [ScenarioBudgets { scenario: "s", budgets: &budgets, typical }],
+            wall,
+            now,
+        );
+        let of_scenario = accounts.of_scenario("s").unwrap();
+        let one_a_minute = RateLimits { requests: NonZeroU32::new(1), ..RateLimits::default() };
+        let guard = Guard::new(
+            CancellationToken::new(),
+            Pause::default(),
+            Duration::from_secs(1),
+            NonZeroU32::MIN,
+        )
+        .with_budgets(Some(Arc::new(RouteBudgets::new(of_scenario, &budgets, None))))
+        .with_rate_limiter(Some(Arc::new(RateLimiter::new(one_a_minute, now))));
+        let admit = |now| guard.admit_unmeasured(Demand::NONE, (now, wall)).map(drop);
+        assert_eq!(admit(now), Ok(()));
+        assert_eq!(admit(now), Err(DropReason::RateLimit));
+        assert_eq!(accounts.views(wall, now)[0].used.get(BudgetUnit::Requests), 1);
+        let later = now + Duration::from_mins(2);
+        assert_eq!(admit(later), Ok(()));
+        assert_eq!(admit(later), Err(DropReason::Budget), "the budget is the first reason");
+    }
 
     #[test]
     fn an_arrival_is_dropped_for_the_first_reason_that_applies() {
@@ -168,7 +239,10 @@ mod tests {
         let guard = Guard::new(draining.clone(), paused.clone(), Duration::from_millis(500), two)
             .with_rate_limiter(Some(limiter));
         let arrival = Arrival { k: 0, due, phase: None, lengths: None };
-        let admit = |now, in_flight| guard.admit(&arrival, Demand::NONE, now, in_flight).map(drop);
+        let admit = |now, in_flight| {
+            let time = (now, SystemTime::UNIX_EPOCH);
+            guard.admit(&arrival, Demand::NONE, time, in_flight).map(drop)
+        };
         let late = due + Duration::from_millis(501);
         assert_eq!(admit(due + Duration::from_millis(500), 1), Ok(()));
         assert_eq!(admit(due, 1), Err(DropReason::RateLimit));
@@ -202,7 +276,7 @@ mod tests {
         let admit = |phase, seconds, in_flight| {
             let now = start + Duration::from_secs(seconds);
             let arrival = Arrival { k: 0, due: start, phase, lengths: None };
-            guard.admit(&arrival, Demand::NONE, now, in_flight)
+            guard.admit(&arrival, Demand::NONE, (now, SystemTime::UNIX_EPOCH), in_flight)
         };
         let failed = RequestOutcome {
             failure: Some(Failure::Quota),

@@ -14,7 +14,7 @@
 //! | the plan | [`plan`], [`config`] |
 //! | synchronous decisions | [`pacer`], [`timetable`], [`guard`] |
 //! | sending requests | [`deadline`], [`endpoint`], [`exchange`], [`launch`] |
-//! | results, displays and commands | [`stderr`], [`remedy`], [`generator`], [`machine`], [`archive`], [`metrics`], [`check`], [`probe`], [`failures`], [`incidents`], [`recent`], [`tally`], [`observe`], [`status`], [`control`], [`web`], [`report`] |
+//! | results, displays and commands | [`stderr`], [`remedy`], [`generator`], [`machine`], [`archive`], [`budget_state`], [`metrics`], [`check`], [`probe`], [`failures`], [`incidents`], [`recent`], [`tally`], [`observe`], [`status`], [`control`], [`web`], [`report`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
 //! A module can import only from rows above, and from earlier modules in its row.
@@ -22,6 +22,7 @@
 
 pub mod archive;
 pub mod buckets;
+pub mod budget_state;
 pub mod calendar;
 pub mod capacity;
 pub mod check;

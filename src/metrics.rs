@@ -1,12 +1,13 @@
 //! The Prometheus exposition.
 //!
 //! [`table`] lists every metric family. The submodules register these families: for routes (one
-//! scenario on one target), rate limits, objectives, targets and llmload itself.
+//! scenario on one target), rate limits, budgets, objectives, targets and llmload itself.
 //!
 //! [`Metrics::bind`] creates all series of a route with the value 0. So no request looks up a
 //! series by its labels, and `rate()` does not miss the first increment.
 
 mod archive;
+mod budgets;
 mod collector;
 mod generator;
 mod limits;
@@ -27,7 +28,7 @@ use prometheus::{Encoder, Gauge, Histogram, Registry, TextEncoder};
 use crate::archive::ArchiveCounts;
 use crate::buckets::Buckets;
 use crate::generator::GeneratorMonitor;
-use crate::guard::Breaker;
+use crate::guard::{Accounts, Breaker};
 use crate::ledger::Ledger;
 use crate::machine::MachineMonitor;
 use crate::pairing::PairedComparison;
@@ -36,6 +37,7 @@ use crate::schedule::{Arrivals, Shard};
 use crate::schedule_state::ScheduleState;
 use crate::slo::Slo;
 use archive::ArchiveCollector;
+use budgets::BudgetCollector;
 use collector::{BoundRoute, RouteCollector};
 use generator::GeneratorCollector;
 use machine::MachineCollector;
@@ -139,6 +141,7 @@ impl Metrics {
     pub fn new(
         generator: Arc<GeneratorMonitor>,
         archive: Arc<ArchiveCounts>,
+        accounts: Arc<Accounts>,
         buckets: Buckets,
     ) -> Result<Metrics, Defect> {
         let registry = Registry::new();
@@ -147,6 +150,7 @@ impl Metrics {
         registry.register(Box::new(ArchiveCollector::new(archive)?))?;
         let machine = Arc::<MachineMonitor>::default();
         registry.register(Box::new(MachineCollector::new(Arc::clone(&machine))?))?;
+        registry.register(Box::new(BudgetCollector::new(accounts)?))?;
         registry.register(Box::new(GeneratorCollector::new(Arc::clone(&generator))?))?;
         let registrar = Registrar { registry: &registry, buckets: &buckets };
         let gauge = |family| Ok::<_, Defect>(registrar.register::<Gauge>(family)?.permanent(&[]));

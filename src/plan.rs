@@ -1,6 +1,7 @@
 //! The plan: a valid configuration, in the form in which llmload runs it. Only the module `config`
 //! creates a plan from a file, after all checks.
 
+mod budgets;
 mod failures;
 mod guards;
 mod memory;
@@ -30,6 +31,7 @@ use crate::simulator;
 use crate::slo::Slo;
 
 pub use crate::protocol::RequestParameters;
+pub use budgets::{Budget, BudgetUnit, Limits, Spending, billionths};
 pub use failures::{FailureArchive, KeptPrompts};
 pub use guards::{Breaker, RateLimits};
 pub use observe::{MetricsPage, MetricsSource, PageLocation};
@@ -50,6 +52,8 @@ pub struct Plan {
     pub failures: Option<FailureArchive>,
     /// The resources of this machine that become metrics.
     pub resources: Resources,
+    /// The folder in which budgets survive a restart. `None` means that they live in memory.
+    pub state_dir: Option<PathBuf>,
     /// Messages about settings that are valid but probably mistakes, with their places in the file.
     /// llmload logs them, and `check` shows them.
     pub warnings: Vec<String>,
@@ -105,6 +109,8 @@ pub struct Scenario {
     /// True if the file has `rate` or `concurrency` instead of `schedule`.
     pub endless: bool,
     pub slo: Option<Arc<Slo>>,
+    /// At most one for each kind of period. All targets share them.
+    pub budgets: Arc<[Budget]>,
     /// One entry for each phase of the schedule.
     pub phases: Arc<[PhaseObjectives]>,
 }

@@ -22,7 +22,7 @@ use crate::archive::Archive;
 use crate::config::HumanDuration;
 use crate::endpoint::HttpEndpoint;
 use crate::generator::GeneratorMonitor;
-use crate::guard::Pause;
+use crate::guard::{Accounts, Pause};
 use crate::launch::{Alarm, Driver, Mailbox, ReadinessGate, Route, RouteSet, RouteTable};
 use crate::metrics::Metrics;
 use crate::remedy::Diagnosis;
@@ -44,6 +44,8 @@ pub struct ScenarioContext {
     /// Cancelled when the drain begins. Then llmload sends no more arrivals.
     pub draining: CancellationToken,
     pub paused: Pause,
+    /// The accounts of all budgets.
+    pub accounts: Arc<Accounts>,
     /// The archive of failed requests.
     pub archive: Arc<Archive>,
     /// `None` in a daemon, which continues after its schedules have ended.

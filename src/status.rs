@@ -1,6 +1,7 @@
 //! The status of the daemon: its configuration and its routes (one scenario on one target). The
 //! status page, the API and the progress line of `run` read it.
 
+mod budgets;
 mod document;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

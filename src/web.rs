@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::AdminHandle;
 use crate::generator::GeneratorMonitor;
-use crate::guard::Pause;
+use crate::guard::{Accounts, Pause};
 use crate::metrics::{self, Metrics};
 use crate::schedule::Shard;
 use crate::status::{Status, StatusBoard};
@@ -65,6 +65,8 @@ pub struct WebState {
     pub metrics: Arc<Metrics>,
     /// For the distortions on the status page.
     pub generator: Arc<GeneratorMonitor>,
+    /// For the budgets on the status page.
+    pub accounts: Arc<Accounts>,
     /// For the status page and `/config`.
     pub board: Arc<StatusBoard>,
     pub control: AdminHandle,
@@ -127,7 +129,8 @@ impl WebServer {
 impl WebState {
     fn status(&self) -> Status {
         let halted = (self.draining.is_cancelled(), self.paused.is_on());
-        Status::new(&self.board, &self.generator, halted, self.shard, self.started)
+        let WebState { board, generator, accounts, shard, started, .. } = self;
+        Status::new(board, generator, accounts, halted, *shard, *started)
     }
 }
 

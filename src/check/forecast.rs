@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
+use super::budgets::{BudgetForecast, Usage};
 use super::demand::{Demand, DemandTotals, Extremes, mean_tokens, round_to_micro};
 use super::planned_runs::{CycleRun, PlannedRuns};
 use super::succession::highest_sum;
@@ -94,6 +95,8 @@ pub struct ScenarioForecast {
     /// response times.
     pub closed_loop_slots: u32,
     pub in_flight: InFlight,
+    /// One entry for each limit of each budget.
+    pub budgets: Vec<BudgetForecast>,
     pub phases: Vec<PhaseForecast>,
     pub buckets: Vec<Bucket>,
 }
@@ -264,6 +267,7 @@ fn scenario_forecast(
             .map(|phase| phase.name.clone()),
         closed_loop_slots,
         in_flight: in_flight(scenario, &scenario.target, peak_rate, closed_loop_slots),
+        budgets: Usage { scenario, demand: &demand, runs: &planned.runs, now, span }.budgets(),
         phases,
         buckets,
     }

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 use crate::capacity::Capacity;
 use crate::generator::GeneratorMonitor;
-use crate::guard::Breaker;
+use crate::guard::{Accounts, Breaker, ScenarioBudgets};
 use crate::ledger::Ledger;
 use crate::metrics::{Baseline, Defect, Labels, Metrics, RouteSettings};
 use crate::plan::{Location, Plan, Scenario};
@@ -22,7 +24,15 @@ const UNKNOWN_MODEL: &str = "model";
 /// # Errors
 /// If the metrics cannot be set up, which would be a defect of llmload.
 pub fn count_series(plan: &Plan) -> Result<usize, Defect> {
-    let metrics = Metrics::new(GeneratorMonitor::new(), Arc::default(), plan.buckets.clone())?;
+    let accounts = Accounts::new();
+    let now = Instant::now();
+    if plan.state_dir.is_some() {
+        accounts.restore(Vec::new(), SystemTime::UNIX_EPOCH, now);
+    }
+    let budgets = plan.scenarios.iter().map(ScenarioBudgets::new);
+    accounts.configure(budgets, SystemTime::UNIX_EPOCH, now);
+    let buckets = plan.buckets.clone();
+    let metrics = Metrics::new(GeneratorMonitor::new(), Arc::default(), accounts, buckets)?;
     metrics.config_loaded(plan.source_hash);
     metrics.set_shard(plan.shard);
     metrics.set_paused(false);

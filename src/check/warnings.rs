@@ -1,6 +1,7 @@
 //! Warnings about a valid plan whose measurements would be misleading. Each rule is about a mistake
 //! that dashboards do not show.
 
+pub mod budgets;
 mod limits;
 mod overlap;
 mod rate_limits;
@@ -27,14 +28,19 @@ const SLOW_TOKENS_PER_SECOND: f64 = 20.0;
 pub fn find(file: &str, plan: &Plan, forecast: &Forecast, limits: SystemLimits) -> Vec<String> {
     let pairs = plan.scenarios.iter().zip(&forecast.scenarios);
     let of_scenarios = pairs.flat_map(|(scenario, one)| {
-        let warnings =
-            [few_prompts(scenario, one, forecast), low_cap(scenario, one), rare_phases(one)];
+        let warnings = [
+            few_prompts(scenario, one, forecast),
+            low_cap(scenario, one),
+            rare_phases(one),
+            budgets::too_small(scenario),
+        ];
         let texts = warnings.into_iter().flatten().chain(short_buckets(scenario, &plan.buckets));
         texts.map(|text| format!("scenario {}: {text}", scenario.name))
     });
     let of_plan = overlap::find(plan, forecast).into_iter();
     let of_plan = of_plan.chain(rate_limits::find(plan, forecast));
     let of_plan = of_plan.chain(limits::find(plan, forecast, limits));
+    let of_plan = of_plan.chain(budgets::without_budget(plan, forecast));
     of_scenarios.chain(of_plan).map(|text| format!("{file}: {text}")).collect()
 }
 

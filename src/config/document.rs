@@ -4,6 +4,7 @@
 //! These types check only whether each value has the right form, and every field can be absent.
 //! [`super::validate`] checks ranges, required keys and combinations of keys.
 
+mod budgets;
 mod calendar;
 mod failures;
 mod guards;
@@ -18,6 +19,7 @@ mod target;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use budgets::{Budget, Per};
 pub use calendar::{Active, Days, Start, Window};
 pub use failures::{Failures, KeptPrompts};
 pub use guards::{Breaker, RateLimits};
@@ -113,6 +115,10 @@ pub struct ShortForm {
     /// requests for each objective, and the objectives decide the exit code of `llmload run`.
     /// Default: no objectives. Example: `{ttft: {p99: 1s}, success_rate: 99%}`.
     pub slo: Field<Slo>,
+    /// The budgets: the most that the requests of the scenario can use in an hour, a day or a
+    /// month. All its targets share them. llmload drops an arrival that would exceed a budget.
+    /// Default: no budgets. Example: `[{per: hour, requests: 20000}, {per: day, tokens: 50M}]`.
+    pub budgets: Field<FieldList<Budget>>,
     /// The archive of failed requests that the daemon keeps on disk. `llmload run` ignores this
     /// key; with `--report`, a run writes `failures.jsonl` beside its report. Default: no archive.
     /// Example: `{dir: failures}`.
@@ -120,6 +126,10 @@ pub struct ShortForm {
     /// The resources of the machine of llmload that become metrics. Default: none. Example:
     /// `{host: true, gpu: true}`.
     pub resources: Field<Resources>,
+    /// The folder in which llmload saves the spending of the budgets, relative to the configuration
+    /// file. llmload creates it. Each daemon needs a separate folder. Default: no folder, so the
+    /// budgets start again at 0 after a restart. Example: `state`.
+    pub state_dir: Field<String>,
     /// The limits of the size of the metrics: the highest number of routes, and the buckets of the
     /// histograms. A route is one scenario on one target. Default: the default of each key.
     pub metrics: Field<Metrics>,
@@ -152,6 +162,10 @@ pub struct LongForm {
     /// The resources of the machine of llmload that become metrics. Default: none. Example:
     /// `{host: true, gpu: true}`.
     pub resources: Field<Resources>,
+    /// The folder in which llmload saves the spending of the budgets, relative to the configuration
+    /// file. llmload creates it. Each daemon needs a separate folder. Default: no folder, so the
+    /// budgets start again at 0 after a restart. Example: `state`.
+    pub state_dir: Field<String>,
     /// The limits of the size of the metrics: the highest number of routes, and the buckets of the
     /// histograms. A route is one scenario on one target. Default: the default of each key.
     pub metrics: Field<Metrics>,
@@ -338,6 +352,10 @@ pub struct Scenario {
     /// requests for each objective, and the objectives decide the exit code of `llmload run`.
     /// Default: no objectives. Example: `{ttft: {p99: 1s}, success_rate: 99%}`.
     pub slo: Field<Slo>,
+    /// The budgets: the most that the requests of the scenario can use in an hour, a day or a
+    /// month. All its targets share them. llmload drops an arrival that would exceed a budget.
+    /// Default: no budgets. Example: `[{per: hour, requests: 20000}, {per: day, tokens: 50M}]`.
+    pub budgets: Field<FieldList<Budget>>,
 }
 
 /// The parameters that all requests of a scenario share.

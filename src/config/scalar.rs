@@ -34,6 +34,10 @@ pub struct Ratio(pub f64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count(pub u64);
 
+/// A large whole number. A user writes `20000`, `50M` or `1.5M`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Amount(pub u64);
+
 /// A finite number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Number(pub f64);
@@ -234,6 +238,31 @@ impl Scalar for Count {
     }
 }
 
+impl Scalar for Amount {
+    const EXPECTED: &'static str = "a count such as `20000` or `50M`";
+
+    fn from_text(text: &str) -> Result<Amount, Mistake> {
+        const UNITS: [(char, f64); 4] = [('k', 1e3), ('K', 1e3), ('M', 1e6), ('G', 1e9)];
+        let unit = UNITS.iter().find_map(|(unit, value)| Some((text.strip_suffix(*unit)?, value)));
+        let number = unit.map(|(number, value)| (number.trim_end(), value));
+        let amount = number
+            .filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
+            .and_then(|(number, value)| whole(number.parse::<f64>().ok()? * value));
+        amount.map(Amount).ok_or_else(|| {
+            let message = format!("`{}` is not a count", excerpt(text));
+            Mistake::new(message, "write a whole number, such as `20000`, `20k`, `50M` or `1.5G`")
+        })
+    }
+
+    fn from_count(value: u64) -> Result<Amount, Mistake> {
+        Ok(Amount(value))
+    }
+
+    fn from_number(value: f64) -> Result<Amount, Mistake> {
+        Count::from_number(value).map(|count| Amount(count.0))
+    }
+}
+
 impl Scalar for Number {
     const EXPECTED: &'static str = "a number";
 
@@ -373,6 +402,13 @@ scalars! {
     };
     Count: deserialize_u64, {
         "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": r"\$\{" }]
+    };
+    Amount: deserialize_u64, {
+        "anyOf": [
+            { "type": "integer", "minimum": 0 },
+            { "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*[kKMG]\s*$|\$\{" }
+        ],
+        "examples": [20000, "50M"]
     };
     Repeat: deserialize_u64, {
         "anyOf": [

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::{Invalid, Mistake, Position, Problem};
-use crate::plan::{Plan, Scenario, Start, Target};
+use crate::plan::{Limits, Plan, Scenario, Start, Target};
 use crate::schedule::Shard;
 
 /// Returns the part of a plan that one shard executes. `origin` is the name of the file in
@@ -64,6 +64,20 @@ fn divide_scenario(scenario: &mut Scenario, shard: Shard) -> Vec<Problem> {
             "run the search in one daemon, without shards".to_owned(),
         );
     }
+    let mut budgets = scenario.budgets.to_vec();
+    for budget in &mut budgets {
+        let whole = budget.limits;
+        budget.limits = Limits::from_units(|unit| Some(shard.part(whole.get(unit)?)));
+        if let Some((unit, _)) = whole.iter().find(|(_, limit)| *limit < u64::from(shards)) {
+            let message = format!(
+                "the budget of {} per {} is too low for {shards} shards",
+                unit.as_str(),
+                budget.period
+            );
+            problem("budgets", message, at_least_one_each.clone());
+        }
+    }
+    scenario.budgets = budgets.into();
     let limit = scenario.max_concurrency;
     let part = u32::try_from(shard.part(limit.get().into())).unwrap_or(u32::MAX);
     match NonZeroU32::new(part) {

@@ -8,6 +8,7 @@
 mod after;
 mod auth;
 mod body_secrets;
+mod budgets;
 mod calendar;
 mod connection;
 mod definitions;
@@ -70,6 +71,8 @@ pub struct Validated {
     /// The archive of failed requests.
     pub failures: Option<plan::FailureArchive>,
     pub resources: plan::Resources,
+    /// The folder of the saved budgets.
+    pub state_dir: Option<PathBuf>,
     /// Allowed values that the user probably did not intend.
     pub warnings: Vec<MistakeAt>,
     /// The files that the configuration names, such as prompt files.
@@ -92,13 +95,13 @@ pub fn validate(
         warnings: Mistakes::default(),
         files: RefCell::default(),
     };
-    let Form { seed, scenarios, buckets, failures, resources } =
+    let Form { seed, scenarios, buckets, failures, resources, state_dir } =
         validator.document().unwrap_or_else(|mistake| {
             validator.report(NodeId::ROOT, mistake);
             Form::default()
         });
     let (warnings, files) = (validator.warnings.into_inner(), validator.files.into_inner());
-    Validated { seed, scenarios, buckets, failures, resources, warnings, files }
+    Validated { seed, scenarios, buckets, failures, resources, state_dir, warnings, files }
 }
 
 #[derive(Default)]
@@ -108,6 +111,7 @@ struct Form {
     buckets: Buckets,
     failures: Option<plan::FailureArchive>,
     resources: plan::Resources,
+    state_dir: Option<PathBuf>,
 }
 
 /// The shared input and output of all checks.
@@ -200,7 +204,14 @@ impl Validator<'_> {
         self.warn_of_unused(&sources);
         body_secrets::add(&mut scenarios);
         let resources = resources::resources(&form.resources);
-        Form { seed, scenarios, buckets, failures: self.failures(&form.failures), resources }
+        let failures = self.failures(&form.failures);
+        let budgets = form.scenarios.present().and_then(|map| {
+            let all = map.value.0.iter().filter_map(|(_, scenario)| scenario.present());
+            { all }.find_map(|scenario| scenario.value.budgets.node())
+        });
+        self.warn_of_lost_budgets(budgets, &form.state_dir, &scenarios);
+        let state_dir = self.state_dir(&form.state_dir);
+        Form { seed, scenarios, buckets, failures, resources, state_dir }
     }
 
     /// Checks the short form like a long form with one target and one scenario.
@@ -210,6 +221,8 @@ impl Validator<'_> {
         let (_, buckets) = self.metrics(&form.metrics);
         let failures = self.failures(&form.failures);
         let resources = resources::resources(&form.resources);
+        let state_dir = self.state_dir(&form.state_dir);
+        let budgets = form.budgets.node();
         let target = self.short_target(form.target, seed).map(Arc::new);
         let targets = Definitions::single("target", DEFAULT_NAME, target);
         let sources = self.short_prompts(form.prompts);
@@ -244,11 +257,13 @@ impl Validator<'_> {
             breaker: form.breaker,
             warmup: form.warmup,
             slo: form.slo,
+            budgets: form.budgets,
         };
         let scenario = self.scenario(DEFAULT_NAME, &scenario, NodeId::ROOT, &targets, &sources);
         let mut scenarios: Vec<_> = scenario.into_iter().collect();
         body_secrets::add(&mut scenarios);
-        Form { seed, scenarios, buckets, failures, resources }
+        self.warn_of_lost_budgets(budgets, &form.state_dir, &scenarios);
+        Form { seed, scenarios, buckets, failures, resources, state_dir }
     }
 
     fn short_target(&self, field: Field<ShortTarget>, seed: u64) -> Option<plan::Target> {

@@ -1,6 +1,7 @@
 //! The reasons why a daemon cannot start, or ends early.
 
 use super::GRACE;
+use crate::budget_state::StateError;
 use crate::endpoint::BuildError;
 use crate::metrics;
 use crate::plan::OTHER_FILES;
@@ -23,6 +24,13 @@ pub enum Error {
     Thread,
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] metrics::Defect),
+    #[error(transparent)]
+    BudgetState(#[from] StateError),
+    #[error(
+        "`state_dir` would change, but the budgets are saved in {0}; restore the old `state_dir`, \
+         or restart llmload"
+    )]
+    StateDir(String),
     #[error(
         "the buckets of {0} would change, but the counts in the old buckets cannot be converted; \
          restore the old buckets, or restart llmload"

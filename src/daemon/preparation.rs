@@ -2,16 +2,18 @@
 //! It runs on a separate thread. The supervisor then applies the result, which cannot fail.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::simulators::Simulators;
 use super::{Error, open_files};
+use crate::budget_state::BudgetState;
 use crate::check::warnings::little_memory;
 use crate::endpoint::{HttpEndpoint, MetricsPage};
 use crate::generator;
-use crate::guard::RateLimiter;
+use crate::guard::{Accounts, RateLimiter, ScenarioBudgets};
 use crate::metrics::Metrics;
 use crate::plan::{self, FailureArchive, Location, Plan, Resources};
 use crate::scenario::{RouteSpec, ScenarioSpec};
@@ -29,6 +31,9 @@ pub(super) struct Preparation {
     /// Removed routes that can still have requests in flight.
     pub(super) draining: Vec<Arc<RouteMonitor>>,
     pub(super) simulators: Simulators,
+    pub(super) accounts: Arc<Accounts>,
+    /// The saved budgets.
+    pub(super) budget_state: Option<Arc<BudgetState>>,
 }
 
 type RateLimiters = HashMap<String, Arc<RateLimiter>>;
@@ -37,6 +42,7 @@ type RateLimiters = HashMap<String, Arc<RateLimiter>>;
 pub(super) struct PreparedChange {
     pub(super) specs: Vec<ScenarioSpec>,
     pub(super) simulators: Simulators,
+    pub(super) budget_state: Option<Arc<BudgetState>>,
     pub(super) failures: Option<FailureArchive>,
     pub(super) resources: Resources,
     pub(super) warnings: Vec<String>,
@@ -62,16 +68,40 @@ impl Preparation {
         let specs = specs.collect::<Result<Vec<_>, Error>>()?;
         let draining = open_files::draining(&self.monitors, &self.draining, &specs);
         open_files::check(needed_files, draining)?;
-        let Plan { failures, resources, warnings, masked_source, source_hash, .. } = plan;
+        let Plan { failures, resources, state_dir, warnings, masked_source, source_hash, .. } =
+            plan;
+        // The last step, because nothing takes it back.
+        let budget_state = self.open_budget_state(&specs, state_dir.as_deref())?;
         Ok(PreparedChange {
             specs,
             simulators,
+            budget_state,
             failures,
             resources,
             warnings,
             masked_source,
             source_hash,
         })
+    }
+
+    /// Opens the state file when the first budget needs it. It stays open until the process ends.
+    fn open_budget_state(
+        &self,
+        specs: &[ScenarioSpec],
+        folder: Option<&Path>,
+    ) -> Result<Option<Arc<BudgetState>>, Error> {
+        if specs.iter().all(|spec| spec.scenario.budgets.is_empty()) {
+            return Ok(self.budget_state.clone());
+        }
+        match (&self.budget_state, folder) {
+            (None, None) => Ok(None),
+            (Some(open), Some(folder)) if open.folder() == folder => Ok(Some(Arc::clone(open))),
+            (Some(open), _) => Err(Error::StateDir(open.folder().display().to_string())),
+            (None, Some(folder)) => {
+                let budgets = specs.iter().map(|spec| ScenarioBudgets::new(&spec.scenario));
+                Ok(Some(BudgetState::open(folder, &self.accounts, budgets)?))
+            }
+        }
     }
 
     fn check_buckets(&self, plan: &Plan) -> Result<(), Error> {

@@ -10,8 +10,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::GRACE;
@@ -20,8 +22,10 @@ use super::preparation::{Preparation, PreparedChange};
 use super::simulators::Simulators;
 use super::transition::{RouteTransition, Transition};
 use crate::archive::ArchiveSettings;
+use crate::budget_state::BudgetState;
 use crate::control::CommandError;
 use crate::event::AbortReason;
+use crate::guard::ScenarioBudgets;
 use crate::launch::RouteState;
 use crate::scenario::{Completion, ScenarioContext, ScenarioError, ScenarioHandle, ScenarioSpec};
 use crate::schedule_state::RateOverride;
@@ -32,6 +36,8 @@ pub(super) struct Supervisor {
     board: Arc<StatusBoard>,
     scenarios: Vec<RunningScenario>,
     simulators: Simulators,
+    /// The saved budgets.
+    budget_state: Option<Arc<BudgetState>>,
     /// Removed routes that can still have requests in flight. A route is one scenario on one
     /// target.
     draining: Vec<Arc<RouteMonitor>>,
@@ -65,9 +71,14 @@ impl Supervisor {
             board,
             scenarios: Vec::new(),
             simulators: Simulators::default(),
+            budget_state: None,
             draining: Vec::new(),
             tasks: JoinSet::new(),
         }
+    }
+
+    pub(super) fn budget_state(&self) -> Option<Arc<BudgetState>> {
+        self.budget_state.clone()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -83,6 +94,8 @@ impl Supervisor {
             monitors: self.monitors().cloned().collect(),
             draining: self.draining.clone(),
             simulators: self.simulators.clone(),
+            accounts: Arc::clone(&self.context.accounts),
+            budget_state: self.budget_state.clone(),
         }
     }
 
@@ -92,6 +105,9 @@ impl Supervisor {
             self.context.metrics.machine.configure(change.resources);
             self.context.archive.configure(change.failures.as_ref().map(ArchiveSettings::rotating));
         }
+        self.budget_state = change.budget_state;
+        let budgets = change.specs.iter().map(|spec| ScenarioBudgets::new(&spec.scenario));
+        self.context.accounts.configure(budgets, SystemTime::now(), Instant::now());
         let changes = self.replace_scenarios(change.specs);
         self.simulators = change.simulators;
         let monitors = self.monitors().cloned().collect();

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::RateLimiter;
 use super::breaker::BreakerPass;
+use super::route_budgets::BudgetedRequest;
 use crate::event::BreakerChange;
 use crate::measurement::{Failure, Usage};
 
@@ -51,11 +52,15 @@ pub struct RequestOutcome {
 pub struct Permit {
     breaker: Option<BreakerPass>,
     rate_limiter: Option<Arc<RateLimiter>>,
+    budgeted: Option<BudgetedRequest>,
 }
 
 impl Permit {
-    pub(super) fn new(rate_limiter: Option<Arc<RateLimiter>>) -> Permit {
-        Permit { breaker: None, rate_limiter }
+    pub(super) fn new(
+        rate_limiter: Option<Arc<RateLimiter>>,
+        budgeted: Option<BudgetedRequest>,
+    ) -> Permit {
+        Permit { breaker: None, rate_limiter, budgeted }
     }
 
     pub(super) fn with_breaker(self, breaker: Option<BreakerPass>) -> Permit {
@@ -67,6 +72,9 @@ impl Permit {
     pub fn finish(self, outcome: &RequestOutcome, now: Instant) -> Option<BreakerChange> {
         if let Some(limiter) = &self.rate_limiter {
             limiter.record(outcome, now);
+        }
+        if let Some(budgeted) = self.budgeted {
+            budgeted.settle(outcome);
         }
         self.breaker?.finish(outcome.failure, now)
     }

@@ -1,6 +1,7 @@
 //! A route (one scenario on one target). It sends each arrival at once, or drops the arrival.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -56,7 +57,8 @@ impl<E: Endpoint, O: Observe + 'static> Route<E, O> {
         // Before the lock of the ledger, because no other arrival must wait for the estimate.
         let needs_demand = self.guard.needs_demand();
         let demand = if needs_demand { self.template.demand(&arrival) } else { Demand::NONE };
-        let admit = |in_flight| self.guard.admit(&arrival, demand, now, in_flight);
+        let time = (now, SystemTime::now());
+        let admit = |in_flight| self.guard.admit(&arrival, demand, time, in_flight);
         match self.state.ledger.record_arrival(admit) {
             Ok((in_flight, permit)) => {
                 let request = Arc::clone(self).request(arrival, (in_flight, permit), context);

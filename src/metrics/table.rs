@@ -6,10 +6,12 @@ use crate::buckets::{
     CONNECT, DURATION, FIRST_TOKEN, GAP, LAG, PER_TOKEN, QUERIES_PER_SECOND, TOKENS,
     TOKENS_PER_SECOND,
 };
+use crate::calendar::Period;
 use crate::event::{AbortReason, DropReason};
 use crate::generator::Distortion;
 use crate::machine::CpuMode;
 use crate::measurement::{Anomaly, Blame, Failure};
+use crate::plan::BudgetUnit;
 use crate::timetable::StepDirection;
 
 /// The HTTP status codes with a separate series. All other codes share the series `other`.
@@ -68,6 +70,8 @@ impl Family {
             }
             "direction" => owned(&["slower", "faster"]),
             "simulated" => owned(&["true", "false"]),
+            "per" => owned(&Period::ALL.map(Period::as_str)),
+            "unit" => owned(&BudgetUnit::ALL.map(BudgetUnit::as_str)),
             _ => return None,
         })
     }
@@ -287,6 +291,17 @@ families! {
     LOG_LINES_DROPPED Counter, "log_lines_dropped_total" []
         "Log lines that were lost because nobody read stderr or writing to it failed. The load and \
          the scrapes never wait for the log.";
+    BUDGET_USED Gauge, "budget_used" ["scenario" "per" "unit"]
+        "Requests, tokens or cost that a budget has used in its current period. The reservations of \
+         the requests in flight are included.";
+    BUDGET_LIMIT Gauge, "budget_limit" ["scenario" "per" "unit"]
+        "The limit of a budget. When it is reached, llmload drops further arrivals until the period \
+         ends.";
+    BUDGET_RESET_TIMESTAMP Gauge, "budget_reset_timestamp_seconds" ["scenario" "per"]
+        "The end of the current period, at which the budget starts again at 0.";
+    BUDGETS_SAVED Gauge, "budgets_saved" []
+        "1 if the last write to state_dir succeeded. 0 if the spending cannot be saved, so llmload \
+         stops the load of the scenarios with budgets. Absent without budgets or without state_dir.";
     FAILURES_ARCHIVED Counter, "failures_archived_total" []
         "Failed requests in the archive of failures (`failures` in the configuration); 0 without an \
          archive.";

@@ -105,9 +105,13 @@ mod tests {
 
     #[test]
     fn a_report_about_a_removed_or_moved_target_is_ignored() {
-        let metrics =
-            Metrics::new(GeneratorMonitor::new(), std::sync::Arc::default(), Buckets::default())
-                .unwrap();
+        let metrics = Metrics::new(
+            GeneratorMonitor::new(),
+            std::sync::Arc::default(),
+            std::sync::Arc::default(),
+            Buckets::default(),
+        )
+        .unwrap();
         let targets = &metrics.targets;
         let exposed = || {
             let mut text = Vec::new();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{HttpRoute, HttpRouteSet, RouteObserver, ScenarioContext};
 use crate::archive::{RouteArchive, RouteFacts};
 use crate::endpoint::{Endpoint as _, HttpEndpoint, MetricsPage};
-use crate::guard::{Guard, RateLimiter};
+use crate::guard::{Guard, RateLimiter, RouteBudgets};
 use crate::launch::{PromptSource, ReadinessGate, RequestTemplate, Route, RouteSet};
 use crate::metrics::{Baseline, Labels, RouteMetrics, RouteSettings};
 use crate::observe::ObservedPage;
@@ -124,6 +124,10 @@ impl ScenarioSpec {
         context: &ScenarioContext,
     ) -> Option<Arc<HttpRoute>> {
         let (scenario, target) = (&self.scenario, &route.target);
+        let budgets = context.accounts.of_scenario(&scenario.name);
+        let budgets = budgets.map(|budgets| {
+            Arc::new(RouteBudgets::new(budgets, &scenario.budgets, target.prices.clone()))
+        });
         let (draining, paused) = (context.draining.clone(), context.paused.clone());
         let state = &monitor.state;
         state.set_rate_limiter(route.rate_limiter.clone());
@@ -145,6 +149,7 @@ impl ScenarioSpec {
             },
             guard: Guard::new(draining, paused, scenario.max_lag, scenario.max_concurrency)
                 .with_breaker(state.set_breaker(scenario.breaker), &scenario.phases)
+                .with_budgets(budgets)
                 .with_rate_limiter(route.rate_limiter.clone()),
             observer: RouteObserver {
                 metrics: self.bind_metrics(route, monitor, context)?,

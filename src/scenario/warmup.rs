@@ -2,7 +2,7 @@
 //! target. The first requests to a server are slow, so no metric counts them.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -78,7 +78,7 @@ async fn permit(route: &HttpRoute, arrival: &Arrival, state: &ScheduleState) -> 
     let demand = route.template.demand(arrival);
     let mut has_waited = false;
     loop {
-        match route.guard.admit_unmeasured(demand, Instant::now()) {
+        match route.guard.admit_unmeasured(demand, (Instant::now(), SystemTime::now())) {
             Ok(permit) => {
                 if has_waited {
                     state.set_waiting(WARMUP);

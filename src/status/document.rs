@@ -7,9 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::budgets::{self, BudgetStatus};
 use super::{RouteMonitor, StatusBoard};
 use crate::generator::GeneratorMonitor;
-use crate::guard::Breaker;
+use crate::guard::{Accounts, Breaker};
 use crate::ledger::LedgerCounts;
 use crate::pairing::DifferenceSums;
 use crate::recent::{LogHistogram, WINDOW};
@@ -33,6 +34,8 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     reload_refused: Option<String>,
     measurement: Measurement,
+    /// One entry for each limit of each budget.
+    budgets: Vec<BudgetStatus>,
     scenarios: Vec<RouteStatus>,
 }
 
@@ -211,6 +214,7 @@ impl Status {
     pub fn new(
         board: &StatusBoard,
         generator: &GeneratorMonitor,
+        accounts: &Accounts,
         (draining, paused): (bool, bool),
         shard: Shard,
         started: SystemTime,
@@ -235,6 +239,7 @@ impl Status {
             now: unix_seconds(SystemTime::now()),
             reload_refused: board.reload_error(),
             measurement: Measurement::new(generator, now),
+            budgets: budgets::all(accounts),
             scenarios: monitors.iter().map(route).collect(),
         }
     }

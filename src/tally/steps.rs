@@ -45,6 +45,8 @@ struct StepCounts {
     dropped: u64,
     late: u64,
     is_paused: bool,
+    /// True if a budget refused an arrival.
+    is_used_up: bool,
     /// Arrivals that llmload dropped because of `rate_limits`.
     rate_limited: u64,
     judged: Vec<Batches>,
@@ -158,6 +160,7 @@ impl StepCounts {
             dropped: 0,
             late: 0,
             is_paused: false,
+            is_used_up: false,
             rate_limited: 0,
             judged,
             judged_misses: 0,
@@ -235,6 +238,7 @@ impl StepCounts {
                     DropReason::Paused | DropReason::Draining | DropReason::Breaker => {
                         self.is_paused = true;
                     }
+                    DropReason::Budget => self.is_used_up = true,
                     DropReason::RateLimit => self.rate_limited += 1,
                 }
             }
@@ -302,6 +306,9 @@ impl StepCounts {
                 "llmload dropped {} arrivals because of `rate_limits`; raise the limits of the target",
                 self.rate_limited
             ));
+        }
+        if self.is_used_up {
+            return Some("a budget was used up; raise it".to_owned());
         }
         if self.failed_in_client > 0 {
             return Some(format!(

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::format_push_string)]
 
+mod budgets;
 mod capacity;
 mod comparison;
 mod dashboard;

@@ -24,6 +24,7 @@ pub fn dashboard() -> Dashboard {
     .row("Failures", failures())
     .row("Guards", guards())
     .row("Connections and rate limits", connections())
+    .row("Budgets", crate::budgets::panels())
     .row("Schedule", schedule())
 }
 

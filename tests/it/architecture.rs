@@ -34,6 +34,7 @@ const LAYERS: &[&[&str]] = &[
         "generator",
         "machine",
         "archive",
+        "budget_state",
         "metrics",
         "check",
         "probe",

@@ -104,6 +104,7 @@ targets:
   staging: {{base_url: 'http://localhost:{}/v1', prices: {{input_per_million: 1, output_per_million: 2}}}}
   demo: {{simulator: {{}}}}
   small: {{simulator: {{}}}}
+state_dir: state
 scenarios:
   chat:
     target: staging
@@ -114,7 +115,7 @@ scenarios:
       - {{name: climb, ramp: {{from: 5/s, to: 20/s}}, for: 10s}}
       - {{name: steady, constant: 20/s, for: 1h}}
   pairs: {{targets: [demo, staging], rate: 6/s, request: {{max_tokens: 8}}}}
-  beside: {{target: demo, rate: 1/s, request: {{max_tokens: 8}}}}
+  beside: {{target: demo, rate: 1/s, request: {{max_tokens: 8}}, budgets: [{{per: day, requests: 100k, tokens: 10M}}]}}
   # A busy machine distorts some of these searches, but not all.
   limits: {{target: small, slo: {{success_rate: 50%}}, request: {{max_tokens: 2}}, schedule: [
     {{search: {{concurrency: {{from: 1, to: 2}}, resolution: 50%}}, for: 1s}}]}}

@@ -15,6 +15,7 @@ mod archive;
 mod arrivals;
 mod binary;
 mod browser;
+mod budgets;
 mod canary;
 mod capacity;
 mod chaos;

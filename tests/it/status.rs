@@ -20,7 +20,7 @@ targets:
 scenarios:
   both:
     {targets: [one, two], start: wall_clock, request: {max_tokens: 4}, schedule: [{ramp: {from: 60/s, to: 120/s}, for: 1h}]}
-  tight: {target: two, start: wall_clock, rate: 40/s, max_concurrency: 2}
+  tight: {target: two, start: wall_clock, rate: 40/s, max_concurrency: 2, budgets: [{per: day, requests: 1M}]}
   overridden: {target: one, start: {cron: '0 0 31 12 *'}, schedule: [{constant: 1/s, for: 1m}]}
   idle: {target: one, start: {cron: '0 0 31 12 *'}, schedule: [{constant: 1/s, for: 1m}]}
   refused: {target: limited, start: wall_clock, rate: 40/s}

@@ -9,7 +9,7 @@ use crate::check::forecast::{Cost, DAY, InFlight, ScenarioForecast};
 use crate::check::numbers::{count, money, rate, short_seconds};
 use crate::check::time_axis::{self, Axis};
 use crate::config::HumanDuration;
-use crate::plan::Scenario;
+use crate::plan::{Budget, Scenario};
 
 impl ForecastText<'_> {
     pub(super) fn scenario_totals(
@@ -53,6 +53,13 @@ impl ForecastText<'_> {
         for other in &forecast.other_targets {
             let text = in_flight(&other.in_flight, forecast.peak_rate);
             self.line("", format!("{}: {text}", other.target), f)?;
+        }
+        for (index, budget) in forecast.budgets.iter().enumerate() {
+            let name = if index == 0 { "budgets" } else { "" };
+            let of_period = |one: &&Budget| one.period.as_str() == budget.per;
+            if let Some(configured) = scenario.budgets.iter().find(of_period) {
+                self.line(name, budget.text(configured, self.forecast.from), f)?;
+            }
         }
         Ok(())
     }

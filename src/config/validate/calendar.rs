@@ -203,7 +203,7 @@ impl Validator<'_> {
         Some(Window { days: days?, hours: hours?, zone: zone? })
     }
 
-    fn zone(&self, field: &Field<String>) -> Option<Zone> {
+    pub(super) fn zone(&self, field: &Field<String>) -> Option<Zone> {
         match field {
             Field::Invalid(_) => None,
             Field::Absent => Some(Zone::UTC),

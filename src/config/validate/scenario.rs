@@ -83,6 +83,7 @@ impl Validator<'_> {
         if let (Some(start), Some(schedule), Some(repeat)) = (&start, &schedule, repeat) {
             self.check_start(scenario, start, schedule, repeat);
         }
+        let budgets = self.budgets(&scenario.budgets, all.as_deref(), request.as_ref());
         let slo = slo?.map(Arc::new);
         let loads = schedule.iter().flat_map(Schedule::phases);
         for (phase, planned) in phases.iter_mut().zip(loads) {
@@ -110,6 +111,7 @@ impl Validator<'_> {
             max_lag: max_lag?,
             breaker: breaker?,
             slo,
+            budgets: budgets?.into(),
             phases: phases.into(),
             endless: scenario.schedule.is_absent(),
         })

@@ -116,6 +116,7 @@ fn dropped(route: &RouteReport) -> Vec<Draft> {
             }
             Some(DropReason::Late) => "llmload itself was delayed for longer than max_lag",
             Some(DropReason::Breaker) => "the breaker was open, because requests had failed",
+            Some(DropReason::Budget) => "a budget of the scenario was used up",
             Some(DropReason::RateLimit) => {
                 "`rate_limits` of the target did not permit the rate, or the endpoint requested a wait"
             }

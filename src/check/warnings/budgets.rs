@@ -1,0 +1,126 @@
+//! Warnings about the cost of a schedule without a budget, and about a budget that is too small for
+//! a single request.
+
+use crate::check::forecast::{Cost, DAY, Forecast, ScenarioForecast};
+use crate::check::numbers::{count, money};
+use crate::config::HumanDuration;
+use crate::plan::{BudgetUnit, Location, Plan, Scenario};
+
+/// Returns a warning for each target with prices in a scenario without a budget.
+pub fn without_budget(plan: &Plan, forecast: &Forecast) -> Vec<String> {
+    let pairs = plan.scenarios.iter().zip(&forecast.scenarios);
+    let warnings = pairs.filter(|(scenario, _)| scenario.budgets.is_empty());
+    let warnings = warnings.flat_map(|(scenario, one)| {
+        let texts = costs(scenario, one).map(|(target, cost)| {
+            let spend = match cost {
+                Some(cost) if forecast.span < DAY => {
+                    let span = HumanDuration(forecast.span);
+                    format!("it can cost up to {} {} in {span}", money(cost.amount), cost.currency)
+                }
+                Some(cost) => {
+                    format!("it can cost up to {} {} per day", money(cost.amount), cost.currency)
+                }
+                None => "nothing limits its cost".to_owned(),
+            };
+            format!(
+                "scenario {}: target {target} has prices, but the scenario has no budget, so {spend}; \
+                 add a budget, such as `budgets: [{{per: day, cost: 20}}]`",
+                scenario.name
+            )
+        });
+        texts.collect::<Vec<_>>()
+    });
+    warnings.collect()
+}
+
+/// Returns each target with prices, with its cost. `None` if the cost is unknown, because the load
+/// is a closed loop.
+fn costs<'a>(
+    scenario: &'a Scenario,
+    one: &'a ScenarioForecast,
+) -> impl Iterator<Item = (&'a str, Option<&'a Cost>)> {
+    let others = one.other_targets.iter().map(|other| &other.cost_at_most);
+    let costs = std::iter::once(&one.cost_at_most).chain(others);
+    let is_closed = one.closed_loop_slots > 0 || scenario.schedule.has_search();
+    scenario.targets().zip(costs).filter_map(move |(target, cost)| {
+        // The simulator is free.
+        let is_paid = matches!(target.location, Location::Url(_));
+        let cost = cost.as_ref().filter(|_| is_paid)?;
+        (cost.amount > 0.0 || is_closed)
+            .then(|| (target.name.as_str(), (!is_closed).then_some(cost)))
+    })
+}
+
+/// Warns about a budget that is smaller than one typical arrival.
+pub(super) fn too_small(scenario: &Scenario) -> Option<String> {
+    let typical = scenario.typical_spending();
+    let mut limits = scenario.budgets.iter().flat_map(|budget| {
+        budget.limits.iter().map(move |(unit, limit)| (budget.period, unit, limit))
+    });
+    let (period, unit, limit) = limits.find(|(_, unit, limit)| typical.get(*unit) > *limit)?;
+    let text = |amount: u64| match unit {
+        BudgetUnit::Requests => count(unit.to_f64(amount)),
+        BudgetUnit::Tokens => format!("{} tokens", count(unit.to_f64(amount))),
+        BudgetUnit::Cost => money(unit.to_f64(amount)),
+    };
+    let needed = text(typical.get(unit));
+    Some(format!(
+        "an arrival can use {needed}, but the budget per {period} is {}, so llmload sends nothing; \
+         raise the budget, or lower `request.max_tokens`",
+        text(limit)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn plan(yaml: &str) -> (Plan, Forecast) {
+        let plan = crate::config::parse(yaml, "f.yml", None, &|_| None).unwrap();
+        let forecast = Forecast::new(&plan, SystemTime::UNIX_EPOCH, 0);
+        (plan, forecast)
+    }
+
+    #[test]
+    fn prices_without_a_budget_cause_a_warning_with_the_cost_of_a_day() {
+        let prices = "prices: {input_per_million: 0, output_per_million: 10}";
+        let without = |target: &str, more: &str| {
+            let yaml = format!("target: {{{target}, {prices}}}\n{more}");
+            let (plan, forecast) = plan(&yaml);
+            without_budget(&plan, &forecast)
+        };
+        let url = "base_url: 'http://localhost/v1'";
+        let request = "request: {max_tokens: 100}";
+        assert_eq!(
+            without(url, &format!("rate: 1/s\n{request}")),
+            [
+                "scenario default: target default has prices, but the scenario has no budget, so it can \
+              cost up to 86.40 USD per day; add a budget, such as `budgets: [{per: day, cost: 20}]`"
+            ]
+        );
+        assert!(without(url, "concurrency: 3")[0].contains("so nothing limits its cost;"));
+        let short = format!("schedule: [{{constant: 1/s, for: 10s}}]\nrepeat: 1\n{request}");
+        assert!(without(url, &short)[0].contains("up to 0.01 USD in 10s;"));
+        assert_eq!(without("simulator: {}", "rate: 1/s"), [""; 0]);
+        assert_eq!(without(url, "rate: 1/s\nbudgets: [{per: day, cost: 20}]"), [""; 0]);
+    }
+
+    #[test]
+    fn a_budget_below_one_request_causes_a_warning() {
+        let warning = |budget: &str| {
+            let yaml = format!(
+                "target: http://localhost/v1\nrate: 1/s\nprompts: [abcd]\n\
+                 request: {{max_tokens: 100}}\nbudgets: [{{per: day, {budget}}}]"
+            );
+            too_small(&plan(&yaml).0.scenarios[0])
+        };
+        assert_eq!(warning("tokens: 101, requests: 1"), None);
+        assert_eq!(
+            warning("tokens: 100").unwrap(),
+            "an arrival can use 101 tokens, but the budget per day is 100 tokens, so llmload sends \
+             nothing; raise the budget, or lower `request.max_tokens`"
+        );
+    }
+}

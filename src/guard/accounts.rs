@@ -1,0 +1,407 @@
+//! The accounts of all budgets of a process, and the reservations of requests.
+//!
+//! The accounts of a removed scenario stay until their windows have ended. If a reload adds the
+//! scenario again, it continues with the same spending.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::account::{Account, Proposal, Refusal, Saved, Window};
+use crate::calendar::{Period, Zone};
+use crate::plan::{Budget, Limits, Scenario, Spending};
+
+/// The identity of an account. The limits and the time zone of its budget can change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AccountKey {
+    pub scenario: String,
+    pub period: Period,
+}
+
+/// The budgets of a scenario, with the typical use of one arrival.
+#[derive(Clone, Debug)]
+pub struct ScenarioBudgets<'a> {
+    pub scenario: &'a str,
+    pub budgets: &'a [Budget],
+    /// The size of the first lease depends on it.
+    pub typical: Spending,
+}
+
+impl<'a> ScenarioBudgets<'a> {
+    pub fn new(scenario: &'a Scenario) -> ScenarioBudgets<'a> {
+        let Scenario { name, budgets, .. } = scenario;
+        ScenarioBudgets { scenario: name, budgets, typical: scenario.typical_spending() }
+    }
+}
+
+/// The accounts of a process, for all its scenarios.
+#[derive(Debug, Default)]
+pub struct Accounts {
+    entries: Mutex<Vec<Entry>>,
+    signal: Arc<Signal>,
+    /// True if the disk has the accounts.
+    is_saved: AtomicBool,
+    /// True if the last write to the disk failed.
+    has_failed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: AccountKey,
+    account: Arc<Mutex<Account>>,
+    /// False if the scenario no longer has this budget.
+    is_live: bool,
+}
+
+/// Wakes the thread that writes to the disk.
+#[derive(Debug, Default)]
+struct Signal {
+    state: Mutex<SignalState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct SignalState {
+    needs_lease: bool,
+    is_closed: bool,
+}
+
+/// The state of a budget, for people and metrics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccountView {
+    pub key: AccountKey,
+    pub window: Window,
+    /// The sum of the spending and of all open reservations.
+    pub used: Spending,
+    pub limits: Limits,
+}
+
+/// Why the thread that writes to the disk wakes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WakeUp {
+    /// An account needs a lease, or the time is over.
+    Check,
+    /// [`Accounts::close`] was called.
+    Closed,
+}
+
+impl Accounts {
+    pub fn new() -> Arc<Accounts> {
+        Arc::default()
+    }
+
+    /// Adds the accounts of the disk. From now on, all accounts need a lease.
+    pub fn restore(&self, saved: Vec<(AccountKey, Saved)>, wall: SystemTime, now: Instant) {
+        self.is_saved.store(true, Ordering::Relaxed);
+        let mut entries = lock(&self.entries);
+        for entry in entries.iter() {
+            let saved = saved.iter().find(|(key, _)| *key == entry.key);
+            lock(&entry.account).restore(saved.map(|(_, saved)| *saved), wall, now);
+        }
+        for (key, saved) in saved {
+            if entries.iter().any(|entry| entry.key == key) {
+                continue;
+            }
+            // The scenario can be absent from the configuration, so only the disk is known.
+            let budget = Budget {
+                period: key.period,
+                zone: Zone::UTC,
+                limits: Limits::default(),
+                currency: None,
+            };
+            let mut account = Account::new(&budget, Spending::NOTHING, wall);
+            account.restore(Some(saved), wall, now);
+            entries.push(Entry { key, account: Arc::new(Mutex::new(account)), is_live: false });
+        }
+    }
+
+    /// Applies the budgets of a configuration. The spending of each account stays.
+    pub fn configure<'a>(
+        &self,
+        scenarios: impl IntoIterator<Item = ScenarioBudgets<'a>>,
+        wall: SystemTime,
+        now: Instant,
+    ) {
+        let mut entries = lock(&self.entries);
+        for entry in entries.iter_mut() {
+            entry.is_live = false;
+        }
+        for ScenarioBudgets { scenario, budgets, typical } in scenarios {
+            for budget in budgets {
+                let key = AccountKey { scenario: scenario.to_owned(), period: budget.period };
+                if let Some(entry) = entries.iter_mut().find(|entry| entry.key == key) {
+                    lock(&entry.account).set_budget(budget, typical);
+                    entry.is_live = true;
+                    continue;
+                }
+                let mut account = Account::new(budget, typical, wall);
+                if self.is_saved() {
+                    account.restore(None, wall, now);
+                }
+                entries.push(Entry { key, account: Arc::new(Mutex::new(account)), is_live: true });
+            }
+        }
+        drop(entries);
+        self.signal.wake();
+    }
+
+    /// The budgets of a scenario; `None` if it has none.
+    pub fn of_scenario(&self, scenario: &str) -> Option<Budgets> {
+        let entries = lock(&self.entries);
+        let live = entries.iter().filter(|entry| entry.is_live && entry.key.scenario == scenario);
+        let accounts: Vec<_> = live.map(|entry| Arc::clone(&entry.account)).collect();
+        let signal = Arc::clone(&self.signal);
+        (!accounts.is_empty()).then(|| Budgets { accounts: accounts.into(), signal })
+    }
+
+    /// The state of each budget of the current configuration.
+    pub fn views(&self, wall: SystemTime, now: Instant) -> Vec<AccountView> {
+        let entries = lock(&self.entries);
+        let view = |entry: &Entry| {
+            let mut account = lock(&entry.account);
+            account.advance(wall, now);
+            let (window, used, limits) = (account.window(), account.used(), account.limits());
+            AccountView { key: entry.key.clone(), window, used, limits }
+        };
+        entries.iter().filter(|entry| entry.is_live).map(view).collect()
+    }
+
+    /// Returns true if the disk has the accounts, so a restart keeps the spending.
+    pub fn is_saved(&self) -> bool {
+        self.is_saved.load(Ordering::Relaxed)
+    }
+
+    /// Returns true if the last write to the disk failed. The scenarios with budgets then stop when
+    /// their leases are used up.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
+    }
+
+    pub fn set_failed(&self, has_failed: bool) {
+        self.has_failed.store(has_failed, Ordering::Relaxed);
+    }
+
+    /// Returns true if the current configuration has budgets.
+    pub fn has_budgets(&self) -> bool {
+        lock(&self.entries).iter().any(|entry| entry.is_live)
+    }
+
+    /// Returns true if an account needs a lease.
+    pub fn need_lease(&self, wall: SystemTime, now: Instant) -> bool {
+        lock(&self.entries).iter().any(|entry| {
+            let mut account = lock(&entry.account);
+            account.advance(wall, now);
+            entry.is_live && account.needs_lease(now)
+        })
+    }
+
+    /// Returns the next content of the disk. Forgets removed budgets whose window has ended.
+    pub fn proposals(&self, wall: SystemTime, now: Instant) -> Vec<(AccountKey, Proposal)> {
+        let mut entries = lock(&self.entries);
+        entries.retain(|entry| entry.is_live || wall < lock(&entry.account).window().to);
+        let proposal = |entry: &Entry| {
+            let mut account = lock(&entry.account);
+            account.advance(wall, now);
+            Some((entry.key.clone(), account.proposal(now)?))
+        };
+        entries.iter().filter_map(proposal).collect()
+    }
+
+    /// Extends the leases, after the disk has the content of `proposals`.
+    pub fn accept(&self, proposals: &[(AccountKey, Proposal)], now: Instant) {
+        let entries = lock(&self.entries);
+        for (key, proposal) in proposals {
+            if let Some(entry) = entries.iter().find(|entry| entry.key == *key) {
+                lock(&entry.account).accept(proposal, now);
+            }
+        }
+    }
+
+    /// Waits until an account needs a lease, until the process ends, or for this time.
+    pub fn wait(&self, time: Duration) -> WakeUp {
+        self.signal.wait(time, |state| state.needs_lease || state.is_closed)
+    }
+
+    /// Waits for this time, or until the process ends.
+    pub fn wait_for_close(&self, time: Duration) -> WakeUp {
+        self.signal.wait(time, |state| state.is_closed)
+    }
+
+    /// Refuses all further reservations. The next proposals have the exact spending.
+    pub fn close(&self) {
+        for entry in lock(&self.entries).iter() {
+            lock(&entry.account).close();
+        }
+        lock(&self.signal.state).is_closed = true;
+        self.signal.changed.notify_all();
+    }
+}
+
+impl Signal {
+    fn wake(&self) {
+        lock(&self.state).needs_lease = true;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, time: Duration, is_over: impl Fn(&SignalState) -> bool) -> WakeUp {
+        let state = lock(&self.state);
+        let waited = self.changed.wait_timeout_while(state, time, |state| !is_over(state));
+        let (mut state, _is_timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.needs_lease = false;
+        if state.is_closed { WakeUp::Closed } else { WakeUp::Check }
+    }
+}
+
+/// The budgets of one scenario. All its routes share them.
+#[derive(Clone, Debug)]
+pub struct Budgets {
+    accounts: Arc<[Arc<Mutex<Account>>]>,
+    signal: Arc<Signal>,
+}
+
+impl Budgets {
+    /// Reserves an amount in each budget, or in none.
+    ///
+    /// # Errors
+    /// The reason of the first budget that refuses the amount.
+    pub fn reserve(
+        &self,
+        amount: Spending,
+        wall: SystemTime,
+        now: Instant,
+    ) -> Result<Reservation, Refusal> {
+        let mut reservation = Reservation { held: Vec::new(), amount };
+        let (mut needs_lease, mut refusal) = (false, None);
+        for account in self.accounts.iter() {
+            let mut locked = lock(account);
+            let reserved = locked.reserve(amount, wall, now);
+            needs_lease |= locked.requests_lease(now);
+            drop(locked);
+            match reserved {
+                Ok(number) => reservation.held.push((Arc::clone(account), number)),
+                Err(refused) => {
+                    refusal = Some(refused);
+                    break;
+                }
+            }
+        }
+        if needs_lease {
+            self.signal.wake();
+        }
+        match refusal {
+            None => Ok(reservation),
+            Some(refusal) => {
+                reservation.settle(Spending::NOTHING);
+                Err(refusal)
+            }
+        }
+    }
+}
+
+/// The reservation of one request. If it is dropped, the budgets keep its complete amount.
+#[derive(Debug)]
+#[must_use = "dropping the reservation keeps its complete amount"]
+pub struct Reservation {
+    /// The accounts, each with the number of the window of the reservation.
+    held: Vec<(Arc<Mutex<Account>>, u64)>,
+    amount: Spending,
+}
+
+impl Reservation {
+    /// The reserved amount.
+    pub fn amount(&self) -> Spending {
+        self.amount
+    }
+
+    /// Replaces the reservation by the real amount.
+    pub fn settle(self, amount: Spending) {
+        for (account, number) in self.held {
+            lock(&account).settle(number, self.amount, amount);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No update panics half-way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::BudgetUnit;
+
+    fn budget(period: Period, requests: u64) -> Budget {
+        let limits = Limits::from_units(|unit| (unit == BudgetUnit::Requests).then_some(requests));
+        Budget { period, zone: Zone::UTC, limits, currency: None }
+    }
+
+    fn scenario<'a>(scenario: &'a str, budgets: &'a [Budget]) -> ScenarioBudgets<'a> {
+        ScenarioBudgets { scenario, budgets, typical: Spending::NOTHING }
+    }
+
+    fn used(accounts: &Accounts, wall: SystemTime) -> Vec<(Period, u64)> {
+        let views = accounts.views(wall, Instant::now());
+        let used = |view: &AccountView| (view.key.period, view.used.get(BudgetUnit::Requests));
+        views.iter().map(used).collect()
+    }
+
+    #[test]
+    fn a_request_is_reserved_in_all_budgets_or_in_none() {
+        let (wall, now) = (SystemTime::UNIX_EPOCH, Instant::now());
+        let accounts = Accounts::new();
+        let budgets = [budget(Period::Hour, 5), budget(Period::Day, 2)];
+        accounts.configure([scenario("s", &budgets)], wall, now);
+        let budgets = accounts.of_scenario("s").unwrap();
+        let one = Spending::new(1, 0, 0);
+        let first = budgets.reserve(one, wall, now).unwrap();
+        drop(budgets.reserve(one, wall, now).unwrap());
+        assert_eq!(budgets.reserve(one, wall, now).unwrap_err(), Refusal::UsedUp);
+        assert_eq!(used(&accounts, wall), [(Period::Hour, 2), (Period::Day, 2)]);
+        first.settle(Spending::NOTHING);
+        assert_eq!(used(&accounts, wall), [(Period::Hour, 1), (Period::Day, 1)]);
+        assert!(accounts.of_scenario("other").is_none());
+    }
+
+    #[test]
+    fn a_removed_budget_keeps_its_spending_until_its_window_ends() {
+        let (wall, now) = (SystemTime::UNIX_EPOCH, Instant::now());
+        let accounts = Accounts::new();
+        let budgets = [budget(Period::Hour, 5)];
+        accounts.configure([scenario("s", &budgets)], wall, now);
+        drop(accounts.of_scenario("s").unwrap().reserve(Spending::new(3, 0, 0), wall, now));
+        accounts.configure([], wall, now);
+        assert!(accounts.views(wall, now).is_empty() && accounts.of_scenario("s").is_none());
+        let _proposals = accounts.proposals(wall, now);
+        accounts.configure([scenario("s", &budgets)], wall, now);
+        assert_eq!(used(&accounts, wall), [(Period::Hour, 3)]);
+        accounts.configure([], wall, now);
+        let later = wall + Duration::from_hours(1);
+        let _proposals = accounts.proposals(later, now);
+        assert!(lock(&accounts.entries).is_empty());
+    }
+
+    #[test]
+    fn an_account_wakes_the_thread_once_until_it_has_a_lease() {
+        let (wall, now) = (SystemTime::UNIX_EPOCH, Instant::now());
+        let accounts = Accounts::new();
+        accounts.restore(Vec::new(), wall, now);
+        let budgets = [budget(Period::Day, 1000)];
+        accounts.configure([scenario("s", &budgets)], wall, now);
+        assert_eq!(accounts.wait(Duration::MAX), WakeUp::Check);
+        let budgets = accounts.of_scenario("s").unwrap();
+        let one = Spending::new(1, 0, 0);
+        assert_eq!(budgets.reserve(one, wall, now).unwrap_err(), Refusal::NotSaved);
+        assert_eq!(accounts.wait(Duration::MAX), WakeUp::Check);
+        assert_eq!(budgets.reserve(one, wall, now).unwrap_err(), Refusal::NotSaved);
+        assert!(!lock(&accounts.signal.state).needs_lease, "the thread knows it already");
+        let proposals = accounts.proposals(wall, now);
+        accounts.accept(&proposals, now);
+        drop(budgets.reserve(one, wall, now).unwrap());
+        accounts.close();
+        assert_eq!(accounts.wait(Duration::MAX), WakeUp::Closed);
+        assert_eq!(budgets.reserve(one, wall, now).unwrap_err(), Refusal::UsedUp);
+    }
+}
