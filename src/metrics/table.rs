@@ -300,8 +300,7 @@ families! {
     BUDGET_RESET_TIMESTAMP Gauge, "budget_reset_timestamp_seconds" ["scenario" "per"]
         "The end of the current period, at which the budget starts again at 0.";
     BUDGETS_SAVED Gauge, "budgets_saved" []
-        "1 if the last write to state_dir succeeded. 0 if the spending cannot be saved, so llmload \
-         stops the load of the scenarios with budgets. Absent without budgets or without state_dir.";
+        "1 if llmload can save its budgets in state_dir; 0 stops the scenarios with budgets.";
     FAILURES_ARCHIVED Counter, "failures_archived_total" []
         "Failed requests in the archive of failures (`failures` in the configuration); 0 without an \
          archive.";

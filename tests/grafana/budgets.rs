@@ -33,7 +33,7 @@ pub fn panels() -> [Panel; 4] {
                 "llmload_budgets_saved: `no` means that state_dir accepts no data, so llmload \
                 stops the load of the scenarios with budgets.",
             )
-            .query("{{instance}}", series(&table::BUDGETS_SAVED))
+            .query("{{instance}}", format!("min by (instance) ({})", series(&table::BUDGETS_SAVED)))
             .map_value("1", "yes", "green")
             .map_value("0", "no", "red")
             .empty_text("No budgets, or no state_dir"),
