@@ -215,13 +215,13 @@ async fn a_process_that_is_killed_at_any_moment_has_never_spent_more_than_its_bu
             write(folder.path(), &yaml);
             let before = server.requests();
             let spent = || server.requests() - before;
-            let (mut last_spent, mut lost) = (0, 0);
+            let (mut last_spent, mut lost) = (0, 0.0);
             for kill in 0..KILLS_OF_A_ROUND {
                 let mut daemon = start(folder.path());
                 let scrape = daemon.get("/metrics").2;
                 let used = sample(&scrape, USED, REQUESTS);
                 assert!(used >= last_spent as f64, "round {round}, kill {kill}: {used}");
-                lost = (used as u64).saturating_sub(last_spent);
+                lost = used - last_spent as f64;
                 let goal = spent() + next_random(&mut random) % 150;
                 let begun = Instant::now();
                 while spent() < goal {

@@ -100,11 +100,11 @@ fn every_query_of_every_dashboard_returns_true_values() {
     let yaml = format!(
         "
 resources: {{host: true, gpu: true}}
+state_dir: state
 targets:
   staging: {{base_url: 'http://localhost:{}/v1', prices: {{input_per_million: 1, output_per_million: 2}}}}
   demo: {{simulator: {{}}}}
   small: {{simulator: {{}}}}
-state_dir: state
 scenarios:
   chat:
     target: staging
@@ -117,10 +117,8 @@ scenarios:
   pairs: {{targets: [demo, staging], rate: 6/s, request: {{max_tokens: 8}}}}
   beside: {{target: demo, rate: 1/s, request: {{max_tokens: 8}}, budgets: [{{per: day, requests: 100k, tokens: 10M}}]}}
   # A busy machine distorts some of these searches, but not all.
-  limits: {{target: small, slo: {{success_rate: 50%}}, request: {{max_tokens: 2}}, schedule: [
-    {{search: {{concurrency: {{from: 1, to: 2}}, resolution: 50%}}, for: 1s}}]}}
-  # The pause between these requests is so long that each request opens a new connection.
-  seldom: {{target: staging, rate: 12/m, request: {{max_tokens: 8}}}}
+  limits: {{target: small, slo: {{success_rate: 50%}}, request: {{max_tokens: 2}}, schedule: [{{search: {{concurrency: {{from: 1, to: 2}}, resolution: 50%}}, for: 1s}}]}}
+  seldom: {{target: staging, rate: 12/m, request: {{max_tokens: 8}}}}  # each opens a connection
 ",
         simulator.address().port()
     );
