@@ -306,6 +306,29 @@ async fn a_run_that_is_interrupted_while_it_waits_writes_its_report() {
     assert_eq!(code, ReasonCode::Interrupted);
 }
 
+/// The folder of the report is a disk of 8 KiB in a mount namespace.
+#[test]
+fn a_run_whose_report_does_not_fit_on_the_disk_prints_its_table_and_leaves_no_part_of_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = "target: {simulator: {}, model: simulated-8b}
+request: {max_tokens: 4}
+schedule: [{constant: 20/s, for: 1s}]
+";
+    let run = command(folder.path(), yaml, &[]);
+    let small = "mkdir out && mount -t tmpfs -o size=8k small out && \
+                 { \"$@\"; code=$?; ls out >names; exit $code; }";
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--user", "--map-root-user", "sh", "-c", small, "sh"]);
+    unshare.arg(run.get_program()).args(run.get_args()).current_dir(folder.path());
+    let output = unshare.output().expect("unshare must be installed; it is in util-linux");
+    let log = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("report.json") && log.contains("free space on that disk"), "{log}");
+    assert!(text(&output.stdout).contains("success"), "{}", text(&output.stdout));
+    let names = std::fs::read_to_string(folder.path().join("names")).unwrap();
+    assert!(!names.contains("report.json") && !names.contains("partial"), "{names}");
+}
+
 #[test]
 fn a_report_on_stdout_that_cannot_be_written_gives_exit_code_1_and_keeps_the_files() {
     for json in [&[][..], &["--json"]] {
