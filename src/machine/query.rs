@@ -129,6 +129,9 @@ impl Query {
         let columns = format!("--query-gpu={}", gpu::COLUMNS);
         let mut child = Command::new(PROGRAM)
             .args([&columns, "--format=csv,noheader,nounits"])
+            // The environment of llmload can contain API keys.
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -111,12 +111,16 @@ scenarios: {{s: {{target: sim, rate: 50/s, request: {{max_tokens: 2}}{slo}}}}}
     assert_eq!(of(&text, "threshold_seconds", "ttft_p99"), 60.0);
     assert_eq!(of(&text, "objective_ratio", "success_rate"), 0.9);
     let all = of(&text, "requests_total", "success_rate");
-    for slo in ["ttft_p50", "ttft_p99", "tpot_p99"] {
+    for slo in ["ttft_p50", "ttft_p99"] {
         assert!(
             (of(&text, "requests_total", slo) - all).abs() <= 1.0,
             "{slo}: a scrape can miss one request"
         );
     }
+    // On a busy machine, the two tokens of a response can arrive together. Then it has no TPOT.
+    let tpot = of(&text, "requests_total", "tpot_p99");
+    assert!(tpot <= all + 1.0, "{tpot} of {all}");
+    assert!(tpot >= of(&text, "violations_total", "success_rate") - 1.0, "a failure misses it");
     let violations = |slo| of(&text, "violations_total", slo);
     assert!((violations("ttft_p50") - all).abs() <= 1.0, "no request is that fast");
     assert!((violations("ttft_p99") - violations("success_rate")).abs() <= 1.0);
