@@ -142,7 +142,7 @@ scenarios: {s: {target: sim, prompts: large, rate: 20/s, request: {max_tokens: 4
     assert!(kinds(&status).contains(&"client_resource".to_owned()));
     let status: Value = serde_json::from_str(&status).unwrap();
     let message = |kind: &str| {
-        let all = status["measurement"]["distortions"].as_array().unwrap().iter();
+        let mut all = status["measurement"]["distortions"].as_array().unwrap().iter();
         let mut of_kind = all.filter(|distortion| distortion["kind"] == kind);
         of_kind.next().unwrap()["message"].as_str().unwrap().to_owned()
     };
@@ -265,8 +265,8 @@ fn a_memory_limit_that_is_nearly_reached_is_reported_as_a_distortion() {
     assert_agreed(&text);
     assert!(memory(&text, "used") > 230.0, "{text}");
     let status: Value = serde_json::from_str(&daemon.get("/api/v1/status").2).unwrap();
-    let all = status["measurement"]["distortions"].as_array().unwrap().iter();
-    let message = all.filter(|distortion| distortion["kind"] == "memory").next_back().unwrap();
+    let mut all = status["measurement"]["distortions"].as_array().unwrap().iter();
+    let message = all.rfind(|distortion| distortion["kind"] == "memory").unwrap();
     let message = message["message"].as_str().unwrap();
     assert!(message.contains("its limit is 256 MiB; raise the limit"), "{message}");
 }
