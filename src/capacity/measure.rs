@@ -34,6 +34,9 @@ pub trait MeasureSteps: Debug + Send + Sync {
     /// Ends the window of the current step. Arrivals that are due at `until` or later do not count.
     fn close(&self, until: Instant);
 
+    /// Ends the step without a result. Later arrivals do not count.
+    fn cancel(&self);
+
     /// Ends the step, after its last request has ended. Returns its result.
     fn end(&self, now: Instant) -> StepResult;
 }

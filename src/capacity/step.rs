@@ -78,6 +78,11 @@ impl StepPlan {
         (self.shortest / BATCHES).max(Duration::from_nanos(1))
     }
 
+    /// Returns the index of the last batch that a step can have.
+    pub fn last_batch(&self) -> u128 {
+        self.longest.max(self.shortest).as_nanos() / self.batch().as_nanos()
+    }
+
     /// Returns true if the objectives cannot be met any more: even if all the remaining planned
     /// requests meet them, the step proves that the level misses an objective. This is a decision
     /// by count, so a long stall in an early part of a step is no reason to stop.

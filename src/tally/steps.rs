@@ -120,6 +120,12 @@ impl MeasureSteps for SearchMeter {
         }
     }
 
+    fn cancel(&self) {
+        self.steps.is_active.store(false, Relaxed);
+        *self.steps.lock() = None;
+        self.steps.is_hopeless.store(false, Relaxed);
+    }
+
     fn end(&self, now: Instant) -> StepResult {
         self.steps.is_active.store(false, Relaxed);
         let Some(step) = self.steps.lock().take() else { return StepResult::default() };
@@ -264,7 +270,8 @@ impl StepCounts {
     fn judge(&mut self, due: Instant, finished: Option<&Measurement>) {
         let since = due.saturating_duration_since(self.window.from);
         let batch = since.as_nanos() / self.window.plan.batch().as_nanos();
-        let batch = usize::try_from(batch).unwrap_or(usize::MAX);
+        let batch = batch.min(self.window.plan.last_batch());
+        let batch = usize::try_from(batch).unwrap_or_default();
         let spec = Arc::clone(&self.window.spec);
         let judged = self.judged.iter_mut().zip(&spec.slo.objectives);
         for (batches, objective) in judged {

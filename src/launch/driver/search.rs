@@ -111,6 +111,9 @@ impl Driver {
     /// Ends a search before its result is known. Requests in flight no longer count.
     pub(super) fn interrupt_search(&mut self) {
         if let Some(running) = self.search.take() {
+            if let Some(meter) = &self.meter {
+                meter.cancel();
+            }
             self.show_search(&running, Some(Ending::Interrupted));
         }
     }

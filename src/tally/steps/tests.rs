@@ -4,7 +4,7 @@ use super::*;
 use crate::capacity::{Level, Reason, StepPlan};
 use crate::measurement::{Anomalies, Usage};
 use crate::schedule::{SearchRange, SearchSpec};
-use crate::slo::Slo;
+use crate::slo::{Objective, Slo};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -20,11 +20,12 @@ fn begun(level: Level) -> (SearchMeter, Instant) {
         longest: 8 * SECOND,
         requests: 1,
     };
+    let objective = Objective { criterion: Criterion::Success, share: Share::percent(99) };
     let spec = Arc::new(SearchSpec {
         range: SearchRange::Rate { from: rate, to: rate },
         resolution: Share::percent(5),
         step: 2 * SECOND,
-        slo: Slo::default(),
+        slo: Slo { objectives: vec![objective], abort: false },
     });
     let planned = plan.measured_time().map(|_| 20);
     let window = StepWindow { phase: 0, plan, spec, began, from: began + SECOND, planned };
@@ -105,4 +106,25 @@ fn the_throughput_of_a_closed_loop_does_not_depend_on_the_phase_of_its_requests(
         assert!((result.requests_per_second / expected - 1.0).abs() < 1e-6, "{result:?}");
         assert!((result.tokens_per_second / (100.0 * expected) - 1.0).abs() < 1e-6);
     }
+}
+
+#[test]
+fn a_cancelled_step_counts_no_later_arrival() {
+    let (meter, began) = begun(at_a_rate());
+    success(&meter, began + SECOND, began + 2 * SECOND);
+    assert!(meter.steps.lock().is_some());
+    meter.cancel();
+    success(&meter, began + SECOND, began + 2 * SECOND);
+    assert!(meter.steps.lock().is_none() && !meter.steps.is_active.load(Relaxed));
+    assert_eq!(ended(&meter, began), StepResult::default());
+}
+
+#[test]
+fn a_step_has_a_limited_number_of_batches_however_late_its_requests_are_due() {
+    let (meter, began) = begun(at_a_rate());
+    let late = began + 1_000_000 * SECOND;
+    success(&meter, late, late + SECOND);
+    let batches = meter.end(late + SECOND).judged[0].len();
+    // The longest measured time is 8 s, and a batch is a 24th of 2 s.
+    assert_eq!(batches, 97);
 }
