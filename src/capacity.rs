@@ -138,6 +138,9 @@ impl Search {
         if self.steps.len() >= most_steps(&self.spec) || self.elapsed >= longest_time(&self.spec) {
             return Decision::End(self.ending_without_steps());
         }
+        if last.result.distortion_lasts {
+            return Decision::End(Ending::Distorted);
+        }
         if is_distorted(last) {
             return Decision::Step(StepPlan { reason: Reason::Distorted, ..last.plan });
         }

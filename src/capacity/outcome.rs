@@ -20,7 +20,8 @@ pub enum Ending {
     LastMet,
     /// The only level that is left has too few requests for a proof.
     Undecided,
-    /// llmload distorted the same step again and again.
+    /// llmload distorted the same step again and again, or in a way that would also distort a
+    /// repeated step.
     Distorted,
     /// A request takes longer than a step can settle.
     StepsTooShort,
@@ -59,6 +60,8 @@ pub struct Outcome {
     /// The interval contains the capacity with a confidence of 95 % if `SearchSpec::step` is at
     /// least this long. In a shorter step, a queue can be too short to miss an objective.
     pub step_for_confidence: Duration,
+    /// The way in which llmload distorted the last step, with the remedy.
+    pub distortion: Option<String>,
 }
 
 impl Outcome {
@@ -88,6 +91,7 @@ impl Search {
             missed: self.lowest_missed().and_then(|level| last_at(level, false)),
             interval,
             step_for_confidence: self.step_for_confidence(),
+            distortion: self.steps.last().and_then(|step| step.result.distortion.clone()),
         }
     }
 }

@@ -160,6 +160,9 @@ pub struct StepResult {
     pub is_cut_short: bool,
     /// The way in which llmload distorted the step.
     pub distortion: Option<String>,
+    /// True if the distortion has a cause that would also distort a repeated step: `rate_limits` or
+    /// a budget.
+    pub distortion_lasts: bool,
     /// The requests that failed in llmload or its machine in any part of the step.
     pub failed_in_client: u64,
     /// The p90 of the duration of the successes in all parts of the step, in seconds; the longest

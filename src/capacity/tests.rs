@@ -394,6 +394,20 @@ fn a_distorted_step_is_repeated_twice_and_does_not_count() {
 }
 
 #[test]
+fn a_step_that_a_limit_of_llmload_distorted_ends_the_search_and_the_sentence_names_the_limit() {
+    let mut search = Search::new(spec(rates("1/s", "2/s"), 0.05, ttft(0.99, 500)));
+    let Decision::Step(first) = search.next() else { panic!("a step must follow") };
+    search.record(first, result(0));
+    let Decision::Step(second) = search.next() else { panic!("a step must follow") };
+    let distortion = Some("a budget was used up; raise it".into());
+    search.record(second, StepResult { distortion, distortion_lasts: true, ..result(0) });
+    assert_eq!(search.next(), Decision::End(Ending::Distorted));
+    let text = search.outcome(Ending::Distorted).sentence(search.spec());
+    assert!(text.contains("the last step does not count (a budget was used up; raise it)"), "{text}");
+    assert!(!text.contains("CPU"), "{text}");
+}
+
+#[test]
 fn every_search_ends_within_its_limit_of_steps() {
     // The verdicts of neighbouring levels contradict each other: the number of misses is
     // pseudo-random in the level.

@@ -111,7 +111,7 @@ impl Outcome {
                     "Not even {from} meets {all}: {missed}; start at a lower level, or raise the \
                      objectives."
                 ),
-                (ending, _) => format!("The capacity is not known: {}.", reason(ending)),
+                _ => format!("The capacity is not known: {}.", self.reason()),
             };
         };
         let level = met.plan.level;
@@ -122,11 +122,19 @@ impl Outcome {
                 format!("this is the highest level of the search, so the capacity is at least {to}")
             }
             (Ending::Found, Some(missed)) => missed,
-            (ending, Some(missed)) => format!("{missed}; {}", reason(ending)),
-            (ending, None) => reason(ending).to_owned(),
+            (_, Some(missed)) => format!("{missed}; {}", self.reason()),
+            (_, None) => self.reason(),
         };
         let interval = self.interval_text(spec);
         format!("{level} {verb} {all}; {beyond}; {throughput}{interval}.")
+    }
+
+    /// Returns why a search without a complete result ended, as the end of a sentence.
+    fn reason(&self) -> String {
+        match (self.ending, &self.distortion) {
+            (Ending::Distorted, Some(cause)) => format!("the last step does not count ({cause})"),
+            (ending, _) => reason(ending).to_owned(),
+        }
     }
 
     fn interval_text(&self, spec: &SearchSpec) -> String {
@@ -171,7 +179,7 @@ impl StepRecord {
     }
 }
 
-/// Why a search without a complete result ended, as the end of a sentence.
+/// Why a search ended, without the cause of a distortion.
 fn reason(ending: Ending) -> &'static str {
     match ending {
         Ending::Found | Ending::FirstMissed | Ending::LastMet => "the search is complete",
@@ -179,10 +187,7 @@ fn reason(ending: Ending) -> &'static str {
             "no request could be judged, because the endpoint does not return the values that the \
              objectives limit"
         }
-        Ending::Distorted => {
-            "llmload itself was the limit in three steps in a row; give llmload more CPU, or run it \
-             on another machine"
-        }
+        Ending::Distorted => "llmload distorted the last step",
         Ending::StepsTooShort => {
             "the requests take much longer than a step; use longer steps, at least as long as a \
              request"

@@ -172,8 +172,13 @@ impl SearchReport {
         let mut blocks = vec![self.table()];
         let verdicts = || self.steps.iter().map(result_text);
         if verdicts().any(|text| text.contains('?')) {
+            let percent = |fraction: f64| format!("; {:.0} % confidence", fraction * 100.0);
+            let confidence = self.confidence.map(percent).unwrap_or_default();
             blocks.push(Block::Line {
-                text: "? = too few requests to prove it; 95 % confidence".to_owned(),
+                text: format!(
+                    "? = not proven: too few requests, or a measured time that is too \
+                     short{confidence}"
+                ),
             });
         }
         if verdicts().any(|text| text.ends_with('*')) {

@@ -332,6 +332,11 @@ impl StepCounts {
         })
     }
 
+    /// Returns true if `rate_limits` or a budget would also distort a repeated step.
+    fn has_lasting_distortion(&self) -> bool {
+        !self.is_paused && (self.rate_limited > 0 || self.is_used_up)
+    }
+
     fn into_result(
         self,
         now: Instant,
@@ -370,6 +375,7 @@ impl StepCounts {
             observed,
             is_cut_short,
             distortion,
+            distortion_lasts: self.has_lasting_distortion(),
             failed_in_client: self.failed_in_client,
             latency: self.latency(),
             ended_per_second: per_second(real(self.ended)),

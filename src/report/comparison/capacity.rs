@@ -19,7 +19,8 @@ use crate::check::numbers::three_digits;
 pub struct FoundCapacity {
     /// 0 if not even the lowest level met the objectives.
     pub value: f64,
-    /// The lower end of the interval. `None` if no level provenly met the objectives.
+    /// The lower end of the interval. `None` if no level provenly met the objectives, or if the
+    /// steps are too short for a confidence.
     pub low: Option<f64>,
     /// The upper end. `None` if no level provenly missed an objective.
     pub high: Option<f64>,
@@ -55,7 +56,9 @@ impl FoundCapacity {
             None if is(Ending::FirstMissed) => 0.0,
             _ => return None,
         };
-        Some(FoundCapacity { value, low: search.lower, high: search.upper })
+        // Without a confidence, the two levels are no interval.
+        let proven = |level: Option<f64>| level.filter(|_| search.confidence.is_some());
+        Some(FoundCapacity { value, low: proven(search.lower), high: proven(search.upper) })
     }
 
     /// True if the interval is completely below the other interval.
@@ -94,6 +97,18 @@ impl Comparison {
             });
             let found = same.and_then(|same| same.search.as_ref());
             let compared = new_capacity(base, found, phase.explore);
+            if let Some(difference) = found.and_then(|found| different_setting(base, found))
+                && !phase.explore
+            {
+                let (place, label) = (place(route, phase), label(index, routes.len()));
+                self.reasons.push(ComparisonReason {
+                    code: ComparisonCode::NotMeasured,
+                    text: format!(
+                        "{place}: the search of {label} has {difference}, so the capacities cannot \
+                         be compared"
+                    ),
+                });
+            }
             if same.is_some() && compared.capacity.is_none() && !phase.explore {
                 let (place, label) = (place(route, phase), label(index, routes.len()));
                 self.reasons.push(ComparisonReason {
@@ -146,8 +161,9 @@ fn new_capacity(base: &SearchReport, found: Option<&SearchReport>, explores: boo
     let (Some(before), Some(after)) = (FoundCapacity::of(base), FoundCapacity::of(search)) else {
         return NewCapacity { capacity: FoundCapacity::of(search), ..none };
     };
-    let is_judged = !explores && base.confidence.is_some() && search.confidence.is_some();
-    let resolution = base.resolution.max(search.resolution);
+    let is_sure = base.confidence.is_some() && search.confidence.is_some();
+    let is_judged = !explores && is_sure && different_setting(base, search).is_none();
+    let resolution = base.resolution;
     let difference = after.value - before.value;
     let is_larger = difference.abs() > before.value * resolution;
     let (is_below, is_above) = (after.is_below(&before), before.is_below(&after));
@@ -161,6 +177,21 @@ fn new_capacity(base: &SearchReport, found: Option<&SearchReport>, explores: boo
     };
     let ratio = (before.value > 0.0).then(|| after.value / before.value - 1.0);
     NewCapacity { capacity: Some(after), change_ratio: ratio, change }
+}
+
+/// Returns the setting that two searches do not share, as a text. Their results then have different
+/// meanings.
+fn different_setting(base: &SearchReport, new: &SearchReport) -> Option<&'static str> {
+    let differs = |old: f64, new: f64| (old - new).abs() > 1e-9;
+    if base.objectives != new.objectives {
+        Some("other objectives")
+    } else if differs(base.step_seconds, new.step_seconds) {
+        Some("steps of another length")
+    } else if differs(base.resolution, new.resolution) {
+        Some("another resolution")
+    } else {
+        None
+    }
 }
 
 impl NewCapacity {
@@ -257,6 +288,31 @@ mod tests {
         // The intervals do not overlap, but the change is within 5 %.
         let near = search(Some(19.2), (Some(18.0), Some(18.9)));
         assert_eq!(change(&near), Change::Tolerated);
+    }
+
+    #[test]
+    fn searches_with_different_settings_are_not_judged() {
+        let base = search(Some(20.0), (Some(19.0), Some(21.0)));
+        let worse = search(Some(10.0), (Some(9.0), Some(11.0)));
+        assert_eq!(new_capacity(&base, Some(&worse), false).change, Change::Worse);
+        let objectives = vec!["ttft p99 ≤ 2 s".to_owned()];
+        let others = [
+            (SearchReport { objectives, ..worse.clone() }, "other objectives"),
+            (SearchReport { step_seconds: 6.0, ..worse.clone() }, "steps of another length"),
+            (SearchReport { resolution: 0.1, ..worse.clone() }, "another resolution"),
+        ];
+        for (other, text) in others {
+            assert_eq!(different_setting(&base, &other), Some(text));
+            assert_eq!(new_capacity(&base, Some(&other), false).change, Change::NotJudged);
+        }
+    }
+
+    #[test]
+    fn a_search_without_a_confidence_has_no_interval() {
+        let sure = search(Some(20.0), (Some(19.0), Some(21.0)));
+        assert_eq!(FoundCapacity::of(&sure).unwrap().interval(), "19–21");
+        let unsure = SearchReport { confidence: None, ..sure };
+        assert_eq!(FoundCapacity::of(&unsure).unwrap().interval(), "");
     }
 
     #[test]

@@ -128,3 +128,20 @@ fn a_step_has_a_limited_number_of_batches_however_late_its_requests_are_due() {
     // The longest measured time is 8 s, and a batch is a 24th of 2 s.
     assert_eq!(batches, 97);
 }
+
+#[test]
+fn drops_by_rate_limits_and_budgets_distort_for_longer_than_one_step() {
+    let cases = [
+        (DropReason::RateLimit, "`rate_limits`", true),
+        (DropReason::Budget, "a budget", true),
+        (DropReason::Paused, "paused", false),
+    ];
+    for (reason, text, lasts) in cases {
+        let (meter, began) = begun(at_a_rate());
+        let arrival = Arrival { k: 0, due: began + SECOND, phase: Some(0), lengths: None };
+        meter.steps.observe(&arrival, Event::Dropped(reason));
+        let result = ended(&meter, began);
+        assert!(result.distortion.as_ref().unwrap().contains(text), "{result:?}");
+        assert_eq!(result.distortion_lasts, lasts, "{reason:?}");
+    }
+}
