@@ -403,7 +403,10 @@ fn a_step_that_a_limit_of_llmload_distorted_ends_the_search_and_the_sentence_nam
     search.record(second, StepResult { distortion, distortion_lasts: true, ..result(0) });
     assert_eq!(search.next(), Decision::End(Ending::Distorted));
     let text = search.outcome(Ending::Distorted).sentence(search.spec());
-    assert!(text.contains("the last step does not count (a budget was used up; raise it)"), "{text}");
+    assert!(
+        text.contains("the last step does not count (a budget was used up; raise it)"),
+        "{text}"
+    );
     assert!(!text.contains("CPU"), "{text}");
 }
 
