@@ -8,9 +8,9 @@
 //! 2. Bisection: the next level is halfway (geometrically) between the highest level that meets the
 //!    objectives and the lowest level that misses them, until both are as close as the resolution.
 //! 3. Proof: a step passes or fails by an exact binomial test, see `binomial` and `evidence`. If a
-//!    level next to the edge has too few requests for a proof, longer steps are repeated there, and
-//!    their requests are added. After three steps, the level is a part of the edge: the interval
-//!    ends at the next level with a proof.
+//!    level has too few requests for a proof, or too short a measured time, longer steps are
+//!    repeated there, and their requests are added. After three steps without a proof, the interval
+//!    contains the level, and ends at a level with a proof that is further away.
 //!
 //! | module | idea |
 //! |---|---|
@@ -53,7 +53,7 @@ pub use step::{Quantiles, Reason, StepPlan, StepRecord, StepResult};
 pub use text::{condition, name, seconds};
 
 use crate::schedule::SearchSpec;
-use crate::slo::Objective;
+use crate::slo::{Objective, Share};
 
 /// After this many distorted steps in a row, the search ends.
 const MOST_DISTORTED: usize = 3;
@@ -93,19 +93,30 @@ struct Evidence {
 
 /// If the latencies show that requests depend on each other, a proof of success needs a measured
 /// time of this many requests, one after the other. A queue remembers its past for many requests,
-/// and each step begins with an empty queue, which flatters the level.
-const REQUESTS_OF_A_QUEUE: f64 = 100.0;
+/// and each step begins with an empty queue, which flatters the level. With this number, the
+/// intervals of the simulated servers in the tests contain the true capacity as often as they
+/// should.
+const REQUESTS_OF_A_QUEUE: f64 = 72.0;
 
 impl Evidence {
-    fn conclusion(&self, objectives: &[Objective]) -> Verdict {
-        let verdict = evidence::judge_all(objectives, &self.judged);
-        let is_short = self.measured < REQUESTS_OF_A_QUEUE * self.latency;
+    /// Returns the conclusion about each objective.
+    fn verdicts(&self, objectives: &[Objective]) -> Vec<Verdict> {
+        let judged = objectives.iter().zip(&self.judged);
+        let is_short = self.missing_time() > 0.0;
+        let verdict = |(objective, batches): (&Objective, &Batches)| match evidence::judge(
+            objective, batches,
+        ) {
+            Verdict::Met if is_short => Verdict::ProbablyMet,
+            verdict => verdict,
+        };
+        judged.map(verdict).collect()
+    }
+
+    /// The measured time, in seconds, without which no success is proven.
+    fn missing_time(&self) -> f64 {
+        let missing = REQUESTS_OF_A_QUEUE * self.latency - self.measured;
         let has_queue = || self.judged.iter().any(|all| batch::effect_of_latencies(all) > 1.0);
-        if verdict == Verdict::Met && is_short && has_queue() {
-            Verdict::ProbablyMet
-        } else {
-            verdict
-        }
+        if missing > 0.0 && has_queue() { missing } else { 0.0 }
     }
 
     /// Returns true if no further step at this level can change the conclusion.
@@ -179,10 +190,9 @@ impl Search {
                 all.extend_from_slice(new);
             }
             evidence.latency = evidence.latency.max(result.latency.unwrap_or_default());
-            evidence.verdict = evidence.conclusion(objectives);
+            verdicts = evidence.verdicts(objectives);
+            evidence.verdict = verdicts.iter().min().copied().unwrap_or(Verdict::NotJudged);
             verdict = Some(evidence.verdict);
-            let judged = objectives.iter().zip(&evidence.judged);
-            verdicts = judged.map(|(objective, all)| evidence::judge(objective, all)).collect();
         }
         self.steps.push(StepRecord { plan, result, is_unsettled, verdict, verdicts });
         // The record was pushed in the line above.
@@ -216,17 +226,21 @@ impl Search {
         self.narrow().unwrap_or(Decision::End(Ending::Found))
     }
 
-    /// Brings the ends of the interval closer to the edge, by a coarse bisection. If the levels
-    /// next to the edge remain without a proof, the interval ends at levels that are further away.
+    /// Brings the ends of the interval closer to the capacity, by a coarse bisection. If the levels
+    /// next to it remain without a proof, the interval ends at levels that are further away.
     fn narrow(&self) -> Option<Decision> {
+        // The interval would have no confidence.
+        if !self.has_long_steps() {
+            return None;
+        }
         let (_, to) = Level::ends(self.spec.range);
         let coarse = self.spec.resolution.doubled();
         let lowest = self.undecided().next()?;
+        let highest = self.undecided().next_back()?;
         let lower = match self.highest_proven_success() {
             Some(success) => success.between(lowest, coarse),
-            None => self.highest_not_final(lowest),
+            None => self.open_level_below(lowest, highest, coarse),
         };
-        let highest = self.undecided().next_back()?;
         let upper = || match self.lowest_proven_miss() {
             Some(miss) => highest.between(miss, coarse),
             None => Some(highest.doubled(to)).filter(|level| *level > highest),
@@ -279,10 +293,16 @@ impl Search {
         undecided.map(|(level, _)| *level).filter(is_between)
     }
 
-    /// The highest level below `limit` at which a further step can bring a proof.
-    fn highest_not_final(&self, limit: Level) -> Option<Level> {
-        let open = self.levels.iter().filter(|(_, evidence)| !evidence.is_final());
-        open.map(|(level, _)| *level).rfind(|level| *level < limit)
+    /// A level below the undecided levels at which a further step can bring a proof. Its distance
+    /// grows with the square, so the search does not go down level by level.
+    fn open_level_below(&self, lowest: Level, highest: Level, coarse: Share) -> Option<Level> {
+        let quotient = (highest.value() / lowest.value()).powi(2).max(1.0 + coarse.as_f64());
+        let open = || {
+            let open = self.levels.iter().filter(|(_, evidence)| !evidence.is_final());
+            open.map(|(level, _)| *level).filter(|level| *level < lowest)
+        };
+        let far = open().rfind(|level| level.value() * quotient <= lowest.value());
+        far.or_else(|| open().next())
     }
 
     /// The highest level that provenly meets the objectives, below every proven miss.
@@ -297,7 +317,8 @@ impl Search {
         let (objectives, step) = (&self.spec.slo.objectives, self.spec.step);
         let (shortest, requests) = match reason {
             Reason::Repeat | Reason::LowerEnd | Reason::UpperEnd => {
-                (step * REPEATED, 2 * evidence::fewest_requests(objectives))
+                let shortest = (step * REPEATED).max(self.missing_time(level));
+                (shortest, 2 * evidence::fewest_requests(objectives))
             }
             _ => (step, evidence::requests_per_miss(objectives)),
         };

@@ -12,8 +12,8 @@ pub(super) const LONGEST: u32 = 4;
 pub(super) const LONGEST_SETTLE: u32 = 4;
 /// A repeated step measures at least this many times as long as `SearchSpec::step`.
 pub(super) const REPEATED: u32 = 2;
-/// The steps that a search can take beyond growth and bisection: repeated steps on both sides of
-/// the edge, the narrowing of the interval, distorted steps, and corrections.
+/// The steps that a search can take beyond growth and bisection: repeated steps at both ends of
+/// the interval, the narrowing of the interval, distorted steps, and corrections.
 const SPARE_STEPS: u32 = 12;
 
 /// The most steps that a search can take.

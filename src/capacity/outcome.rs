@@ -12,7 +12,8 @@ use crate::slo::ObjectiveCounts;
 /// Why a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The levels next to the edge are as close as the resolution.
+    /// The highest level that meets the objectives and the lowest that misses them are as close as
+    /// the resolution.
     Found,
     /// The lowest level misses an objective.
     FirstMissed,

@@ -6,17 +6,21 @@
 
 use std::time::Duration;
 
+use super::evidence::MOST_LOOKS;
 use super::limits::{LONGEST, LONGEST_SETTLE};
 use super::step::{StepPlan, StepRecord, StepResult};
-use super::{Level, Search, evidence};
+use super::{Evidence, Level, REQUESTS_OF_A_QUEUE, Search, evidence};
 
 /// The time to settle is this many times as long as a request.
 const REQUESTS_TO_SETTLE: f64 = 2.0;
 /// The measured time is at least this many times as long as a request.
 const REQUESTS_TO_MEASURE: f64 = 4.0;
-/// A confidence needs a `SearchSpec::step` of this many requests, one after the other. With shorter
-/// steps, too few intervals contained the capacity of a simulated server with a random queue.
-const REQUESTS_FOR_CONFIDENCE: f64 = 8.0;
+/// The measured time of all steps at a level, in `SearchSpec::step`, if it must be long.
+#[allow(clippy::cast_lossless)]
+const STEPS_AT_A_LEVEL: f64 = (1 + LONGEST * (MOST_LOOKS - 1)) as f64;
+/// A confidence needs a `SearchSpec::step` of this many requests, one after the other. Then the
+/// steps at a level are long enough for a proof although requests depend on each other.
+const REQUESTS_FOR_CONFIDENCE: f64 = REQUESTS_OF_A_QUEUE / STEPS_AT_A_LEVEL;
 /// The shortest time to settle is this part of `SearchSpec::step`.
 const SHORTEST_SETTLE: u32 = 5;
 
@@ -34,6 +38,19 @@ impl Search {
         let longest = latencies.fold(0.0, f64::max);
         let time = Duration::try_from_secs_f64(longest * REQUESTS_FOR_CONFIDENCE);
         time.unwrap_or(Duration::MAX)
+    }
+
+    /// Returns true if the steps are long enough for a confidence.
+    pub(super) fn has_long_steps(&self) -> bool {
+        self.spec.step >= self.step_for_confidence()
+    }
+
+    /// The measured time that is missing for a proof of success at a level. Zero if the steps are
+    /// too short to reach it.
+    pub(super) fn missing_time(&self, level: Level) -> Duration {
+        let is_usable = |at: &&Evidence| at.verdict.is_met() && self.has_long_steps();
+        let missing = self.levels.get(&level).filter(is_usable).map(Evidence::missing_time);
+        Duration::try_from_secs_f64(missing.unwrap_or_default()).unwrap_or(Duration::MAX)
     }
 
     fn longest_settle(&self) -> Duration {

@@ -8,7 +8,7 @@ use super::limits::{LONGEST, REPEATED, halvings, longest_time};
 use super::step::{Reason, StepPlan};
 use super::{Evidence, Search};
 
-/// A search repeats a step on both sides of the edge.
+/// A search repeats a step on both ends of the interval.
 const SIDES: u32 = 2;
 
 impl Search {

@@ -22,9 +22,9 @@ pub enum Reason {
     Bisection,
     /// The level meets or misses the objectives by too few requests to prove it.
     Repeat,
-    /// The level brings the lower end of the interval closer to the edge.
+    /// The level brings the lower end of the interval closer to the capacity.
     LowerEnd,
-    /// The level brings the upper end of the interval closer to the edge.
+    /// The level brings the upper end of the interval closer to the capacity.
     UpperEnd,
     /// llmload distorted the previous step, so the step is repeated.
     Distorted,

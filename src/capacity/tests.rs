@@ -94,9 +94,10 @@ fn assert_finds(spec: &Arc<SearchSpec>, truth: f64, server: impl Fn(u64) -> Serv
     assert!(close >= ENOUGH && contained >= ENOUGH, "{close} {contained}\n{report}");
 }
 
-/// Checks, for many seeds, that the interval contains the truth although the steps are short.
+/// Checks, for many seeds, that the interval has two ends and contains the truth although the steps
+/// are short.
 fn assert_contains(spec: &Arc<SearchSpec>, truth: f64, server: impl Fn(u64) -> Server) {
-    let (mut contained, mut confident, mut report) = (0, 0, String::new());
+    let (mut contained, mut confident, mut closed, mut report) = (0, 0, 0, String::new());
     for seed in 0..SEEDS {
         let (outcome, _) = search(spec, &mut server(seed));
         let (lower, upper) = outcome.interval;
@@ -104,6 +105,7 @@ fn assert_contains(spec: &Arc<SearchSpec>, truth: f64, server: impl Fn(u64) -> S
             lower.is_none_or(|lower| lower.value() <= truth)
                 && upper.is_none_or(|upper| truth <= upper.value()),
         );
+        closed += usize::from(lower.is_some() && upper.is_some());
         confident += usize::from(outcome.is_confident(spec));
         let _written = writeln!(
             report,
@@ -113,7 +115,8 @@ fn assert_contains(spec: &Arc<SearchSpec>, truth: f64, server: impl Fn(u64) -> S
             outcome.step_for_confidence,
         );
     }
-    assert!(contained >= ENOUGH && confident >= ENOUGH - 3, "{contained} {confident}\n{report}");
+    let is_enough = contained >= ENOUGH && closed >= ENOUGH && confident >= ENOUGH - 3;
+    assert!(is_enough, "{contained} {closed} {confident}\n{report}");
 }
 
 /// Returns the probability that a request waits longer than `wait` for one of `slots` servers, for
@@ -369,6 +372,18 @@ fn a_level_without_a_proof_after_three_steps_is_inside_the_interval() {
     assert!((14.0..15.5).contains(&lower.unwrap().value()), "{lower:?}");
     assert!((16.5..18.0).contains(&upper.unwrap().value()), "{upper:?}");
     assert_eq!(outcome.met.unwrap().plan.level, rate("16/s"));
+}
+
+#[test]
+fn the_search_does_not_go_down_level_by_level_if_nothing_can_be_proven() {
+    // Exactly 1 % of the requests miss the objective at each level below 15.5/s.
+    let (outcome, steps) =
+        decide(rates("1/s", "100/s"), |level| if level < 15.5 { 20 } else { 2000 });
+    assert_eq!((outcome.ending, outcome.interval.0), (Ending::Found, None));
+    let is_lower = |(_, reason): &&(f64, Reason)| *reason == Reason::LowerEnd;
+    let mut levels: Vec<f64> = steps.iter().filter(is_lower).map(|(level, _)| *level).collect();
+    levels.dedup();
+    assert!((1..=4).contains(&levels.len()), "{levels:?}");
 }
 
 #[test]
