@@ -12,9 +12,17 @@ import time, urllib.request
 
 INTERVAL = 10
 RELOAD = 60
-# The first samples show the growth to the working size: buffers, pools and the heap of the allocator.
+# The first samples show the growth to the working size: buffers, pools and the heap of the
+# allocator.
 WARM_UP = 5
-FAULTS = {"http_429": 1, "http_500": 1, "reset": 1, "stall": 0.5, "stream_error": 0.75, "truncation": 0.75}
+FAULTS = {
+    "http_429": 1,
+    "http_500": 1,
+    "reset": 1,
+    "stall": 0.5,
+    "stream_error": 0.75,
+    "truncation": 0.75,
+}
 SLOPE_LIMIT = 50
 # The number of open files varies with the number of connections.
 SPARE_FILES = 20
@@ -24,9 +32,10 @@ TIMEOUT = 30
 
 
 def configuration(rate, address, turn):
-    """Returns the configuration after `turn` reloads. Each reload changes settings of the scenario `load`.
-    Every second one adds or removes a scenario."""
-    guest = "  guest: {target: sim, start: now, rate: 1/s, request: {max_tokens: 4}}\n" if turn % 2 else ""
+    """Returns the configuration after `turn` reloads. Each reload changes settings of the scenario
+    `load`. Every second one adds or removes a scenario."""
+    guest = "  guest: {target: sim, start: now, rate: 1/s, request: {max_tokens: 4}}\n"
+    guest = guest if turn % 2 else ""
     return f"""seed: 1
 failures: {{dir: failures, max_bytes: 8MiB, prompts: full}}
 targets:
@@ -50,7 +59,9 @@ class Process:
 
     def __init__(self, marker, log, *command):
         self.log = log
-        self.child = subprocess.Popen([str(word) for word in command], stderr=open(log, "wb"), stdout=subprocess.DEVNULL)
+        words = [str(word) for word in command]
+        with open(log, "wb") as file:
+            self.child = subprocess.Popen(words, stderr=file, stdout=subprocess.DEVNULL)
         until = time.monotonic() + TIMEOUT
         while True:
             text = log.read_text()
@@ -66,8 +77,8 @@ class Process:
         status = pathlib.Path(f"/proc/{self.child.pid}/status").read_text()
         return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
 
-    def count(self, what):
-        return len(os.listdir(f"/proc/{self.child.pid}/{what}"))
+    def threads(self):
+        return len(os.listdir(f"/proc/{self.child.pid}/task"))
 
 
 def request(address, path, method="GET"):
@@ -103,17 +114,22 @@ def slope(points):
 def take_sample(daemon, minutes, turn):
     page, seconds = request(daemon.address, "/metrics")
     sums, series = samples_of(page)
-    started = sums["llmload_requests_total"] + sums["llmload_requests_aborted_total"] + sums["llmload_requests_in_flight"]
-    sent_or_dropped = sums["llmload_requests_started_total"] + sums["llmload_arrivals_dropped_total"]
-    if sums["llmload_requests_started_total"] != started or sums["llmload_arrivals_total"] != sent_or_dropped:
+    finished = sums["llmload_requests_total"] + sums["llmload_requests_aborted_total"]
+    started = sums["llmload_requests_started_total"]
+    arrivals = started + sums["llmload_arrivals_dropped_total"]
+    is_balanced = started == finished + sums["llmload_requests_in_flight"]
+    if not is_balanced or sums["llmload_arrivals_total"] != arrivals:
         sys.exit(f"the ledger does not balance:\n{page}")
+    # Only root can list /proc/PID/fd, because llmload does not let others read its memory.
+    if not sums["process_open_fds"]:
+        sys.exit("llmload does not report its open files; the soak test needs Linux")
     return {
         "minutes": minutes,
         "reloads": turn,
         "memory_kib": daemon.memory_kib("VmRSS"),
         "heap_kib": daemon.memory_kib("RssAnon"),
-        "open_files": daemon.count("fd"),
-        "threads": daemon.count("task"),
+        "open_files": int(sums["process_open_fds"]),
+        "threads": daemon.threads(),
         "series": series,
         "in_flight": sums["llmload_requests_in_flight"],
         "arrivals": sums["llmload_arrivals_total"],
@@ -126,17 +142,20 @@ def take_sample(daemon, minutes, turn):
 
 
 def soak(options, folder):
-    faults = [word for name, percent in FAULTS.items() for word in ("--fault", f"{name}={percent}%")]
-    simulator = Process("simulator on http://", folder / "simulator.log", options.binary, "simulator",
-        "--web.listen-address", "127.0.0.1:0", "--slots", 512, "--decode-tokens-per-second", 100,
-        "--full-load-speed", "100%", "--prefill-tokens-per-second", 20000, *faults)
+    percents = [f"{name}={percent}%" for name, percent in FAULTS.items()]
+    faults = [word for percent in percents for word in ("--fault", percent)]
+    simulator = Process("simulator on http://", folder / "simulator.log",
+        options.binary, "simulator", "--web.listen-address", "127.0.0.1:0", "--slots", 512,
+        "--decode-tokens-per-second", 100, "--full-load-speed", "100%",
+        "--prefill-tokens-per-second", 20000, *faults)
     file = folder / "llmload.yml"
     write = lambda turn: file.write_text(configuration(options.rate, simulator.address, turn))
     write(0)
     daemon = None
     try:
-        daemon = Process("/metrics on http://", folder / "daemon.log", options.binary, "daemon",
-            "--config.file", file, "--web.listen-address", "127.0.0.1:0")
+        daemon = Process("/metrics on http://", folder / "daemon.log",
+            options.binary, "daemon", "--config.file", file,
+            "--web.listen-address", "127.0.0.1:0")
         return watch(options, daemon, write)
     finally:
         simulator.child.kill()
@@ -147,7 +166,8 @@ def soak(options, folder):
 def watch(options, daemon, write):
     begun, samples, turn = time.monotonic(), [], 0
     elapsed = lambda: time.monotonic() - begun
-    print("minute   RSS MiB   open files   threads   series   in flight   arrivals   failures   dropped   scrape ms")
+    print("minute   RSS MiB   open files   threads   series   in flight   arrivals   failures   "
+          "dropped   scrape ms")
     while elapsed() < options.minutes * 60:
         if daemon.child.poll() is not None:
             sys.exit(f"the daemon ended:\n{daemon.log.read_text()[-3000:]}")
@@ -168,8 +188,9 @@ def watch(options, daemon, write):
 
 
 def print_row(sample):
-    print(f"{sample['minutes']:6.1f} {sample['memory_kib'] / 1024:9.1f} {sample['open_files']:12} {sample['threads']:9} "
-          f"{sample['series']:8} {sample['in_flight']:11.0f} {sample['arrivals']:10.0f} {sample['failures']:10.0f} "
+    print(f"{sample['minutes']:6.1f} {sample['memory_kib'] / 1024:9.1f} "
+          f"{sample['open_files']:12} {sample['threads']:9} {sample['series']:8} "
+          f"{sample['in_flight']:11.0f} {sample['arrivals']:10.0f} {sample['failures']:10.0f} "
           f"{sample['dropped']:9.0f} {sample['scrape_ms']:11.1f}", flush=True)
 
 
@@ -177,14 +198,16 @@ def judge(samples):
     """Returns the values of the verdict, and the sentences about everything that grew."""
     warm = [sample for sample in samples if sample["minutes"] >= WARM_UP]
     if len(warm) < 30:
-        sys.exit(f"there are only {len(warm)} samples after the warm-up of {WARM_UP} minutes; use a longer --minutes")
+        sys.exit(f"there are only {len(warm)} samples after the warm-up of {WARM_UP} minutes; "
+                 "use a longer --minutes")
     third = len(warm) // 3
     first, last = warm[:third], warm[-third:]
     line = lambda name: slope([(sample["minutes"], sample[name]) for sample in warm])
     (rate, error), (heap_rate, heap_error) = line("memory_kib"), line("heap_kib")
     highest = lambda part, name: max(sample[name] for sample in part)
     # A reload changes the number of series, so samples with the same configuration are compared.
-    series = lambda part, rest: max((s["series"] for s in part if s["reloads"] % 2 == rest), default=0)
+    series = lambda part, rest: max(
+        (sample["series"] for sample in part if sample["reloads"] % 2 == rest), default=0)
     values = {
         "memory_kib_per_minute": rate,
         "memory_kib_per_minute_error": error,
@@ -205,18 +228,21 @@ def judge(samples):
     # The kernel can remove pages of the binary from the memory, which would hide a growing heap.
     for name, slope_of_it in (("the memory", rate), ("the heap", heap_rate)):
         if slope_of_it > SLOPE_LIMIT:
-            grown.append(f"{name} grows by {slope_of_it:.1f} KiB/min; the limit is {SLOPE_LIMIT} KiB/min")
+            grown.append(f"{name} grows by {slope_of_it:.1f} KiB/min; "
+                         f"the limit is {SLOPE_LIMIT} KiB/min")
     for name, spare in (("open_files", SPARE_FILES), ("threads", 0)):
         before, after = values[name]
         if after > before + spare:
             grown.append(f"{name} grew from {before} to {after}")
     if any(after > before + SPARE_SERIES for before, after in zip(*values["series"])):
-        grown.append(f"the number of series grew from {values['series'][0]} to {values['series'][1]}")
+        before, after = values["series"]
+        grown.append(f"the number of series grew from {before} to {after}")
     return values, grown
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=int, default=200, help="streams per second")
     parser.add_argument("--json", type=pathlib.Path, default=pathlib.Path("target/soak.json"))
@@ -225,11 +251,13 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         samples = soak(options, pathlib.Path(folder))
     values, grown = judge(samples)
-    options.json.write_text(json.dumps({"rate": options.rate, "verdict": values, "samples": samples}, indent=1))
+    results = {"rate": options.rate, "verdict": values, "samples": samples}
+    options.json.write_text(json.dumps(results, indent=1))
     print(json.dumps(values, indent=1))
-    print("\n".join(grown) if grown else
-          f"nothing grew: RSS {values['memory_kib_per_minute']:+.1f} ± {values['memory_kib_per_minute_error']:.1f} KiB/min, "
-          f"heap {values['heap_kib_per_minute']:+.1f} ± {values['heap_kib_per_minute_error']:.1f} KiB/min")
+    slopes = ", ".join(
+        f"{name} {values[key]:+.1f} ± {values[key + '_error']:.1f} KiB/min"
+        for name, key in (("RSS", "memory_kib_per_minute"), ("heap", "heap_kib_per_minute")))
+    print("\n".join(grown) if grown else f"nothing grew: {slopes}")
     sys.exit(1 if grown else 0)
 
 
