@@ -27,6 +27,11 @@ const MIN_PREFIX: usize = 8;
 /// The number of characters of the shortest part of a secret that is masked inside a text. Some
 /// servers omit the start or the end of a key.
 const MIN_PART: usize = 12;
+/// The most backslashes before an escaped character. Five levels of JSON inside JSON need 31. A
+/// server can send a long text of only backslashes, and the search must stay fast.
+const MAX_BACKSLASHES: usize = 32;
+/// The longest HTML escape, in bytes. The longest usual one is `&#x10FFFF;`.
+const MAX_HTML_ESCAPE: usize = 16;
 
 /// The secrets of one target.
 pub(super) struct Redaction {
@@ -191,7 +196,7 @@ impl Form {
         }
         let mut rest = text;
         for (matched, letter) in secret.chars().enumerate() {
-            if is_cut(rest) && matched >= least {
+            if matched >= least && is_cut(rest) {
                 return Some(text.len());
             }
             let length = if self.is_flexible {
@@ -211,7 +216,7 @@ impl Form {
 /// Returns true if nothing follows, or only an ellipsis or a part of an escape.
 fn is_cut(rest: &str) -> bool {
     let rest = rest.strip_suffix('…').unwrap_or(rest);
-    let after_backslash = rest.starts_with('\\').then(|| rest.trim_start_matches('\\'));
+    let after_backslash = backslashes(rest).map(|count| &rest[count..]);
     let is_escape = rest.strip_prefix('%').is_some_and(|digits| digits.len() < 2)
         || after_backslash.is_some_and(|rest| {
             rest.is_empty() || rest.strip_prefix('u').is_some_and(|digits| digits.len() < 4)
@@ -256,8 +261,15 @@ fn json_escape(text: &str, letter: char) -> Option<usize> {
 /// The same for a JSON text that is a string of another JSON text. Gateways quote the error of
 /// their server in this way, and each level doubles the backslashes.
 fn nested_json_escape(text: &str, letter: char) -> Option<usize> {
-    let outer = text.len() - text.trim_start_matches('\\').len() - 1;
+    let outer = backslashes(text)? - 1;
     json_escape(&text[outer..], letter).map(|length| outer + length)
+}
+
+/// Returns the number of backslashes at the start of the text; `None` if there are none or more than
+/// [`MAX_BACKSLASHES`].
+fn backslashes(text: &str) -> Option<usize> {
+    let count = text.bytes().take(MAX_BACKSLASHES + 1).take_while(|byte| *byte == b'\\').count();
+    (1..=MAX_BACKSLASHES).contains(&count).then_some(count)
 }
 
 fn percent_escape(text: &str, letter: char) -> Option<usize> {
@@ -274,7 +286,8 @@ fn percent_escape(text: &str, letter: char) -> Option<usize> {
 }
 
 fn html_escape(text: &str, letter: char) -> Option<usize> {
-    let (entity, _) = text[1..].split_once(';')?;
+    let end = text.bytes().take(MAX_HTML_ESCAPE).position(|byte| byte == b';')?;
+    let entity = &text[1..end];
     let is_same = match entity {
         "amp" => letter == '&',
         "lt" => letter == '<',
@@ -393,6 +406,26 @@ mod tests {
             assert_eq!(redacted(&format!("the key {}*** is no", &KEY[..cut])), {
                 "the key [redacted]*** is no"
             });
+        }
+    }
+
+    /// A server chooses the text. A search whose time grows with the square of the length would need
+    /// many minutes for these texts.
+    #[test]
+    fn a_long_run_of_the_starts_of_escapes_takes_no_quadratic_time() {
+        let starts = ["\\", "&", "%", "&#", "\\u"];
+        let (sender, finished) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for start in starts {
+                let text = start.repeat((256 << 10) / start.len());
+                let masked = Redaction::new([KEY].into_iter()).apply(text.clone());
+                assert_eq!(masked, text);
+                sender.send(start).unwrap();
+            }
+        });
+        for start in starts {
+            let limit = std::time::Duration::from_mins(1);
+            assert_eq!(finished.recv_timeout(limit), Ok(start));
         }
     }
 
