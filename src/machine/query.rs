@@ -4,10 +4,11 @@
 //! never waits: it looks at the program again and again, and starts the next one only after the
 //! last one has ended. It reads a limited number of bytes.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -20,7 +21,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// The longest time for one program.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The most output of the program, in bytes.
-const MAX_OUTPUT: u64 = 64 << 10;
+const MAX_OUTPUT: usize = 64 << 10;
 /// The longest part of the output in a message, in characters.
 const MAX_QUOTE: usize = 120;
 
@@ -37,9 +38,9 @@ pub(super) struct GpuReader {
 #[derive(Debug)]
 struct Query {
     child: Child,
-    /// The output, after the program has closed it.
-    output: Receiver<Vec<u8>>,
-    read: Option<Vec<u8>>,
+    /// The source of the output, until its end or the limit.
+    pipe: Option<UnixStream>,
+    output: Vec<u8>,
     deadline: Instant,
     /// True after a kill. Then the output does not matter.
     is_late: bool,
@@ -59,7 +60,7 @@ impl GpuReader {
                         self.query = Some(query);
                         return None;
                     }
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
                         self.is_missing = true;
                         tracing::info!(
                             "no GPU metrics, because this machine has no program {PROGRAM}"
@@ -127,63 +128,74 @@ enum Poll {
 impl Query {
     fn start(now: Instant) -> std::io::Result<Query> {
         let columns = format!("--query-gpu={}", gpu::COLUMNS);
-        let mut child = Command::new(PROGRAM)
+        // A read from a socket, unlike a read from the pipe of `Stdio::piped`, can return at once.
+        let (pipe, stdout) = UnixStream::pair()?;
+        pipe.set_nonblocking(true)?;
+        let child = Command::new(PROGRAM)
             .args([&columns, "--format=csv,noheader,nounits"])
             // The environment of llmload can contain API keys.
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(OwnedFd::from(stdout))
             .stderr(Stdio::null())
+            // A kill of the group also ends the programs that this program has started.
+            .process_group(0)
             .spawn()?;
-        let (sender, output) = mpsc::sync_channel(1);
-        let pipe = child.stdout.take();
-        let read = move || {
-            let mut bytes = Vec::new();
-            if let Some(pipe) = pipe {
-                // A failed read gives a part of the output, which has another form.
-                let _part = pipe.take(MAX_OUTPUT).read_to_end(&mut bytes);
-            }
-            let _gone = sender.send(bytes);
-        };
-        let query = Query { child, output, read: None, deadline: now + TIMEOUT, is_late: false };
-        // If no thread starts, `query` is dropped, and its program ends.
-        thread::Builder::new().name("gpu-query".to_owned()).spawn(read)?;
-        Ok(query)
+        let (pipe, deadline) = (Some(pipe), now + TIMEOUT);
+        Ok(Query { child, pipe, output: Vec::new(), deadline, is_late: false })
     }
 
     /// A program can end later, or never, if the driver of the GPU hangs.
     fn kill(&mut self) {
         self.is_late = true;
+        // Nobody has waited for the program, so no other group has its number.
+        #[cfg(target_os = "linux")]
+        if let Ok(number) = i32::try_from(self.child.id())
+            && let Some(group) = rustix::process::Pid::from_raw(number)
+        {
+            let _gone = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
         let _gone = self.child.kill();
     }
 
-    /// Returns `None` while the program runs.
-    fn poll(&mut self, now: Instant) -> Option<Poll> {
-        if self.read.is_none() {
-            self.read = self.output.try_recv().ok();
+    /// Reads the available output.
+    fn read(&mut self) {
+        let Some(pipe) = &mut self.pipe else { return };
+        let room = (MAX_OUTPUT - self.output.len()) as u64;
+        match pipe.take(room).read_to_end(&mut self.output) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            // After a failed read, the output is incomplete, and `gpu::parse` rejects it.
+            _ => self.pipe = None,
         }
-        let ended = self.child.try_wait();
-        match (ended, self.read.take()) {
-            (Ok(Some(_)), Some(_)) if self.is_late => Some(Poll::EndedLate),
-            (Ok(Some(status)), Some(output)) => Some(Poll::Ended(evaluate(status, &output))),
-            (Err(error), _) => Some(Poll::Ended(Err(error.to_string()))),
-            (_, read) => {
-                self.read = read;
-                if self.is_late || now < self.deadline {
-                    return None;
-                }
-                self.kill();
-                let seconds = TIMEOUT.as_secs();
-                Some(Poll::Late(format!("it did not end within {seconds} s")))
+    }
+
+    /// Returns `None` while the program runs, or another program has its output. After a kill, only
+    /// the end of the program matters.
+    fn poll(&mut self, now: Instant) -> Option<Poll> {
+        self.read();
+        if self.pipe.is_none() || self.is_late {
+            match self.child.try_wait() {
+                Ok(Some(_)) if self.is_late => return Some(Poll::EndedLate),
+                Ok(Some(status)) => return Some(Poll::Ended(evaluate(status, &self.output))),
+                Err(error) => return Some(Poll::Ended(Err(error.to_string()))),
+                Ok(None) => {}
             }
         }
+        if self.is_late || now < self.deadline {
+            return None;
+        }
+        self.kill();
+        let seconds = TIMEOUT.as_secs();
+        Some(Poll::Late(format!("it did not end within {seconds} s")))
     }
 }
 
 impl Drop for Query {
     fn drop(&mut self) {
-        let _gone = self.child.kill();
+        if let Ok(None) = self.child.try_wait() {
+            self.kill();
+        }
     }
 }
 

@@ -21,12 +21,12 @@ fn write(daemon: &Daemon, name: &str, text: &str) {
 pub fn with_nvidia_smi(yaml: &str, script: &str) -> Daemon {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("llmload.yml"), yaml).unwrap();
-    let commands = folder.path().join("script");
-    std::fs::write(&commands, script).unwrap();
+    std::fs::write(folder.path().join("script"), script).unwrap();
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/nvidia-smi");
-    let path = format!("{}:{}", fixtures.display(), std::env::var("PATH").unwrap());
+    let (fixtures, commands) = (fixtures.display(), folder.path().display());
+    let path = format!("{fixtures}:{commands}:{}", std::env::var("PATH").unwrap());
     let mut command = Command::new(env!("CARGO_BIN_EXE_llmload"));
-    command.env("PATH", path).env("NVIDIA_SMI_SCRIPT", commands);
+    command.env("PATH", path);
     Daemon::of(command, &[], folder)
 }
 
@@ -82,7 +82,7 @@ fn a_program_that_fails_hides_the_gpus_and_is_logged_once() {
     write(&daemon, "script", "echo 'driver \u{1b}[31m mismatch'; exit 9");
     daemon.wait_for("/metrics", |text| (!has_gpus(text)).then_some(()));
     // An endless output ends with a limit.
-    write(&daemon, "script", "echo x >> \"$NVIDIA_SMI_SCRIPT.runs\"; exec yes 0, 1, 2, 3, 4, 5");
+    write(&daemon, "script", "echo x >> \"$SCRIPT.runs\"; exec yes 0, 1, 2, 3, 4, 5");
     let runs = daemon.folder.path().join("script.runs");
     daemon.wait_for("/metrics", |text| {
         assert!(!has_gpus(text), "{text}");
@@ -99,7 +99,7 @@ fn a_program_that_fails_hides_the_gpus_and_is_logged_once() {
 
 #[test]
 fn a_program_that_hangs_is_killed_and_blocks_nothing() {
-    let script = "echo $$ >> \"$NVIDIA_SMI_SCRIPT.pids\"; exec sleep 1000";
+    let script = "echo $$ >> \"$SCRIPT.pids\"; exec sleep 1000";
     let mut daemon = with_nvidia_smi(&format!("{BOTH}{IDLE}"), script);
     let file = daemon.folder.path().join("script.pids");
     let first = daemon.wait_for("/metrics", |text| {
@@ -122,6 +122,27 @@ fn a_program_that_hangs_is_killed_and_blocks_nothing() {
         assert!(begun.elapsed() < TEST_TIMEOUT);
         pause();
     }
+}
+
+/// The first program leaves two others, which have its output. The second one of them is in another
+/// process group, so llmload cannot kill it.
+#[test]
+fn a_program_that_leaves_other_programs_does_not_stop_the_metrics() {
+    let script = format!(
+        "if [ -e \"$SCRIPT.left\" ]; then {TWO_GPUS}; else
+  sleep 1000 & echo $! > \"$SCRIPT.left\"
+  setsid sleep 60 &
+fi"
+    );
+    let mut daemon = with_nvidia_smi(&format!("{BOTH}{IDLE}"), &script);
+    daemon.wait_for("/metrics", |text| has_gpus(text).then_some(()));
+    let left = std::fs::read_to_string(daemon.folder.path().join("script.left")).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", left.trim()));
+    // A killed program without a parent can stay as a zombie.
+    assert!(status.is_err() || status.unwrap().contains("State:\tZ"), "process {left}");
+    let lines = gpu_lines(&daemon);
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    assert!(line.contains("did not end within 5 s"), "{line}");
 }
 
 #[test]
