@@ -181,7 +181,10 @@ pub(super) fn find(routes: &[RouteReport], run: Circumstances<'_>) -> Vec<Findin
         drafts.extend(steadiness::not_steady(route));
         // A distorted measurement gives no advice about levels.
         if !is_distorted {
-            drafts.extend(advice::drafts(route, &ladder, config_file));
+            let of_scenario = routes.iter().filter(|other| other.scenario == route.scenario);
+            let has_other_targets = of_scenario.count() > 1;
+            let search = advice::Search { config_file, has_other_targets };
+            drafts.extend(advice::drafts(route, &ladder, search));
         }
         let name = (routes.len() > 1).then(|| route.route());
         let finding = |draft| finding(draft, name.as_deref(), &route.phases);

@@ -11,16 +11,24 @@ const REQUESTS_FOR_P99: u64 = 100;
 /// The lowest success rate of a level whose objectives are not missed because of failures.
 const FEW_FAILURES: f64 = 0.99;
 
-pub(super) fn drafts(
-    route: &RouteReport,
-    ladder: &Ladder<'_>,
-    config_file: Option<&str>,
-) -> Vec<Draft> {
+/// The factor from the lowest to the highest level of a search without a known upper end.
+const SEARCH_FACTOR: f64 = 4.0;
+
+/// The facts about a run that decide how a search can follow it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Search<'a> {
+    /// The configuration file. `None` if options defined the load.
+    pub config_file: Option<&'a str>,
+    /// True if the scenario has other targets. A search measures one target.
+    pub has_other_targets: bool,
+}
+
+pub(super) fn drafts(route: &RouteReport, ladder: &Ladder<'_>, search: Search<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     drafts.extend(best_level(ladder));
     let room = room_at_top(ladder);
     drafts.extend(level_choice(ladder));
-    drafts.extend(next_step(route, ladder, room.is_some(), config_file));
+    drafts.extend(next_step(route, ladder, room.is_some(), search));
     drafts.extend(room);
     drafts
 }
@@ -93,7 +101,7 @@ fn next_step(
     route: &RouteReport,
     ladder: &Ladder<'_>,
     has_room: bool,
-    config_file: Option<&str>,
+    search: Search<'_>,
 ) -> Option<Draft> {
     let levels = judged(ladder);
     let best = levels.iter().rposition(|phase| meets_all(phase));
@@ -105,14 +113,15 @@ fn next_step(
                 "next, find the limit between {} and {}: {}",
                 label(low),
                 label(high),
-                search_command(route, config_file, low, Some(value(high)))?
+                search_command(route, search, low, value(high))?
             ));
         }
         // The highest level meets the objectives, and does not show how far the next ones can be.
         Some(index) if !has_room && levels[index].slo.iter().all(|objective| objective.sure) => {
+            let best = levels[index];
             return next(format!(
                 "next, find the highest level that meets the objectives: {}",
-                search_command(route, config_file, levels[index], None)?
+                search_command(route, search, best, value(best) * SEARCH_FACTOR)?
             ));
         }
         None if !levels.is_empty() => return next(step_after_a_miss(levels.first()?)),
@@ -170,27 +179,38 @@ fn step_after_a_miss(lowest: &PhaseReport) -> String {
 }
 
 /// The command that finds the highest level that meets the objectives of a phase, from the level of
-/// this phase on. With the file of the run, the search sends the same requests.
+/// this phase on. With the file of the run, the search sends the same requests. The command always
+/// has both ends, because the default of `--to` can be below `--from`.
 fn search_command(
     route: &RouteReport,
-    config_file: Option<&str>,
+    search: Search<'_>,
     from: &PhaseReport,
-    to: Option<f64>,
+    to: f64,
 ) -> Option<String> {
-    let target = match (config_file, route.scenario.as_str()) {
-        (None, _) => route.address.clone(),
-        (Some(file), "default") => format!("--config.file {}", shell_quoted(file)),
-        (Some(file), name) => {
-            format!("--config.file {} --scenario {}", shell_quoted(file), shell_quoted(name))
-        }
-    };
-    let by = from.level?.kind.as_str();
-    let to = to.map(|level| format!(" --to {}", level_text(from, level))).unwrap_or_default();
-    Some(format!(
-        "`llmload capacity {target} --slo '{}' --by {by} --from {}{to}`",
+    let options = format!(
+        "--slo '{}' --by {} --from {} --to {}",
         slo_text(&from.slo),
-        option(from)
-    ))
+        from.level?.kind.as_str(),
+        option(from),
+        level_text(from, to)
+    );
+    let Some(file) = search.config_file.map(shell_quoted) else {
+        return Some(format!("`llmload capacity {} {options}`", route.address));
+    };
+    // The file can have scenarios that did not run, so the command names the scenario.
+    let command = |scenario: &str| {
+        format!("`llmload capacity --config.file {file} --scenario {scenario} {options}`")
+    };
+    Some(if search.has_other_targets {
+        format!(
+            "give `{}` a scenario with only this target, and write the name of this scenario for \
+             NAME: {}",
+            route.target,
+            command("NAME")
+        )
+    } else {
+        command(&shell_quoted(&route.scenario))
+    })
 }
 
 /// The objectives as the value of `--slo`: `ttft p99<1s, success>99%`.

@@ -2,7 +2,7 @@
 
 use super::ladder::{Knee, Ladder, NO_GROWTH, queries, tokens, value};
 use super::{Code, Draft, label, labels};
-use crate::check::numbers::{duration, percent, three_digits};
+use crate::check::numbers::{duration, percent, sign, three_digits};
 use crate::report::{LevelKind, PhaseReport, RouteReport, Statistics, Summary};
 use crate::slo::Share;
 
@@ -49,7 +49,7 @@ pub(super) fn drafts(route: &RouteReport, ladder: &Ladder<'_>) -> Vec<Draft> {
 fn throughput_knee(ladder: &Ladder<'_>, knee: Knee<'_>) -> Draft {
     let Knee { level, top } = knee;
     let growth = queries(top) / queries(level) - 1.0;
-    let change = if growth < 0.0 { "−" } else { "+" };
+    let change = sign(growth);
     let is_lowest = ladder.ends().is_some_and(|(lowest, _)| std::ptr::eq(lowest, level));
     let start = if is_lowest {
         format!("throughput does not grow above the lowest level, {}", label(level))
@@ -94,17 +94,16 @@ fn throughput_slows(ladder: &Ladder<'_>) -> Option<Draft> {
     };
     let is_slower = later >= earlier * SLOWER && is_reached(before) && is_reached(top);
     ((0.0..GOOD_GROWTH).contains(&growth) && is_slower).then(|| {
-        let load = value(top) / value(before) - 1.0;
         let text = format!(
-            "throughput grows less than the load: from {} to {}, the load rose by {}, but throughput \
-             only by {} (from {}/s to {}/s), and the mean duration rose from {} to {}; the server \
-             is at or near its limit",
-            label(before),
+            "throughput grows less than the load: {} has {} times the load of {}, but only {} times \
+             the throughput ({}/s instead of {}/s), and the mean duration rose from {} to {}; the \
+             server is at or near its limit",
             label(top),
-            rounded_percent(load),
-            rounded_percent(load * growth),
-            three_digits(queries(before)),
+            three_digits(value(top) / value(before)),
+            label(before),
+            three_digits(queries(top) / queries(before)),
             three_digits(queries(top)),
+            three_digits(queries(before)),
             duration(earlier),
             duration(later)
         );
@@ -213,9 +212,9 @@ pub(super) fn level_choice(ladder: &Ladder<'_>) -> Option<Draft> {
     let fastest = if latency(low)? <= latency(fastest)? * SAME_LATENCY { low } else { fastest };
     let (best_latency, lowest) = (latency(best)?, latency(fastest)?);
     let text = if best_latency <= lowest * SAME_LATENCY {
+        let above = if best_latency > lowest { ", at most 5 % above the lowest" } else { "" };
         format!(
-            "for throughput and for latency, choose {}: {}/s at a mean latency of {}, at most 5 % \
-             above the lowest",
+            "for throughput and for latency, choose {}: {}/s at a mean latency of {}{above}",
             label(best),
             three_digits(queries(best)),
             duration(best_latency)

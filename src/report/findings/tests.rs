@@ -142,9 +142,9 @@ fn throughput_slows_if_it_grows_by_less_than_half_of_the_load() {
     let findings = all(route.clone());
     assert_eq!(
         text(&findings, Code::ThroughputSlows).unwrap(),
-        "Throughput grows less than the load: from concurrency 35 to concurrency 100, the load rose \
-         by 186 %, but throughput only by 83 % (from 60/s to 110/s), and the mean duration rose from \
-         580 ms to 909 ms; the server is at or near its limit"
+        "Throughput grows less than the load: concurrency 100 has 2.86 times the load of concurrency \
+         35, but only 1.83 times the throughput (110/s instead of 60/s), and the mean duration rose \
+         from 580 ms to 909 ms; the server is at or near its limit"
     );
     assert_eq!(
         (text(&findings, Code::ThroughputKnee), text(&findings, Code::RoomAtTop)),
@@ -232,12 +232,28 @@ fn the_best_level_is_the_highest_that_meets_all_objectives() {
     assert!(command.ends_with("--from 35 --to 1500`"), "no separator: {command}");
     // A search should send the requests of the file.
     let run = Circumstances { config_file: Some("my file.yml"), ..Circumstances::default() };
-    for (scenario, options) in [("default", ""), ("night load", " --scenario 'night load'")] {
+    for (scenario, options) in
+        [("default", " --scenario default"), ("night load", " --scenario 'night load'")]
+    {
         let scenario = scenario.to_owned();
         let route = with_objectives(saturated(), [0.01, 0.9, 3.2]);
         let command = text(&find(&[RouteReport { scenario, ..route }], run), Code::NextStep);
         let expected = format!("`llmload capacity --config.file 'my file.yml'{options} --slo '");
         assert!(command.as_ref().unwrap().contains(&expected), "{command:?}");
+    }
+    // A search measures one target, so the command with this scenario would fail.
+    let of_target = |target: &str| RouteReport {
+        target: target.to_owned(),
+        scenario: "both".to_owned(),
+        ..with_objectives(saturated(), [0.01, 0.9, 3.2])
+    };
+    let findings = find(&[of_target("a"), of_target("b")], run);
+    let steps = findings.iter().filter(|finding| finding.code == Code::NextStep);
+    let steps: Vec<_> = steps.map(|finding| finding.text.as_str()).collect();
+    assert_eq!(steps.len(), 2);
+    for (step, target) in steps.iter().zip(["a", "b"]) {
+        let expected = format!("give `{target}` a scenario with only this target");
+        assert!(step.contains(&expected) && !step.contains("--scenario both"), "{step}");
     }
     let none = all(with_objectives(saturated(), [1.5, 2.0, 3.0]));
     assert_eq!(
@@ -263,10 +279,10 @@ fn a_met_highest_level_without_room_leads_to_a_search_from_this_level() {
                     http://h/v1 --slo 'ttft p99<1s' --by concurrency --from";
     let mut route = with_objectives(saturated(), [0.01, 0.1, 0.2]);
     let advice = text(&all(route.clone()), Code::NextStep).unwrap();
-    assert_eq!(advice, format!("{expected} 100`"));
+    assert_eq!(advice, format!("{expected} 100 --to 400`"));
     route.phases.truncate(1);
     let advice = text(&all(route.clone()), Code::NextStep).unwrap();
-    assert_eq!(advice, format!("{expected} 5`"));
+    assert_eq!(advice, format!("{expected} 5 --to 20`"));
     // With few requests, the first question is if the level really meets the objective.
     route.phases[0].slo[0].sure = false;
     route.phases[0].statistics.arrivals = 90;
