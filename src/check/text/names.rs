@@ -5,7 +5,7 @@ use super::style::cut;
 
 /// Shortens names to a number of columns, so that different names stay different. If the starts of
 /// two names are equal, the shortened names begin with the word in which they differ:
-/// `…warehouse`.
+/// `…warehouse`. If this is not enough, they begin with the number of the name: `2 …warehouse`.
 pub(crate) fn cut_apart(names: &[&str], columns: usize) -> Vec<String> {
     shortened_apart(names, |_, name| cut(name, columns))
 }
@@ -40,7 +40,32 @@ pub(crate) fn shortened_apart(
         if is_complete { Some(readable) } else { shortest() }
     };
     let all = names.iter().enumerate().zip(&short);
-    all.map(|(name, short)| differing(name).unwrap_or_else(|| short.clone())).collect()
+    let texts: Vec<String> =
+        all.map(|(name, short)| differing(name).unwrap_or_else(|| short.clone())).collect();
+    let is_ambiguous = |texts: &[String], index: usize| {
+        let mut others = names.iter().zip(texts);
+        others.any(|(other, text)| *other != names[index] && *text == texts[index])
+    };
+    let numbered = |index: usize| {
+        // The same name in two places has one number.
+        let number = names.iter().position(|name| *name == names[index]).unwrap_or(index) + 1;
+        shorten(index, &format!("{number} {}", texts[index]))
+    };
+    let indices = 0..names.len();
+    let some: Vec<String> = indices
+        .clone()
+        .map(
+            |index| {
+                if is_ambiguous(&texts, index) { numbered(index) } else { texts[index].clone() }
+            },
+        )
+        .collect();
+    // A name can begin with a number too.
+    if indices.clone().any(|index| is_ambiguous(&some, index)) {
+        indices.map(numbered).collect()
+    } else {
+        some
+    }
 }
 
 /// The number of bytes at the start of two names that are equal.
@@ -51,7 +76,10 @@ fn shared_start(one: &str, other: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::check::text::style::width;
 
     #[test]
     fn shortened_names_stay_different() {
@@ -65,6 +93,29 @@ mod tests {
         assert_eq!(shortened(&["load-of-all", "load-of-all"], 6), "load-… load-…");
         let words = ["phase 1 of the ramp", "phase 1 of the sine", "phase 2 of the ramp"];
         assert_eq!(shortened(&words, 9), "…ramp …sine phase 2…");
+        let four = ["production", "playground"].map(|cluster| {
+            ["short", "longer"]
+                .map(|length| format!("conversation-of-the-{cluster}-cluster-evening-{length}"))
+        });
+        let four: Vec<&str> = four.iter().flatten().map(String::as_str).collect();
+        assert_eq!(shortened(&four, 12), "1 …short 2 …longer 3 …short 4 …longer");
         assert_eq!(shortened(&["并发并发并发-a", "并发并发并发-b"], 6), "…a …b");
+    }
+
+    proptest! {
+        #[test]
+        fn two_different_names_never_become_the_same_text(
+            names in prop::collection::vec("[ab1-3 -]{0,12}(-evening)?(-short|-longer)?", 2..20),
+            columns in 4_usize..24,
+        ) {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let short = cut_apart(&names, columns);
+            for (name, text) in names.iter().zip(&short) {
+                prop_assert!(width(text) <= columns, "{text:?}");
+                for (other, same) in names.iter().zip(&short) {
+                    prop_assert_eq!(name == other, text == same, "{} {}", name, other);
+                }
+            }
+        }
     }
 }
