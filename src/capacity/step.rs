@@ -152,6 +152,8 @@ pub struct StepResult {
     /// The number of arrivals that llmload dropped because `max_concurrency` requests were in
     /// flight. The target did not keep up, so these arrivals miss every objective.
     pub dropped: u64,
+    /// The number of arrivals that llmload dropped for any reason.
+    pub all_dropped: u64,
     /// The judged requests, one entry for each objective.
     pub judged: Vec<Batches>,
     /// The measured quantile of each objective in seconds, and the success rate as a fraction.

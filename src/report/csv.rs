@@ -163,7 +163,7 @@ fn step_row<'a>(
         arrivals: step.requests,
         offered_per_second: (seconds > 0.0).then(|| step.requests as f64 / seconds),
         dropped: step.dropped,
-        sent: step.requests.saturating_sub(step.dropped),
+        sent: step.sent(),
         succeeded: step.succeeded,
         failed: step.failed,
         success_rate: (finished > 0).then(|| step.succeeded as f64 / finished as f64),

@@ -77,14 +77,14 @@ pub struct StepReport {
     /// True if the requests took longer than `settle_seconds`, so the step does not count.
     #[serde(default)]
     pub unsettled: bool,
-    /// The requests that were due in the measured time.
+    /// The arrivals that were due in the measured time.
     pub requests: u64,
     pub succeeded: u64,
     pub failed: u64,
     /// The requests that failed in llmload or its machine in any part of the step.
     #[serde(default)]
     pub failed_in_client: u64,
-    /// The arrivals that llmload dropped because `max_concurrency` requests were in flight.
+    /// The arrivals that llmload dropped, for any reason.
     pub dropped: u64,
     /// The successes in the measured time, per second. At a rate: those that ended in it. In a
     /// closed loop, each success counts by the part of its duration that is in the measured time.
@@ -197,12 +197,15 @@ impl SearchReport {
     fn table(&self) -> Block {
         let names = self.steps.first().map(|step| &step.objectives[..]).unwrap_or_default();
         let shown = names.len().min(MOST_COLUMNS);
+        let has_drops = self.steps.iter().any(|step| step.dropped > 0);
         let mut columns = vec!["step".to_owned(), "time".to_owned(), "requests".to_owned()];
+        columns.extend(has_drops.then(|| "dropped".to_owned()));
         columns.extend(names.iter().take(shown).map(|objective| objective.name.clone()));
         columns.extend(["QPS", "tokens/s", "result"].map(str::to_owned));
         let row = |step: &StepReport| {
             let mut cells =
-                vec![step.name.clone(), duration(step.measured_seconds), integer(step.requests)];
+                vec![step.name.clone(), duration(step.measured_seconds), integer(step.sent())];
+            cells.extend(has_drops.then(|| integer(step.dropped)));
             cells
                 .extend(step.objectives.iter().take(shown).map(|objective| objective.text.clone()));
             cells.push(three_digits(step.requests_per_second));
@@ -220,6 +223,11 @@ impl StepReport {
     /// The state of a step without a verdict.
     pub(super) fn state(&self) -> &'static str {
         if self.unsettled { "unsettled" } else { "distorted" }
+    }
+
+    /// The arrivals that llmload sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.requests.saturating_sub(self.dropped)
     }
 
     /// The reason why the step does not count.
@@ -247,7 +255,7 @@ impl StepReport {
             succeeded: result.succeeded,
             failed: result.failed,
             failed_in_client: result.failed_in_client,
-            dropped: result.dropped,
+            dropped: result.all_dropped,
             requests_per_second: result.requests_per_second,
             output_tokens_per_second: result.tokens_per_second,
             is_token_estimate: result.tokens_are_estimated,

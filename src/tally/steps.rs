@@ -43,6 +43,7 @@ struct StepCounts {
     failed: u64,
     failed_in_client: u64,
     dropped: u64,
+    all_dropped: u64,
     late: u64,
     is_paused: bool,
     /// True if a budget refused an arrival.
@@ -164,6 +165,7 @@ impl StepCounts {
             failed: 0,
             failed_in_client: 0,
             dropped: 0,
+            all_dropped: 0,
             late: 0,
             is_paused: false,
             is_used_up: false,
@@ -234,6 +236,7 @@ impl StepCounts {
             }
             Event::Dropped(reason) => {
                 self.requests += 1;
+                self.all_dropped += 1;
                 match reason {
                     DropReason::MaxConcurrency => {
                         self.dropped += 1;
@@ -371,6 +374,7 @@ impl StepCounts {
             succeeded: self.succeeded,
             failed: self.failed,
             dropped: self.dropped,
+            all_dropped: self.all_dropped,
             judged,
             observed,
             is_cut_short,

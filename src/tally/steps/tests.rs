@@ -76,6 +76,17 @@ fn a_distortion_in_a_step_of_seconds_is_found() {
 }
 
 #[test]
+fn every_drop_of_a_step_counts_and_those_at_the_limit_of_requests_also_separately() {
+    let (meter, began) = begun(at_a_rate());
+    let arrival = Arrival { k: 0, due: began + SECOND, phase: Some(0), lengths: None };
+    for reason in [DropReason::MaxConcurrency, DropReason::Late, DropReason::RateLimit] {
+        meter.steps.observe(&arrival, Event::Dropped(reason));
+    }
+    let result = ended(&meter, began);
+    assert_eq!((result.requests, result.all_dropped, result.dropped), (3, 3, 1));
+}
+
+#[test]
 fn the_latency_of_a_step_includes_its_requests_before_the_measured_time() {
     let (meter, began) = begun(at_a_rate());
     success(&meter, began, began + 3 * SECOND / 2);
