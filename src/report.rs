@@ -401,10 +401,4 @@ impl LedgerReport {
     pub fn total_failed(&self) -> u64 {
         self.failed.values().sum()
     }
-
-    /// The number of requests that failed in llmload or its machine.
-    pub fn total_failed_in_client(&self) -> u64 {
-        let failed = self.failed.iter().filter(|(reason, _)| verdict::is_of_client(reason));
-        failed.map(|(_, count)| count).sum()
-    }
 }

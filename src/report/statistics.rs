@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::measurement::{Anomaly, Failure};
+use crate::measurement::{Anomaly, Blame, Failure};
 use crate::plan::Prices;
 use crate::tally::{Distribution, RawStatistics, WindowCounts};
 
@@ -23,6 +23,8 @@ pub struct Statistics {
     pub sent: u64,
     pub succeeded: u64,
     pub failed: u64,
+    /// The number of requests that failed in llmload or its machine. `failed` contains them.
+    pub failed_in_client: u64,
     /// The number of requests that llmload sent once more, because their connection ended before
     /// the server could work on them.
     pub connection_retries: u64,
@@ -226,6 +228,11 @@ impl Statistics {
             .zip(arrived.failures)
             .filter(|(failure, _)| failure.is_timeout());
         let timeouts: u64 = timeouts.map(|(_, count)| count).sum();
+        let of_client = Failure::ALL
+            .into_iter()
+            .zip(arrived.failures)
+            .filter(|(failure, _)| failure.blame() == Blame::Client);
+        let failed_in_client = of_client.map(|(_, count)| count).sum();
         let ratio = |amount: f64, total: f64| (total > 0.0).then(|| amount / total);
         let per_second = |amount: f64| ratio(amount, seconds);
         let report = WindowReport::new(window, per_chunk);
@@ -246,6 +253,7 @@ impl Statistics {
             sent: arrived.sent,
             succeeded: arrived.succeeded,
             failed,
+            failed_in_client,
             connection_retries: arrived.connection_retries,
             success_rate: ratio(arrived.succeeded as f64, finished as f64),
             timeout_rate: ratio(timeouts as f64, finished as f64),

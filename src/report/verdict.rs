@@ -354,7 +354,8 @@ fn no_success(route: &RouteReport) -> Reason {
 /// Returns a reason if too many requests failed in llmload or its machine. No objective allows such
 /// failures, because they say nothing about the target.
 fn failed_in_client(route: &RouteReport) -> Option<Reason> {
-    let (failed, finished) = (route.failed_in_client(), route.finished_outside_of_searches());
+    let failed = route.outside_of_searches(|all| all.failed_in_client);
+    let finished = route.outside_of_searches(|all| all.succeeded + all.failed);
     let most_frequent = route.failures.iter().filter(|class| is_of_client(&class.reason));
     let remedy = most_frequent.max_by_key(|class| class.count).map(|class| &class.remedy);
     TOLERATED_SHARE.is_exceeded(failed, finished).then(|| {
@@ -378,7 +379,7 @@ pub(super) fn is_of_client(reason: &str) -> bool {
 /// would pass although the server fails.
 fn too_many_failures(route: &RouteReport) -> Option<Reason> {
     let all_failed = route.deciding(|all| all.failed);
-    let failed = all_failed.saturating_sub(route.failed_in_client());
+    let failed = all_failed.saturating_sub(route.deciding(|all| all.failed_in_client));
     let finished = all_failed + route.deciding(|all| all.succeeded);
     (!route.has_objectives()
         && route.ledger.succeeded > 0
@@ -407,18 +408,11 @@ impl RouteReport {
         phases.map(|phase| of(&phase.statistics)).sum()
     }
 
-    /// The requests that failed in llmload or its machine. A step of a search with such a request
-    /// does not count, so its requests do not count here.
-    fn failed_in_client(&self) -> u64 {
-        let searches = self.phases.iter().filter_map(|phase| phase.search.as_ref());
-        let of_steps = searches.flat_map(|search| &search.steps).map(|step| step.failed_in_client);
-        self.ledger.total_failed_in_client().saturating_sub(of_steps.sum())
-    }
-
-    fn finished_outside_of_searches(&self) -> u64 {
-        let searches = self.phases.iter().filter(|phase| phase.is_search());
-        let finished = searches.map(|phase| phase.statistics.succeeded + phase.statistics.failed);
-        self.ledger.finished.saturating_sub(finished.sum())
+    /// Returns a sum over all phases that are no searches. A step of a search with requests that
+    /// failed in llmload or its machine does not count, so a search judges these failures itself.
+    fn outside_of_searches(&self, of: impl Fn(&Statistics) -> u64) -> u64 {
+        let phases = self.phases.iter().filter(|phase| !phase.is_search());
+        phases.map(|phase| of(&phase.statistics)).sum()
     }
 
     /// The phases whose objectives decide.
