@@ -241,14 +241,18 @@ fn first_token(routes: &[&RouteReport], clock: &Clock) -> Option<Chart> {
     Some(Chart { title, plot, legend })
 }
 
-/// The objectives of TTFT: the phase, the threshold in seconds, and the text of the objective. All
+/// The objectives of TTFT whose quantile the chart shows: the phase, the threshold in seconds, and the text of the objective. All
 /// targets of a scenario have the same objectives.
 fn objectives<'a>(
     routes: &[&'a RouteReport],
 ) -> impl Iterator<Item = (&'a PhaseReport, f64, String)> + use<'a> {
     let phases = routes.first().copied().into_iter().flat_map(RouteReport::levels);
-    phases.flat_map(|phase| {
-        let results = phase.slo.iter().filter(|result| result.measure == "ttft");
+    let high = routes.first().and_then(|route| route.timeline.time_to_first_token_quantile);
+    let shown = [0.5, high.unwrap_or(0.99)];
+    phases.flat_map(move |phase| {
+        let is_shown = move |share: f64| shown.iter().any(|other| (other - share).abs() < 1e-9);
+        let of_ttft = phase.slo.iter().filter(|result| result.measure == "ttft");
+        let results = of_ttft.filter(move |result| is_shown(result.share));
         results.filter_map(move |result| {
             let label = format!("{} {}", result.quantile(), result.threshold());
             Some((phase, result.threshold_seconds?, label))
