@@ -135,14 +135,15 @@ fn position(
         None => (index + 1, planned.phases),
     };
     let origin = monitor.schedule_state.windows().and_then(|windows| windows.origin())?;
+    let search = current_search(monitor);
     Some(Position {
         scenario: has_name.then(|| planned.scenario.clone()),
-        phase: phase_and_step(monitor, position.phase.unwrap_or_default()),
+        phase: phase_and_step(search.as_ref(), position.phase.unwrap_or_default()),
         number,
         phases,
         elapsed: now.saturating_duration_since(origin),
         length: planned.length,
-        remaining: current_search(monitor).map(|(_, search)| search.search.expected_time()),
+        remaining: search.map(|(_, search)| search.search.expected_time()),
     })
 }
 
@@ -153,8 +154,8 @@ fn current_search(monitor: &RouteMonitor) -> Option<(StepPlan, SearchState)> {
 }
 
 /// Returns the name of the phase. If it searches a capacity, returns its current step too.
-fn phase_and_step(monitor: &RouteMonitor, phase: String) -> String {
-    match current_search(monitor) {
+fn phase_and_step(search: Option<&(StepPlan, SearchState)>, phase: String) -> String {
+    match search {
         Some((step, search)) => {
             format!("{phase}, step {}: {}", search.search.steps().len() + 1, step.level)
         }
