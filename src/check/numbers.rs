@@ -66,6 +66,11 @@ pub fn percent(fraction: f64) -> String {
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
+/// The sign of a change: `−` or `+`.
+pub fn sign(change: f64) -> &'static str {
+    if change < 0.0 { "−" } else { "+" }
+}
+
 /// A duration with three significant digits: `850 µs`, `12.5 ms`, `1.2 s`, `5m 12s`.
 pub fn duration(seconds: f64) -> String {
     match seconds {

@@ -8,7 +8,7 @@ use super::{
     ArchiveReport, FailureClass, MeanDifference, Report, RouteReport, charts, headline, server,
     tables, totals, verdict,
 };
-use crate::check::numbers::duration;
+use crate::check::numbers::{duration, sign};
 
 /// One block of a report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -218,7 +218,7 @@ fn difference(route: &RouteReport, report: &Report) -> Option<String> {
     let baseline = report.routes.iter().find(|other| other.scenario == route.scenario)?;
     let time = |name: &str, difference: Option<MeanDifference>| {
         let MeanDifference { mean_seconds: mean, margin_seconds: margin } = difference?;
-        let sign = if mean < 0.0 { "−" } else { "+" };
+        let sign = sign(mean);
         let size = duration(mean.abs());
         Some(match margin {
             None => format!("{name} {sign}{size} (too few pairs for a confidence interval)"),

@@ -321,7 +321,7 @@ fn a_success_rate_that_falls_is_worse_without_tolerance() {
     });
     let arguments = ["0.json", "1.json", "--tolerance", "1000"];
     let (code, text) = compare(&[base(), failing], &arguments);
-    let expected = "s → one, open: the new run is worse in success rate (-25.0 %)";
+    let expected = "s → one, open: the new run is worse in success rate (−25.0 %)";
     assert!(code == 3 && text.contains(expected), "{code}: {text}");
 }
 

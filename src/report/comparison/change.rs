@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::metrics::{Evidence, Rule};
+use crate::check::numbers::sign;
 
 /// The change of a metric from the base run to a new run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,5 +60,7 @@ pub(super) fn change(
 pub(super) fn change_text(ratio: f64) -> String {
     let percent = ratio * 100.0;
     let decimals = usize::from(percent.abs() < 99.95);
-    format!("{percent:+.decimals$} %")
+    // A decrease that is rounded to zero has no minus sign.
+    let rounded = (percent * 10.0).round() / 10.0;
+    format!("{}{:.decimals$} %", sign(rounded), percent.abs())
 }

@@ -199,7 +199,7 @@ fn up_to_three_targets_fit_beside_each_other_on_a_terminal() {
     let head = lines.iter().find(|line| line.contains("main")).unwrap();
     assert!(head.ends_with("main  canary    difference     old      difference"), "{lines:#?}");
     let row = lines.iter().find(|line| line.contains("TTFT mean")).unwrap();
-    let expected = "100 ms  210 ms  worse +110 %   90 ms  better -10.0 %";
+    let expected = "100 ms  210 ms  worse +110 %   90 ms  better −10.0 %";
     assert!(row.ends_with(expected), "{lines:#?}");
     assert!(lines.iter().all(|line| width(line) <= 80), "{lines:#?}");
 }
