@@ -4,6 +4,8 @@
 //! Each phase is judged separately, because an objective that is met at a low level and missed at a
 //! high level says nothing about the mean of both levels.
 
+mod dropped;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -302,21 +304,8 @@ pub(super) fn cut_phases(route: &RouteReport, time_limit: Duration) -> Option<St
 /// Returns the reasons why the measurement of a route is not valid. If all requests failed, this is
 /// a reason too.
 pub(super) fn invalid_reasons(route: &RouteReport) -> Vec<Reason> {
-    let (dropped, arrivals) =
-        (route.deciding(|all| all.dropped), route.deciding(|all| all.arrivals));
-    let sent = arrivals - dropped.min(arrivals);
     let failed_in_client = failed_in_client(route);
     let no_success = (route.ledger.succeeded == 0).then(|| no_success(route));
-    let too_many_dropped = TOLERATED_SHARE.is_exceeded(dropped, arrivals).then(|| {
-        let text = format!(
-            "{} of {} arrivals were dropped, more than 1 %: the offered rate was not reached, only \
-             {} requests were sent",
-            integer(dropped),
-            integer(arrivals),
-            integer(sent)
-        );
-        Reason::of_route(ReasonCode::Dropped, route, text)
-    });
     let too_few = route.judged_phases().flat_map(|phase| {
         let results = phase.slo.iter().filter(|objective| {
             objective.judged == 0 && phase.statistics.succeeded + phase.statistics.failed > 0
@@ -328,7 +317,7 @@ pub(super) fn invalid_reasons(route: &RouteReport) -> Vec<Reason> {
             Reason { objective: Some(objective.label()), ..reason }
         })
     });
-    let mut reasons: Vec<Reason> = no_success.into_iter().chain(too_many_dropped).collect();
+    let mut reasons: Vec<Reason> = no_success.into_iter().chain(dropped::too_many(route)).collect();
     reasons.extend(failed_in_client);
     reasons.extend(too_few);
     reasons

@@ -86,3 +86,27 @@ fn a_search_without_a_confidence_passes_but_is_not_sure() {
     phase.search.as_mut().unwrap().confidence = None;
     assert_eq!(verdict(route(vec![phase], 0)), (Outcome::Passed, Vec::new(), false));
 }
+
+#[test]
+fn arrivals_that_the_breaker_dropped_are_a_failure_of_the_target() {
+    let statistics = Statistics {
+        arrivals: 100,
+        dropped: 79,
+        succeeded: 1,
+        failed: 20,
+        ..Statistics::default()
+    };
+    let phase = PhaseReport { name: "constant".to_owned(), statistics, ..started() };
+    let dropped = |reasons: [(&str, u64); 2]| {
+        let mut route = route(vec![phase.clone()], 0);
+        route.ledger.dropped = reasons.map(|(reason, count)| (reason.to_owned(), count)).into();
+        route.ledger.failed.clear();
+        verdict(route)
+    };
+    let (outcome, codes, _) = dropped([("breaker", 79), ("late", 0)]);
+    assert_eq!(outcome, Outcome::Failed);
+    assert!(codes.iter().all(|code| *code == ReasonCode::Failures), "{codes:?}");
+    let (outcome, codes, _) = dropped([("breaker", 70), ("late", 9)]);
+    assert_eq!(outcome, Outcome::Invalid);
+    assert!(codes.contains(&ReasonCode::Dropped), "{codes:?}");
+}
