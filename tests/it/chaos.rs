@@ -2,9 +2,10 @@
 //! of the clients.
 //!
 //! The test checks only invariants: the ledger at every scrape, no request in flight at the end,
-//! the number of arrivals of each schedule, limited memory, no secret in any output, and a response
-//! to every scrape. `docs/soak.md` explains how to run it for ten minutes.
+//! the number of arrivals of each schedule, the guards, limited memory, no secret in any output,
+//! and a response to every scrape. `docs/soak.md` explains how to run it for ten minutes.
 
+mod guarded;
 mod plan;
 mod scrape;
 mod server;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 use crate::binary::{Daemon, TEST_TIMEOUT, pause, request, signal};
 use crate::secrets::{assert_clean, llmload};
 use crate::upstream::Upstream;
+use guarded::Guarded;
 use plan::{FIXED, Rates, Settings};
 use scrape::{Scrape, watch};
 pub use server::Kind;
@@ -34,6 +36,8 @@ const MAX_CLIENTS: usize = 60;
 const MIN_ACTIONS: usize = 30;
 /// The folders of the archive: a normal one, one on a full disk, and one that cannot be created.
 const ARCHIVES: [&str; 3] = ["failures", "full", "blocked/failures"];
+
+const RESET: &str = "llmload_budget_reset_timestamp_seconds";
 
 fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
@@ -92,11 +96,22 @@ impl Drop for Away {
     }
 }
 
+/// The state of the budget of `capped`.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    used: f64,
+    /// The end of the month, as Unix time.
+    reset: f64,
+}
+
 struct Chaos {
     random: ChaCha8Rng,
     daemon: Daemon,
     away: Away,
     settings: Settings,
+    guarded: Guarded,
+    /// The end of the month in which the test began, as Unix time.
+    reset: f64,
     varied: Rates,
     manual: Rates,
     /// Connections to the web server that send no complete request or read no response.
@@ -123,13 +138,17 @@ impl Drop for Chaos {
 }
 
 impl Chaos {
-    fn start(seed: u64, seconds: u32, wire: [SocketAddr; 2]) -> Chaos {
+    fn start(seed: u64, seconds: u32, wire: [SocketAddr; 2], guarded: Guarded) -> Chaos {
         let away = Away::start();
         let settings = Settings {
             seconds,
             seed,
             wire,
             away: away.address,
+            limited: guarded.limited.address,
+            paid: guarded.paid.address,
+            fragile: guarded.fragile.address,
+            has_guarded_load: true,
             address: 0,
             rate: 15,
             archive: ARCHIVES[0],
@@ -152,6 +171,8 @@ impl Chaos {
             daemon,
             away,
             settings,
+            guarded,
+            reset: 0.0,
             varied: Rates::default(),
             manual: Rates::default(),
             clients: Vec::new(),
@@ -165,6 +186,7 @@ impl Chaos {
             chaos.wait_until(|chaos| Scrape::of(chaos.daemon.address).arrivals(scenario) > 0.0);
         }
         let now = Instant::now();
+        chaos.reset = Scrape::of(chaos.daemon.address).sum(RESET, "scenario=\"capped\"");
         chaos.varied.change(15.0, before, now);
         chaos.manual.change(4.0, before, now);
         chaos
@@ -292,7 +314,7 @@ impl Chaos {
 
     /// Executes one action at random. Returns its name.
     fn act(&mut self) -> &'static str {
-        match self.random.random_range(0..18) {
+        match self.random.random_range(0..20) {
             0 => {
                 assert_eq!(self.post("/-/pause").0, 200);
                 "pause"
@@ -359,6 +381,10 @@ impl Chaos {
                 self.clear_manual_rate();
                 "no manual rate"
             }
+            17..=18 => {
+                self.guarded.change_health(self.random.random_range(0..3));
+                "another health of a server"
+            }
             _ => {
                 self.change_target_process();
                 "another state of the target process"
@@ -376,10 +402,42 @@ impl Chaos {
         })
     }
 
+    /// Waits until each guard has dropped arrivals.
+    fn wait_for_guards(&mut self) {
+        if !self.guarded.is_sick() {
+            self.guarded.change_health(self.random.random_range(0..3));
+        }
+        let begun = Instant::now();
+        while !self.guarded.has_only_probes() {
+            self.check_running();
+            self.guarded.check_breaker(self.daemon.address);
+            assert!(begun.elapsed() < TEST_TIMEOUT, "the breaker never opened");
+            pause();
+        }
+        let refusals = [
+            ("shared", "rate_limit"),
+            ("metered", "budget"),
+            ("capped", "budget"),
+            ("fragile", "breaker"),
+        ];
+        self.wait_until(|chaos| {
+            let scrape = Scrape::of(chaos.daemon.address);
+            refusals.iter().all(|(scenario, reason)| scrape.dropped(scenario, reason) > 0.0)
+        });
+        self.guarded.check_breaker(self.daemon.address);
+        self.guarded.change_health(0);
+        self.wait_until(|chaos| {
+            let scrape = Scrape::of(chaos.daemon.address);
+            scrape.sum("llmload_breaker_open", "scenario=\"fragile\"") == 0.0
+        });
+    }
+
     /// Ends all faults and all load.
     fn calm_down(&mut self) {
         self.clients.clear();
         assert_eq!(self.post("/-/resume").0, 200);
+        self.wait_for_guards();
+        self.settings.has_guarded_load = false;
         // A manual rate cannot be 0. At this rate, the first arrival is due in half an hour.
         let after = Instant::now();
         let (status, body) = self.post("/api/v1/scenarios/manual/rate?rate=1/h&for=1h");
@@ -439,19 +497,55 @@ impl Chaos {
         assert!(has_quote, "a server has quoted a secret");
     }
 
+    /// Checks the budget of `capped` against the requests that its server has counted.
+    fn check_budget(&self) -> Budget {
+        let scrape = Scrape::of(self.daemon.address);
+        let budget = Budget {
+            used: scrape.sum("llmload_budget_used", "scenario=\"capped\""),
+            reset: scrape.sum(RESET, "scenario=\"capped\""),
+        };
+        // A test that runs at the end of a month has spent two budgets.
+        if budget.reset == self.reset {
+            let arrived = self.guarded.paid.requests() as f64;
+            assert_eq!(arrived, budget.used, "the server has counted other requests");
+            assert!(arrived <= f64::from(self.settings.seconds), "{arrived} requests");
+        }
+        budget
+    }
+
+    /// Checks that a normal end has saved the exact spending of `capped`.
+    fn check_state_file(&self, budget: Budget) {
+        let path = self.daemon.folder.path().join("state/budgets.json");
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_clean("the state file", &text);
+        let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let mut entries = state["budgets"].as_array().unwrap().iter();
+        let capped = entries.find(|entry| entry["scenario"] == "capped").unwrap();
+        if capped["current"]["to"].as_f64() == Some(budget.reset) {
+            assert_eq!(capped["current"]["requests"].as_f64(), Some(budget.used), "{text}");
+        }
+    }
+
     /// Prints the values for `docs/soak.md`.
     #[allow(clippy::print_stdout)]
     fn print_figures(&self, scrapes: u64) {
         let scrape = Scrape::of(self.daemon.address);
         let sum = |name: &str| scrape.sum(name, "");
+        let refused = |reason: &str| {
+            scrape.sum("llmload_arrivals_dropped_total", &format!("reason=\"{reason}\""))
+        };
         println!(
-            "seed {}: {} actions, {scrapes} scrapes, {} series, {} arrivals, {} dropped, {} \
-             failures, {} connection retries, {:.0} MiB of memory",
+            "seed {}: {} actions, {scrapes} scrapes, {} series, {} arrivals, {} dropped ({} by \
+             budgets, {} by rate limits, {} by breakers), {} failures, {} connection retries, \
+             {:.0} MiB of memory",
             self.settings.seed,
             self.actions.len(),
             scrape.series().len(),
             sum("llmload_arrivals_total"),
             sum("llmload_arrivals_dropped_total"),
+            refused("budget"),
+            refused("rate_limit"),
+            refused("breaker"),
             sum("llmload_request_failures_total"),
             sum("llmload_connection_retries_total"),
             sum("process_resident_memory_bytes") / f64::from(1 << 20),
@@ -464,10 +558,13 @@ impl Chaos {
             self.check_running();
             let action = self.act();
             self.actions.push(action);
+            self.guarded.check_breaker(self.daemon.address);
             std::thread::park_timeout(Duration::from_millis(self.random.random_range(0..200)));
         }
         self.calm_down();
         self.check_arrivals();
+        self.guarded.check_requests();
+        let budget = self.check_budget();
         // Idle connections end after four seconds.
         self.wait_until(|chaos| chaos.daemon.open_files() <= files + 5);
         assert!(self.daemon.threads() <= threads + 2, "{} threads", self.daemon.threads());
@@ -479,13 +576,14 @@ impl Chaos {
         let status = self.daemon.child.wait().unwrap();
         assert_eq!(status.code(), Some(0));
         self.check_files();
+        self.check_state_file(budget);
     }
 }
 
 /// Runs for 30 seconds. `LLMLOAD_TEST_CHAOS=600` sets the time in seconds, and
 /// `LLMLOAD_TEST_CHAOS_SEED` the seed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_any_faults_the_ledger_balances_the_rate_holds_and_no_secret_is_shown() {
+async fn under_any_faults_the_ledger_balances_rates_and_guards_hold_and_no_secret_is_shown() {
     let seconds = u32::try_from(from_environment("LLMLOAD_TEST_CHAOS", 30)).unwrap();
     let seed = from_environment("LLMLOAD_TEST_CHAOS_SEED", 0);
     let mut wire = Vec::new();
@@ -498,6 +596,7 @@ async fn under_any_faults_the_ledger_balances_the_rate_holds_and_no_secret_is_sh
         wire.push(upstream.address);
     }
     let wire = [wire[0], wire[1]];
-    let run = move || Chaos::start(seed, seconds, wire).run();
+    let guarded = Guarded::start().await;
+    let run = move || Chaos::start(seed, seconds, wire, guarded).run();
     tokio::task::spawn_blocking(run).await.unwrap();
 }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use tokio::time::Instant;
 
+use super::guarded::{CONCURRENCY, PAUSE, PER_MINUTE};
+
 /// The scenarios whose schedules no action changes, with the area of their schedules in arrivals
 /// per second of the test.
 pub const FIXED: [(&str, f64); 3] = [("steady", 21.5), ("away", 8.0), ("paired", 5.0)];
@@ -18,6 +20,12 @@ pub struct Settings {
     pub wire: [SocketAddr; 2],
     /// The simulator in another process.
     pub away: SocketAddr,
+    /// The servers behind guards: with a rate limit, a budget and a breaker.
+    pub limited: SocketAddr,
+    pub paid: SocketAddr,
+    pub fragile: SocketAddr,
+    /// False if the schedules of the scenarios with guards only wait.
+    pub has_guarded_load: bool,
     /// The address of `wire` that is used.
     pub address: usize,
     /// The rate of the scenario `varied`, in requests per second. 0 is a schedule that only waits.
@@ -30,22 +38,22 @@ pub struct Settings {
 
 impl Settings {
     pub fn yaml(&self) -> String {
-        let Settings { seconds, seed, rate, archive, max_tokens, .. } = self;
+        let Settings { seconds, seed, rate, archive, max_tokens, limited, paid, fragile, .. } =
+            self;
         let (wire, away) = (self.wire[self.address], self.away);
         let part = |tenths: u32| format!("{}ms", tenths * seconds * 100);
         let credentials = "api_key_env: CANARY_KEY, headers: {x-session: {env: CANARY_HEADER}}, \
                            query: {sig: {env: CANARY_QUERY}}, \
                            extra_body: {api_key: sk-cAnArY-body/0123456789}";
         let timeouts = "timeouts: {connect: 1s, first_token: 800ms, idle: 500ms, total: 3s}";
-        let varied = if *rate == 0 {
-            "[{pause: 1h}, {constant: 1/s, for: 1s}]".to_owned()
-        } else {
-            format!("[{{constant: {rate}/s, for: 1h}}]")
-        };
+        // A request that llmload gave up could reach a busy server at any time.
+        let patient = "timeouts: {connect: 1m, first_token: 2m, idle: 2m, total: 5m}";
+        let varied = schedule(*rate);
         let mut yaml = format!(
             "seed: {seed}
 metrics: {{max_combinations: 16}}
 failures: {{dir: {archive}, max_bytes: 1MiB, prompts: full}}
+state_dir: state
 targets:
   wire: {{base_url: 'http://{wire}/v1', model: m, {credentials}, {timeouts}}}
   away: {{base_url: 'http://{away}/v1', model: simulated-8b, {timeouts}}}
@@ -56,6 +64,13 @@ targets:
       faults: {{http_429: 5%, http_500: 5%, reset: 5%, stall: 5%, stream_error: 5%, truncation: 5%}}
     model: simulated-8b
     {timeouts}
+  limited:
+    base_url: 'http://{limited}/v1'
+    model: m
+    {patient}
+    rate_limits: {{requests_per_minute: {PER_MINUTE}, retry_after: true}}
+  paid: {{base_url: 'http://{paid}/v1', model: m, {patient}}}
+  fragile: {{base_url: 'http://{fragile}/v1', model: m, {patient}}}
 scenarios:
   steady:
     {{target: wire, start: now, repeat: 1, max_concurrency: 40, schedule: [
@@ -76,6 +91,7 @@ scenarios:
             four = part(4),
             two = part(2),
         );
+        yaml += &self.guarded();
         if self.has_closed_loop {
             yaml += "  closed: {target: wire, start: now, concurrency: 4, max_concurrency: 4}\n";
         }
@@ -87,6 +103,46 @@ scenarios:
             .unwrap();
         }
         yaml
+    }
+
+    /// The scenarios with guards. The reloads that change `max_tokens` replace them, but not their
+    /// guards.
+    fn guarded(&self) -> String {
+        let Settings { seconds, max_tokens, .. } = self;
+        let load = |rate: u32| {
+            let schedule = schedule(if self.has_guarded_load { rate } else { 0 });
+            format!(
+                "start: now, prompts: [abcdefgh], request: {{max_tokens: {max_tokens}}}, \
+                 schedule: {schedule}"
+            )
+        };
+        let tokens = 40 + 2 * seconds;
+        format!(
+            "  shared: {{target: limited, max_concurrency: {CONCURRENCY}, {six}}}
+  metered:
+    {{target: limited, max_concurrency: {CONCURRENCY}, {four},
+      budgets: [{{per: day, tokens: {tokens}}}]}}
+  capped:
+    {{target: paid, max_concurrency: {CONCURRENCY}, {four},
+      budgets: [{{per: month, requests: {seconds}}}]}}
+  fragile:
+    {{target: fragile, max_concurrency: 4, {ten},
+      breaker: {{over: 1s, at_least: 3, pause: {pause}ms, max_pause: 1s}}}}
+",
+            six = load(6),
+            four = load(4),
+            ten = load(10),
+            pause = PAUSE.as_millis(),
+        )
+    }
+}
+
+/// A schedule with this rate in requests per second. 0 is a schedule that only waits.
+fn schedule(rate: u32) -> String {
+    if rate == 0 {
+        "[{pause: 1h}, {constant: 1/s, for: 1s}]".to_owned()
+    } else {
+        format!("[{{constant: {rate}/s, for: 1h}}]")
     }
 }
 

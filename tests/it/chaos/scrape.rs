@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::guarded::CONCURRENCY;
 use crate::binary::request;
 use crate::secrets::assert_clean;
 
@@ -13,7 +14,9 @@ const MEMORY: f64 = (256_u32 << 20) as f64;
 /// The scenarios that a reload removes or adds. Their counters can begin again at 0.
 const COME_AND_GO: [&str; 2] = ["guest", "closed"];
 /// The highest number of series. The plan of the test needs about half of it.
-const MAX_SERIES: usize = 5_000;
+const MAX_SERIES: usize = 8_000;
+/// The tokens that the servers behind guards count for each request.
+const TOKENS: u32 = 5;
 
 /// The samples of one scrape. The key is the name of the metric with its labels.
 pub struct Scrape(BTreeMap<String, f64>);
@@ -61,6 +64,15 @@ impl Scrape {
         self.sum("llmload_arrivals_total", &format!("scenario=\"{scenario}\""))
     }
 
+    pub fn dropped(&self, scenario: &str, reason: &str) -> f64 {
+        let labels = [format!("scenario=\"{scenario}\""), format!("reason=\"{reason}\"")];
+        let wanted = self.0.iter().filter(|(series, _)| {
+            series.starts_with("llmload_arrivals_dropped_total{")
+                && labels.iter().all(|label| series.contains(label))
+        });
+        wanted.map(|(_, value)| value).sum()
+    }
+
     pub fn in_flight(&self) -> f64 {
         self.sum("llmload_requests_in_flight", "")
     }
@@ -77,6 +89,13 @@ impl Scrape {
             assert!((0.0..=limit).contains(&in_flight), "{route}: {counts:?}");
         }
         for (series, value) in &self.0 {
+            if let Some(labels) = series.strip_prefix("llmload_budget_used") {
+                let limit = self.0[&format!("llmload_budget_limit{labels}")];
+                // Each request in flight can end with more tokens than its reservation.
+                let in_flight =
+                    if labels.contains("\"tokens\"") { TOKENS * CONCURRENCY } else { 0 };
+                assert!(*value <= limit + f64::from(in_flight), "{series} {value} of {limit}");
+            }
             let is_signed = series.contains("difference") || series.contains("margin");
             assert!(*value >= 0.0 || is_signed || value.is_nan(), "{series} {value}");
         }
