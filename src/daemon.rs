@@ -31,6 +31,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
+use crate::budget_state;
 use crate::config::{HumanDuration, Invalid};
 use crate::control::{AdminCommand, AdminHandle, CommandError, PendingCommand};
 use crate::generator::{self, GeneratorMonitor};
@@ -153,6 +154,7 @@ impl Daemon {
         let preparation = supervisor.preparation();
         let change = on_thread(move || preparation.prepare(plan)).await;
         supervisor.apply(change.map_err(|_| Error::Thread)??);
+        let background = background_tasks(&metrics, &generator, &accounts);
         let site = WebState {
             metrics: Arc::clone(&metrics),
             generator: Arc::clone(&generator),
@@ -175,7 +177,7 @@ impl Daemon {
             auto_reload: options.auto_reload,
             run_options,
             web: web.transpose()?,
-            _background: background_tasks(&metrics, &generator),
+            _background: background,
             metrics,
             generator,
         })
@@ -338,7 +340,7 @@ impl Daemon {
                 // The thread logs a failure.
                 _closed = on_thread(move || state.close()) => {}
                 // A disk that hangs must not delay a forced stop.
-                () = force_stop.cancelled() => {}
+                () = after_force_stop(force_stop) => {}
             }
         }
         if let Some(web) = self.web {
@@ -374,8 +376,13 @@ async fn after_force_stop(force_stop: &CancellationToken) {
     tokio::time::sleep(FORCED_CLOSE_TIMEOUT).await;
 }
 
-fn background_tasks(metrics: &Arc<Metrics>, generator: &Arc<GeneratorMonitor>) -> JoinSet<()> {
+fn background_tasks(
+    metrics: &Arc<Metrics>,
+    generator: &Arc<GeneratorMonitor>,
+    accounts: &Arc<Accounts>,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    tasks.spawn(budget_state::watch_writes(Arc::clone(accounts)));
     tasks.spawn(observe_query_rates_every_second(Arc::clone(metrics)));
     let metrics = Arc::clone(metrics);
     let watch = generator::watch(Arc::clone(generator), move |delay| {

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::{Arrival, DropReason};
 use crate::plan::{PhaseObjectives, connection_limit};
-pub use account::{Mark, Refusal, Saved, Window};
+pub use account::{Mark, Proposal, Refusal, Saved, Window};
 pub use accounts::{
     AccountKey, AccountView, Accounts, Budgets, Reservation, ScenarioBudgets, WakeUp,
 };

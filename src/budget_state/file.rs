@@ -188,10 +188,12 @@ impl BudgetEntry {
         let period = Period::ALL.into_iter().find(|period| period.as_str() == per);
         let period = period.ok_or("a budget has an unknown period")?;
         let current = current.read()?;
-        let next = next.map(MarkEntry::read).transpose()?;
-        if next.is_some_and(|next| next.window.from < current.window.to) {
-            return Err(format!("the windows of scenario {scenario} overlap"));
-        }
+        // An older llmload wrote windows that overlap after a change of the time zone.
+        let next = next.map(MarkEntry::read).transpose()?.and_then(|next| {
+            let from = next.window.from.max(current.window.to);
+            let window = Window { from, ..next.window };
+            (from < window.to).then_some(Mark { window, ..next })
+        });
         Ok((AccountKey { scenario, period }, Saved { current, next }))
     }
 }
@@ -222,7 +224,12 @@ impl MarkEntry {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::calendar::Zone;
+    use crate::guard::{Accounts, ScenarioBudgets};
+    use crate::plan::{Budget, Limits};
 
     fn mark(from: u64, to: u64, requests: u64) -> Mark {
         let time = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
@@ -250,6 +257,80 @@ mod tests {
         let (_, saved) = StateFile::open(&state).unwrap();
         assert_eq!(saved, accounts);
         assert!(!state.join(NEW_NAME).exists());
+    }
+
+    #[test]
+    fn the_next_window_of_a_file_begins_at_the_end_of_the_current_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, _) = StateFile::open(folder.path()).unwrap();
+        for (next, read) in [
+            (mark(5400, 9000, 3), Some(mark(7200, 9000, 3))),
+            (mark(5400, 7200, 3), None),
+            (mark(7200, 10_800, 3), Some(mark(7200, 10_800, 3))),
+        ] {
+            file.write(&[account("a", Some(next))]).unwrap();
+            assert_eq!(file.read().unwrap(), [account("a", read)]);
+        }
+    }
+
+    /// The content of the disk of an account with this window, after its zone has changed.
+    fn after_new_zone(
+        period: Period,
+        [old, new]: [&str; 2],
+        wall: SystemTime,
+        is_known: bool,
+    ) -> Vec<(AccountKey, Saved)> {
+        let budget = |zone| {
+            let (zone, limits) = (Zone::by_name(zone).unwrap(), Limits::from_units(|_| Some(100)));
+            [Budget { period, zone, limits, currency: None }]
+        };
+        let typical = Spending::NOTHING;
+        let now = Instant::now();
+        let accounts = Accounts::new();
+        accounts.restore(Vec::new(), wall, now);
+        let configure = |accounts: &Accounts, zone| {
+            let budgets = budget(zone);
+            let scenario = ScenarioBudgets { scenario: "s", budgets: &budgets, typical };
+            accounts.configure([scenario], wall, now);
+        };
+        configure(&accounts, old);
+        let content = |accounts: &Accounts| {
+            let proposals = accounts.proposals(wall, now).into_iter();
+            proposals.map(|(key, proposal)| (key, proposal.saved)).collect::<Vec<_>>()
+        };
+        let saved = content(&accounts);
+        let restarted = Accounts::new();
+        restarted.restore(saved, wall, now);
+        if is_known {
+            configure(&restarted, new);
+        }
+        content(&restarted)
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_file_of_a_changed_time_zone_or_a_removed_scenario_is_valid(
+            period in 0..Period::ALL.len(),
+            zones in proptest::array::uniform2(proptest::sample::select(&[
+                "UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Asia/Kolkata",
+                "Europe/Berlin", "Australia/Lord_Howe",
+            ][..])),
+            seconds in 1_806_000_000_u64..1_822_000_000,
+            is_known in proptest::bool::ANY,
+        ) {
+            let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            let saved = after_new_zone(Period::ALL[period], zones, wall, is_known);
+            let folder = tempfile::tempdir().unwrap();
+            let (file, _) = StateFile::open(folder.path()).unwrap();
+            file.write(&saved).unwrap();
+            // The clamp changes nothing.
+            proptest::prop_assert_eq!(file.read().unwrap(), saved.clone());
+            for (_, Saved { current, next }) in saved {
+                proptest::prop_assert_eq!(next.is_some(), is_known);
+                let follows = |next: Mark| next.window.from == current.window.to;
+                proptest::prop_assert!(next.is_none_or(follows));
+            }
+        }
     }
 
     #[test]

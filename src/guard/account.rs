@@ -25,8 +25,10 @@ use crate::plan::{Budget, BudgetUnit, Limits, Spending};
 const LEASE_PART: u64 = 100;
 /// A lease lasts for at least this time at the current rate.
 const LEASE_TIME: Duration = Duration::from_secs(2);
-/// A lease is enough for at least this number of the largest requests.
+/// A lease is enough for this number of the largest requests, if they are at most the
+/// `LEASE_REQUESTS_PART` of the limit. In any case, it is enough for one.
 const LEASE_REQUESTS: u64 = 4;
+const LEASE_REQUESTS_PART: u64 = 10;
 
 /// A period of a budget. The end belongs to the next window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +74,7 @@ pub enum Refusal {
     NotSaved,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Account {
     period: Period,
     zone: Zone,
@@ -120,8 +122,13 @@ impl Account {
     }
 
     /// Adds the spending that the disk has. A process that was killed has possibly spent its
-    /// complete lease, so the lease counts as spent. From now on, the account needs a lease.
+    /// complete lease, so the lease counts as spent. From now on, the account needs a lease. Does
+    /// nothing if it already needs one, so the spending of the disk counts once.
     pub fn restore(&mut self, saved: Option<Saved>, wall: SystemTime, now: Instant) {
+        if self.lease.is_some() {
+            return;
+        }
+        self.advance(wall, now);
         let marks = saved.map(|saved| [Some(saved.current), saved.next]);
         let mut marks = marks.into_iter().flatten().flatten();
         if let Some(mark) = marks.find(|mark| wall < mark.window.to) {
@@ -161,10 +168,7 @@ impl Account {
         if wall < self.window.to {
             return;
         }
-        let before = self.window;
-        let Window { from, to } = Window::around(self.period, &self.zone, wall);
-        // After a change of the zone, the new period can have begun in the old window.
-        self.window = Window { from: from.max(before.to), to };
+        self.window = self.window_after(wall);
         self.number += 1;
         self.used = Spending::NOTHING;
         if let Some(lease) = &mut self.lease {
@@ -173,6 +177,13 @@ impl Account {
             (lease.is_current, lease.is_requested) = (false, false);
             lease.since = (now, Spending::NOTHING);
         }
+    }
+
+    /// The window of `wall`, which is not before the end of the current window.
+    fn window_after(&self, wall: SystemTime) -> Window {
+        let Window { from, to } = Window::around(self.period, &self.zone, wall);
+        // After a change of the zone, the new period can have begun in the current window.
+        Window { from: from.max(self.window.to), to }
     }
 
     /// Reserves an amount. Returns the number of the window, for [`Account::settle`].
@@ -206,14 +217,16 @@ impl Account {
         }
     }
 
-    /// Returns true if the disk does not have the current window yet, or if less than half of a
-    /// lease is left.
+    /// Returns true if the disk does not have the current window yet, if less than half of a lease is
+    /// left, or if the rest is not enough for the largest request.
     pub fn needs_lease(&self, now: Instant) -> bool {
         let Some(lease) = self.lease.filter(|_| !self.is_closed) else { return false };
         let is_short = |(unit, limit): (BudgetUnit, u64)| {
             let (until, used) = (lease.until.get(unit), self.used.get(unit));
-            let twice_left = until.saturating_sub(used).saturating_mul(2);
-            used > until || (until < limit && twice_left < self.lease_size(unit, limit, now))
+            let left = until.saturating_sub(used);
+            let is_small = left < self.largest.get(unit)
+                || left.saturating_mul(2) < self.lease_size(unit, limit, now);
+            used > until || (until < limit && is_small)
         };
         !lease.is_current || self.limits.iter().any(is_short)
     }
@@ -245,16 +258,19 @@ impl Account {
                 Some(_) => until.max(used),
             }
         });
-        let next = Window::around(self.period, &self.zone, self.window.to);
-        let first = Spending::from_units(|unit| {
+        let current = Mark { window: self.window, until };
+        let next = self.limits.iter().next().map(|_| self.next_mark());
+        Some(Proposal { number: self.number, saved: Saved { current, next } })
+    }
+
+    /// The lease of the next window. It is enough for one request, because a process that is killed
+    /// loses it.
+    fn next_mark(&self) -> Mark {
+        let until = Spending::from_units(|unit| {
             let limit = self.limits.get(unit);
-            limit.map_or(0, |limit| self.smallest_lease(unit, limit).min(limit))
+            limit.map_or(0, |limit| self.largest.get(unit).max(1).min(limit))
         });
-        let saved = Saved {
-            current: Mark { window: self.window, until },
-            next: Some(Mark { window: next, until: first }),
-        };
-        Some(Proposal { number: self.number, saved })
+        Mark { window: self.window_after(self.window.to), until }
     }
 
     /// Extends the lease, after the disk has the content of `proposal`.
@@ -296,7 +312,9 @@ impl Account {
     }
 
     fn smallest_lease(&self, unit: BudgetUnit, limit: u64) -> u64 {
-        (limit / LEASE_PART).max(self.largest.get(unit).saturating_mul(LEASE_REQUESTS)).max(1)
+        let largest = self.largest.get(unit);
+        let requests = largest.saturating_mul(LEASE_REQUESTS).min(limit / LEASE_REQUESTS_PART);
+        (limit / LEASE_PART).max(requests).max(largest).max(1)
     }
 }
 

@@ -13,6 +13,9 @@ use super::account::{Account, Proposal, Refusal, Saved, Window};
 use crate::calendar::{Period, Zone};
 use crate::plan::{Budget, Limits, Scenario, Spending};
 
+/// A write to the disk that runs for longer than this time counts as failed.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The identity of an account. The limits and the time zone of its budget can change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AccountKey {
@@ -45,6 +48,8 @@ pub struct Accounts {
     is_saved: AtomicBool,
     /// True if the last write to the disk failed.
     has_failed: AtomicBool,
+    /// The start of the write that runs.
+    write_begun: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -53,6 +58,13 @@ struct Entry {
     account: Arc<Mutex<Account>>,
     /// False if the scenario no longer has this budget.
     is_live: bool,
+}
+
+impl Entry {
+    /// Returns false if nothing can use this account again.
+    fn is_needed(&self, wall: SystemTime) -> bool {
+        self.is_live || wall < lock(&self.account).window().to
+    }
 }
 
 /// Wakes the thread that writes to the disk.
@@ -92,6 +104,18 @@ impl Accounts {
         Arc::default()
     }
 
+    /// A copy that shares nothing with these accounts.
+    pub fn copy(&self) -> Accounts {
+        let copy = |entry: &Entry| {
+            let account = lock(&entry.account).clone();
+            let Entry { key, is_live, .. } = entry;
+            Entry { key: key.clone(), account: Arc::new(Mutex::new(account)), is_live: *is_live }
+        };
+        let entries: Vec<Entry> = lock(&self.entries).iter().map(copy).collect();
+        let is_saved = AtomicBool::new(self.is_saved());
+        Accounts { entries: Mutex::new(entries), is_saved, ..Accounts::default() }
+    }
+
     /// Adds the accounts of the disk. From now on, all accounts need a lease.
     pub fn restore(&self, saved: Vec<(AccountKey, Saved)>, wall: SystemTime, now: Instant) {
         self.is_saved.store(true, Ordering::Relaxed);
@@ -117,7 +141,8 @@ impl Accounts {
         }
     }
 
-    /// Applies the budgets of a configuration. The spending of each account stays.
+    /// Applies the budgets of a configuration. The spending of each account stays. Forgets removed
+    /// budgets whose window has ended.
     pub fn configure<'a>(
         &self,
         scenarios: impl IntoIterator<Item = ScenarioBudgets<'a>>,
@@ -143,6 +168,7 @@ impl Accounts {
                 entries.push(Entry { key, account: Arc::new(Mutex::new(account)), is_live: true });
             }
         }
+        entries.retain(|entry| entry.is_needed(wall));
         drop(entries);
         self.signal.wake();
     }
@@ -173,14 +199,25 @@ impl Accounts {
         self.is_saved.load(Ordering::Relaxed)
     }
 
-    /// Returns true if the last write to the disk failed. The scenarios with budgets then stop when
-    /// their leases are used up.
-    pub fn has_failed(&self) -> bool {
-        self.has_failed.load(Ordering::Relaxed)
+    /// Returns true if the last write to the disk failed, or if the disk does not respond. The
+    /// scenarios with budgets then stop when their leases are used up.
+    pub fn has_failed(&self, now: Instant) -> bool {
+        self.has_failed.load(Ordering::Relaxed) || self.is_stuck(now)
     }
 
-    pub fn set_failed(&self, has_failed: bool) {
+    /// Returns true if a write to the disk runs for so long that it counts as failed.
+    pub fn is_stuck(&self, now: Instant) -> bool {
+        let begun = *lock(&self.write_begun);
+        begun.is_some_and(|begun| now.saturating_duration_since(begun) > WRITE_TIMEOUT)
+    }
+
+    pub fn begin_write(&self, now: Instant) {
+        *lock(&self.write_begun) = Some(now);
+    }
+
+    pub fn end_write(&self, has_failed: bool) {
         self.has_failed.store(has_failed, Ordering::Relaxed);
+        *lock(&self.write_begun) = None;
     }
 
     /// Returns true if the current configuration has budgets.
@@ -200,7 +237,7 @@ impl Accounts {
     /// Returns the next content of the disk. Forgets removed budgets whose window has ended.
     pub fn proposals(&self, wall: SystemTime, now: Instant) -> Vec<(AccountKey, Proposal)> {
         let mut entries = lock(&self.entries);
-        entries.retain(|entry| entry.is_live || wall < lock(&entry.account).window().to);
+        entries.retain(|entry| entry.is_needed(wall));
         let proposal = |entry: &Entry| {
             let mut account = lock(&entry.account);
             account.advance(wall, now);
@@ -329,79 +366,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::BudgetUnit;
-
-    fn budget(period: Period, requests: u64) -> Budget {
-        let limits = Limits::from_units(|unit| (unit == BudgetUnit::Requests).then_some(requests));
-        Budget { period, zone: Zone::UTC, limits, currency: None }
-    }
-
-    fn scenario<'a>(scenario: &'a str, budgets: &'a [Budget]) -> ScenarioBudgets<'a> {
-        ScenarioBudgets { scenario, budgets, typical: Spending::NOTHING }
-    }
-
-    fn used(accounts: &Accounts, wall: SystemTime) -> Vec<(Period, u64)> {
-        let views = accounts.views(wall, Instant::now());
-        let used = |view: &AccountView| (view.key.period, view.used.get(BudgetUnit::Requests));
-        views.iter().map(used).collect()
-    }
-
-    #[test]
-    fn a_request_is_reserved_in_all_budgets_or_in_none() {
-        let (wall, now) = (SystemTime::UNIX_EPOCH, Instant::now());
-        let accounts = Accounts::new();
-        let budgets = [budget(Period::Hour, 5), budget(Period::Day, 2)];
-        accounts.configure([scenario("s", &budgets)], wall, now);
-        let budgets = accounts.of_scenario("s").unwrap();
-        let one = Spending::new(1, 0, 0);
-        let first = budgets.reserve(one, wall, now).unwrap();
-        drop(budgets.reserve(one, wall, now).unwrap());
-        assert_eq!(budgets.reserve(one, wall, now).unwrap_err(), Refusal::UsedUp);
-        assert_eq!(used(&accounts, wall), [(Period::Hour, 2), (Period::Day, 2)]);
-        first.settle(Spending::NOTHING);
-        assert_eq!(used(&accounts, wall), [(Period::Hour, 1), (Period::Day, 1)]);
-        assert!(accounts.of_scenario("other").is_none());
-    }
-
-    #[test]
-    fn a_removed_budget_keeps_its_spending_until_its_window_ends() {
-        let (wall, now) = (SystemTime::UNIX_EPOCH, Instant::now());
-        let accounts = Accounts::new();
-        let budgets = [budget(Period::Hour, 5)];
-        accounts.configure([scenario("s", &budgets)], wall, now);
-        drop(accounts.of_scenario("s").unwrap().reserve(Spending::new(3, 0, 0), wall, now));
-        accounts.configure([], wall, now);
-        assert!(accounts.views(wall, now).is_empty() && accounts.of_scenario("s").is_none());
-        let _proposals = accounts.proposals(wall, now);
-        accounts.configure([scenario("s", &budgets)], wall, now);
-        assert_eq!(used(&accounts, wall), [(Period::Hour, 3)]);
-        accounts.configure([], wall, now);
-        let later = wall + Duration::from_hours(1);
-        let _proposals = accounts.proposals(later, now);
-        assert!(lock(&accounts.entries).is_empty());
-    }
-
-    #[test]
-    fn an_account_wakes_the_thread_once_until_it_has_a_lease() {
-        let (wall, now) = (SystemTime::UNIX_EPOCH, Instant::now());
-        let accounts = Accounts::new();
-        accounts.restore(Vec::new(), wall, now);
-        let budgets = [budget(Period::Day, 1000)];
-        accounts.configure([scenario("s", &budgets)], wall, now);
-        assert_eq!(accounts.wait(Duration::MAX), WakeUp::Check);
-        let budgets = accounts.of_scenario("s").unwrap();
-        let one = Spending::new(1, 0, 0);
-        assert_eq!(budgets.reserve(one, wall, now).unwrap_err(), Refusal::NotSaved);
-        assert_eq!(accounts.wait(Duration::MAX), WakeUp::Check);
-        assert_eq!(budgets.reserve(one, wall, now).unwrap_err(), Refusal::NotSaved);
-        assert!(!lock(&accounts.signal.state).needs_lease, "the thread knows it already");
-        let proposals = accounts.proposals(wall, now);
-        accounts.accept(&proposals, now);
-        drop(budgets.reserve(one, wall, now).unwrap());
-        accounts.close();
-        assert_eq!(accounts.wait(Duration::MAX), WakeUp::Closed);
-        assert_eq!(budgets.reserve(one, wall, now).unwrap_err(), Refusal::UsedUp);
-    }
-}
+mod tests;

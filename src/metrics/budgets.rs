@@ -51,7 +51,7 @@ impl Collector for BudgetCollector {
             samples.add(&table::BUDGET_RESET_TIMESTAMP, &[scenario, per], reset);
         }
         if !views.is_empty() && self.accounts.is_saved() {
-            let saved = f64::from(u8::from(!self.accounts.has_failed()));
+            let saved = f64::from(u8::from(!self.accounts.has_failed(Instant::now())));
             samples.add(&table::BUDGETS_SAVED, &[], saved);
         }
         samples.into_families()

@@ -26,7 +26,7 @@ pub(super) struct BudgetStatus {
 
 /// Returns each limit of each budget.
 pub(super) fn all(accounts: &Accounts) -> Vec<BudgetStatus> {
-    let unsaved = accounts.has_failed();
+    let unsaved = accounts.has_failed(Instant::now());
     let views = accounts.views(SystemTime::now(), Instant::now());
     views.iter().flat_map(|view| limits(view, unsaved)).collect()
 }
