@@ -175,21 +175,25 @@ enum Activity {
     Sending(Option<CancellationToken>),
 }
 
+/// The turn of a request. Dropping it ends the request, also if hyper drops the request because the
+/// client has cancelled it. The next request can then begin.
+struct Turn(watch::Sender<Activity>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.send_replace(Activity::Idle);
+    }
+}
+
 /// The body of a response that is not sent completely. hyper drops it after the last byte.
 struct Unsent {
     content: Content,
-    activity: watch::Sender<Activity>,
+    _turn: Turn,
 }
 
 impl AsRef<[u8]> for Unsent {
     fn as_ref(&self) -> &[u8] {
         self.content.as_ref()
-    }
-}
-
-impl Drop for Unsent {
-    fn drop(&mut self) {
-        self.activity.send_replace(Activity::Idle);
     }
 }
 
@@ -205,15 +209,15 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let service = service_fn(move |request| {
         let (site, activity) = (Arc::clone(&site), activity.clone());
         async move {
-            begin(&activity).await;
+            let turn = begin(activity).await;
             let response = site.respond(request, peer).await;
             Ok::<_, Infallible>(response.map(|content| {
                 let expired = match &content {
                     Content::Bytes(_) => None,
                     Content::Page(page) => Some(page.expired.clone()),
                 };
-                activity.send_replace(Activity::Sending(expired));
-                Full::new(Bytes::from_owner(Unsent { content, activity }))
+                turn.0.send_replace(Activity::Sending(expired));
+                Full::new(Bytes::from_owner(Unsent { content, _turn: turn }))
             }))
         }
     });
@@ -238,10 +242,10 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 
 /// Waits until the client has received all earlier responses, and begins a request. Over HTTP/2,
 /// several requests can wait, and only one of them begins.
-async fn begin(activity: &watch::Sender<Activity>) {
+async fn begin(activity: watch::Sender<Activity>) -> Turn {
     let mut previous = activity.subscribe();
     loop {
-        // The sender is in the caller, so the wait cannot fail.
+        // The sender is still here, so the wait cannot fail.
         let idle = previous.wait_for(|activity| matches!(activity, Activity::Idle));
         drop(idle.await);
         let has_begun = activity.send_if_modified(|activity| {
@@ -252,7 +256,7 @@ async fn begin(activity: &watch::Sender<Activity>) {
             is_idle
         });
         if has_begun {
-            return;
+            return Turn(activity);
         }
     }
 }
@@ -296,8 +300,53 @@ async fn too_slow(mut observed: watch::Receiver<Activity>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+    use tokio::sync::Notify;
     use tokio::time::Instant;
+
+    /// Never responds to the first request.
+    #[derive(Default)]
+    struct FirstStalls {
+        has_stalled: AtomicBool,
+        stalls: Notify,
+    }
+
+    impl Respond for FirstStalls {
+        fn tls(&self) -> Option<TlsAcceptor> {
+            None
+        }
+
+        async fn respond(&self, _: Request<Incoming>, _: Peer) -> Response<Content> {
+            if !self.has_stalled.swap(true, Ordering::SeqCst) {
+                self.stalls.notify_one();
+                std::future::pending::<()>().await;
+            }
+            Response::new(Content::from("the second response"))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancelled_request_over_http_2_does_not_block_the_next_request() {
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let site = Arc::new(FirstStalls::default());
+        let closed = CancellationToken::new();
+        let serves = serve_connection(server, true, Peer::LOCAL, Arc::clone(&site), closed);
+        tokio::spawn(serves);
+        let handshake =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client));
+        let (mut client, connection) = handshake.await.unwrap();
+        tokio::spawn(connection);
+        let request = || Request::get("http://localhost/").body(Full::<Bytes>::default()).unwrap();
+        // Dropping the request sends RST_STREAM.
+        tokio::select! {
+            response = client.send_request(request()) => panic!("{response:?}"),
+            () = site.stalls.notified() => {}
+        }
+        let second = tokio::time::timeout(IDLE_TIMEOUT * 2, client.send_request(request()));
+        assert_eq!(second.await.expect("the next request begins").unwrap().status(), 200);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_idle_timeout_restarts_after_every_response() {
