@@ -164,7 +164,7 @@ impl Respond for Site {
         } else {
             text(StatusCode::TOO_MANY_REQUESTS, "The rate limit is reached. Try again later.\n")
         };
-        security.add_headers(response.headers_mut());
+        security.set_headers(response.headers_mut());
         response
     }
 }

@@ -39,6 +39,14 @@ static HEADERS: [(&str, HeaderName, &[&str]); 5] = [
     ("X-XSS-Protection", X_XSS_PROTECTION, &[]),
     ("Strict-Transport-Security", STRICT_TRANSPORT_SECURITY, &[]),
 ];
+/// The keys of `tls_server_config` whose default protects less than a value.
+const PROTECTION: [&str; 5] = [
+    "client_auth_type",
+    "client_allowed_sans",
+    "min_version",
+    "cipher_suites",
+    "curve_preferences",
+];
 const LARGEST_BURST: u64 = 1_000_000;
 /// The costs of bcrypt. One step doubles the time.
 const COSTS: std::ops::RangeInclusive<u32> = 4..=31;
@@ -104,10 +112,14 @@ fn parse<T>(
     let (mut tree, mistakes_of_text) = yaml::read(text).map_err(|malformed| {
         Invalid::new(name, vec![Problem::new(malformed.position, String::new(), malformed.mistake)])
     })?;
+    let unprotected = entries_without_protection(&tree);
     tree.remove_empty_entries();
     let mistakes = Mistakes::new(mistakes_of_text);
     let reader =
         Reader { tree: &tree, base, mistakes: &mistakes, files: std::mem::take(files).into() };
+    for MistakeAt { node, mistake } in unprotected {
+        reader.report(node, mistake);
+    }
     let parts = reader.document(build);
     *files = reader.files.into_inner();
     let mistakes = mistakes.into_inner();
@@ -115,6 +127,37 @@ fn parse<T>(
         Some(file) if mistakes.is_empty() => Ok(file),
         _ => Err(Invalid::new(name, place(text, &tree, mistakes))),
     }
+}
+
+/// Returns a mistake for each key without a value that would leave the web server unprotected. If
+/// llmload ignored a user without a hash, everyone would have access.
+fn entries_without_protection(tree: &Tree) -> Vec<MistakeAt> {
+    let empty = |map: &str| -> Vec<(NodeId, NodeId)> {
+        let entries = match tree.get(NodeId::ROOT, map).map(|map| tree.value(map)) {
+            Some(Value::Map(entries)) => entries.as_slice(),
+            _ => &[],
+        };
+        let is_empty = |value: NodeId| matches!(tree.value(value), Value::Null);
+        entries.iter().filter(|(_, value)| is_empty(*value)).copied().collect()
+    };
+    let users = empty("basic_auth_users").into_iter();
+    let users = users.map(|(name, node)| MistakeAt { node, mistake: not_a_hash(tree.key(name)) });
+    let tls = empty("tls_server_config").into_iter();
+    let tls = tls.filter(|(key, _)| PROTECTION.contains(&tree.key(*key)));
+    users
+        .chain(tls.map(|(key, node)| MistakeAt { node, mistake: no_value(tree.key(key)) }))
+        .collect()
+}
+
+// No message quotes a hash.
+fn not_a_hash(user: &str) -> Mistake {
+    let remedy =
+        format!("write the hash that `htpasswd -nBC 10 {}` prints after the name", excerpt(user));
+    Mistake::new("the value is not a bcrypt hash", remedy)
+}
+
+fn no_value(key: &str) -> Mistake {
+    Mistake::new(format!("`{key}` has no value"), "write a value, or remove the key")
 }
 
 /// The shared input and output of all checks. A method that finds a mistake records it and returns
@@ -180,7 +223,8 @@ impl Reader<'_> {
                 self.report(name.node, hints::unknown_key(&name.value, &names));
                 return None;
             };
-            // A blank value removes the header, as in the exporters of Prometheus.
+            // A blank value sets nothing, as in the exporters of Prometheus. A header that llmload
+            // sends without configuration remains.
             let value = value.present().filter(|value| !value.value.is_empty())?;
             if !choices.is_empty() && !choices.contains(&value.value.as_str()) {
                 self.report(value.node, hints::not_a_choice(&value.value, choices.iter().copied()));
@@ -196,7 +240,6 @@ impl Reader<'_> {
         entries.iter().filter_map(header).collect()
     }
 
-    // No message quotes a hash.
     fn users(&self, field: &Field<FieldMap<String>>) -> Vec<(String, SecretText)> {
         let entries = field.present().map_or(&[][..], |located| &located.value.0);
         let user = |(name, hash): &(Located<String>, Field<String>)| {
@@ -208,11 +251,7 @@ impl Reader<'_> {
             let hash = hash.present()?;
             let parts = HashParts::from_str(&hash.value);
             if !parts.is_ok_and(|parts| COSTS.contains(&parts.get_cost())) {
-                let remedy = format!(
-                    "write the hash that `htpasswd -nBC 10 {}` prints after the name",
-                    excerpt(&name.value)
-                );
-                self.problem(hash.node, "the value is not a bcrypt hash", remedy);
+                self.report(hash.node, not_a_hash(&name.value));
             }
             Some((name.value.clone(), SecretText::from(hash.value.clone())))
         };

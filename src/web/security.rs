@@ -4,8 +4,8 @@
 //! A thread compares the files twice a second, because certificates are replaced while llmload
 //! runs. It uses new files when they have not changed between two comparisons, so it does not read
 //! a file that is half written. If the new files are not valid, the old settings stay in effect.
-//! The new files cannot remove TLS or the last user. So a file that somebody truncates never opens
-//! the web server to everyone.
+//! The new files cannot remove TLS, the verification of clients or the last user. So a file that
+//! somebody truncates never opens the web server to everyone.
 
 mod limiter;
 mod tls;
@@ -111,18 +111,24 @@ impl Settings {
         self.users.log_in(headers).await
     }
 
-    /// Adds the configured headers to a response.
-    pub(super) fn add_headers(&self, headers: &mut HeaderMap) {
-        headers.extend(self.headers.iter().cloned());
+    /// Sets the configured headers of a response. They replace the headers of llmload.
+    pub(super) fn set_headers(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
+        }
     }
 
     /// Returns the reason why these settings must not follow the `old` ones.
     fn refusal_after(&self, old: &Settings) -> Option<&'static str> {
-        let verifies = |settings: &Settings| settings.tls.as_ref().is_some_and(|tls| tls.verifies);
+        let policy = |settings: &Settings| settings.tls.as_ref().map(|tls| tls.client_auth);
+        let has_names =
+            |settings: &Settings| settings.tls.as_ref().is_some_and(|tls| tls.has_client_names);
         if old.tls.is_some() != self.tls.is_some() {
             Some("the new file switches TLS on or off, which needs a restart")
-        } else if verifies(old) && !verifies(self) {
-            Some("the new file accepts clients without a certificate, which needs a restart")
+        } else if policy(self) < policy(old) {
+            Some("the new file weakens `client_auth_type`, which needs a restart")
+        } else if has_names(old) && !has_names(self) {
+            Some("the new file removes `client_allowed_sans`, which needs a restart")
         } else if !old.users.is_empty() && self.users.is_empty() {
             Some("the new file has no users, which needs a restart")
         } else {

@@ -69,6 +69,28 @@ impl Site {
         curl(&self.url(path), &[&["--cacert", ca.to_str().unwrap()], arguments].concat())
     }
 
+    /// Replaces the file at once, so that the daemon never reads a part of it.
+    fn write_web_file(&self, text: &str) {
+        let new = self.path("web.yml.new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.path("web.yml")).unwrap();
+    }
+
+    /// Replaces the file by one that the daemon rejects once, for this reason.
+    fn write_rejected_web_file(&self, text: &str, reason: &str) {
+        let count = |site: &Site| site.daemon.log.lock().unwrap().matches(reason).count();
+        let before = count(self);
+        self.write_web_file(text);
+        let begun = Instant::now();
+        while count(self) == before {
+            let log = self.daemon.log.lock().unwrap();
+            assert!(begun.elapsed() < TEST_TIMEOUT, "{text} was not rejected:\n{log}");
+            drop(log);
+            pause();
+        }
+        assert_eq!(count(self), before + 1, "{text}");
+    }
+
     /// Repeats a request until it has this status.
     fn wait_for_status(&self, wanted: u16, arguments: &[&str]) {
         let begun = Instant::now();
@@ -194,6 +216,8 @@ fn llmload_and_promtool_agree_about_web_configuration_files() {
         (false, format!("{pair}, curve_preferences: [CurveP1]}}")),
         (false, format!("{pair}, certificates: 3}}")),
         (false, "basic_auth_users: {ann: secret}".to_owned()),
+        (false, "basic_auth_users:\n  ann:\n".to_owned()),
+        (false, format!("basic_auth_users:\n  {ANN}\n  eve: ~\n")),
         (false, "http_server_config: {headers: {X-Frame-Options: never}}".to_owned()),
         (false, "http_server_config: {headers: {X-Other: never}}".to_owned()),
     ] {
@@ -514,8 +538,7 @@ fn new_certificates_and_users_are_used_and_broken_files_are_not() {
     let before = old.folder.path().join("ca.pem");
     assert_eq!(curl(&site.url("/"), &["--cacert", before.to_str().unwrap()]).status, 0);
     // A new name for the same password.
-    let web_file = site.path("web.yml");
-    std::fs::write(&web_file, users(&ANN.replace("ann", "eve"))).unwrap();
+    site.write_web_file(&users(&ANN.replace("ann", "eve")));
     let eve = ["--user", "eve:correct horse"];
     site.wait_for_status(200, &eve);
     assert_eq!(site.curl("/-/healthy", &ann).status, 401);
@@ -523,34 +546,74 @@ fn new_certificates_and_users_are_used_and_broken_files_are_not() {
         ("tls_server_config: {cert_file: absent.crt, key_file: server.key}", "No such file"),
         ("basic_auth_users: {", "not valid YAML"),
         ("", "TLS on or off"),
+        ("basic_auth_users:\n  eve:\n", "not a bcrypt hash"),
         ("tls_server_config: {cert_file: server.crt, key_file: server.key}", "has no users"),
     ];
     for (text, reason) in broken {
-        std::fs::write(&web_file, text).unwrap();
-        site.daemon.wait_for_log(reason);
+        site.write_rejected_web_file(text, reason);
         assert_eq!(site.curl("/-/healthy", &eve).status, 200, "{text}");
         assert_eq!(site.curl("/-/healthy", &[]).status, 401, "{text}");
     }
-    std::fs::write(&web_file, users(&ANN.replace("ann", "sue"))).unwrap();
+    site.write_web_file(&users(&ANN.replace("ann", "sue")));
     site.wait_for_status(200, &["--user", "sue:correct horse"]);
-    let log = site.daemon.log.lock().unwrap().clone();
-    assert_eq!(log.matches("web configuration rejected").count(), broken.len(), "{log}");
+}
+
+#[test]
+fn a_new_file_cannot_weaken_the_policy_for_client_certificates() {
+    let file = |policy: &str| {
+        format!("tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n  {policy}\n")
+    };
+    let policy = "client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem";
+    let names = |names: &str| format!("{policy}\n  client_allowed_sans:{names}");
+    let site = Site::start(&file(&names(" [friend]")));
+    let [friend, other] = ["friend", "other"].map(|name| client_certificate(&site.authority, name));
+    let friend: Vec<&str> = friend.iter().map(String::as_str).collect();
+    let other: Vec<&str> = other.iter().map(String::as_str).collect();
+    let weaker = [
+        ("client_auth_type: RequireAnyClientCert\n  client_allowed_sans: [friend]", "weakens"),
+        ("client_auth_type: VerifyClientCertIfGiven\n  client_ca_file: ca.pem", "weakens"),
+        ("client_auth_type: NoClientCert", "weakens"),
+        (policy, "removes `client_allowed_sans`"),
+        (&names(""), "`client_allowed_sans` has no value"),
+        ("client_auth_type:", "`client_auth_type` has no value"),
+    ];
+    for (policy, reason) in weaker {
+        site.write_rejected_web_file(&file(policy), reason);
+        assert_eq!(site.curl("/-/healthy", &friend).status, 200, "{policy}");
+        assert_eq!(site.curl("/-/healthy", &other).status, 0, "{policy}");
+    }
+    site.write_web_file(&file(&names(" [other]")));
+    site.wait_for_status(200, &other);
+    assert_eq!(site.curl("/-/healthy", &friend).status, 0);
 }
 
 #[test]
 fn the_rate_limit_and_the_headers_apply_to_every_response() {
     let site = Site::start(
         "tls_server_config: {cert_file: server.crt, key_file: server.key}
-http_server_config: {headers: {X-Frame-Options: sameorigin, Strict-Transport-Security: max-age=9}}
+http_server_config:
+  headers:
+    X-Content-Type-Options: nosniff
+    X-Frame-Options: sameorigin
+    Strict-Transport-Security: max-age=9
 rate_limit: {interval: 1h, burst: 3}
 ",
     );
-    let answers: Vec<_> = (0..5).map(|_| site.curl("/metrics", &[])).collect();
+    // The status page has its own `x-frame-options`.
+    let pages = ["/", "/metrics", "/-/healthy", "/", "/"];
+    let answers: Vec<_> = pages.iter().map(|page| site.curl(page, &[])).collect();
     let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses, [200, 200, 200, 429, 429]);
     for answer in answers {
-        assert!(answer.head.contains("x-frame-options: sameorigin"), "{}", answer.head);
-        assert!(answer.head.contains("strict-transport-security: max-age=9"), "{}", answer.head);
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "sameorigin"),
+            ("strict-transport-security", "max-age=9"),
+        ] {
+            let lines = answer.head.lines().filter(|line| line.starts_with(name));
+            let lines: Vec<&str> = lines.collect();
+            assert_eq!(lines, [format!("{name}: {value}")], "{}", answer.head);
+        }
     }
 }
 

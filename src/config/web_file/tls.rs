@@ -4,9 +4,9 @@ use std::ops::RangeInclusive;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::Reader;
 use super::document::TlsServer;
-use super::pem::{Pem, given};
+use super::pem::Pem;
+use super::{Reader, no_value};
 use crate::config::field::{Field, FieldList, Located};
 use crate::config::hints;
 use crate::config::problem::Mistake;
@@ -61,16 +61,16 @@ pub struct TlsSettings {
     pub http2: bool,
 }
 
-/// The policy for the certificates of clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The policy for the certificates of clients. A greater one protects more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClientAuth {
     None,
     /// A client can send any certificate.
     Request,
-    /// A client must send a certificate, which can be any.
-    RequireAny,
     /// A client can send a certificate. It must be from a known authority.
     VerifyIfGiven,
+    /// A client must send a certificate, which can be any.
+    RequireAny,
     /// A client must send a certificate from a known authority.
     RequireAndVerify,
 }
@@ -186,9 +186,14 @@ impl Reader<'_> {
     }
 
     fn client_auth(&self, keys: &TlsServer, client_ca: &Pem) -> Option<ClientAuth> {
-        let (node, policy) = match given(&keys.client_auth_type) {
+        let (node, policy) = match &keys.client_auth_type {
             Field::Absent => (None, ClientAuth::None),
             Field::Invalid(_) => return None,
+            // The value of a template can be empty by mistake.
+            Field::Present(located) if located.value.is_empty() => {
+                self.report(located.node, no_value("client_auth_type"));
+                return None;
+            }
             Field::Present(located) => {
                 let (_, policy) =
                     CLIENT_AUTH.iter().find(|(name, _)| *name == located.value).or_else(|| {

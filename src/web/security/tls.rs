@@ -19,8 +19,9 @@ use crate::config::{ClientAuth, Curve, Mistake, TlsDefect, TlsPart, TlsSettings,
 #[derive(Debug)]
 pub(super) struct Tls {
     pub(super) config: Arc<ServerConfig>,
-    /// True if every client must have a certificate.
-    pub(super) verifies: bool,
+    pub(super) client_auth: ClientAuth,
+    /// True if the certificate of a client must have one of the configured names.
+    pub(super) has_client_names: bool,
 }
 
 /// Builds the TLS configuration.
@@ -43,8 +44,6 @@ pub(super) fn build(settings: TlsSettings) -> Result<Tls, TlsDefect> {
         None => builder.with_no_client_auth(),
         Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
-    let verifies =
-        matches!(settings.client_auth, ClientAuth::RequireAny | ClientAuth::RequireAndVerify);
     let built = builder.with_single_cert(settings.certificates, settings.key);
     let mut config = built.map_err(|error| match error {
         Error::InconsistentKeys(_) => defect(
@@ -66,7 +65,11 @@ pub(super) fn build(settings: TlsSettings) -> Result<Tls, TlsDefect> {
     config.ignore_client_order = settings.prefer_server_order;
     let versions: &[&[u8]] = if settings.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
     config.alpn_protocols = versions.iter().map(|version| version.to_vec()).collect();
-    Ok(Tls { config: Arc::new(config), verifies })
+    Ok(Tls {
+        config: Arc::new(config),
+        client_auth: settings.client_auth,
+        has_client_names: !settings.client_names.is_empty(),
+    })
 }
 
 /// Returns the cryptography with the configured cipher suites and curves. As in Go, the list of
