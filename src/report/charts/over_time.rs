@@ -241,8 +241,8 @@ fn first_token(routes: &[&RouteReport], clock: &Clock) -> Option<Chart> {
     Some(Chart { title, plot, legend })
 }
 
-/// The objectives of TTFT whose quantile the chart shows: the phase, the threshold in seconds, and the text of the objective. All
-/// targets of a scenario have the same objectives.
+/// The objectives of TTFT whose quantile the chart shows: the phase, the threshold in seconds, and
+/// the text of the objective. All targets of a scenario have the same objectives.
 fn objectives<'a>(
     routes: &[&'a RouteReport],
 ) -> impl Iterator<Item = (&'a PhaseReport, f64, String)> + use<'a> {
