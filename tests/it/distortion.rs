@@ -142,7 +142,7 @@ scenarios: {s: {target: sim, prompts: large, rate: 20/s, request: {max_tokens: 4
     assert!(kinds(&status).contains(&"client_resource".to_owned()));
     let status: Value = serde_json::from_str(&status).unwrap();
     let message = |kind: &str| {
-        let mut all = status["measurement"]["distortions"].as_array().unwrap().iter();
+        let all = status["measurement"]["distortions"].as_array().unwrap().iter();
         let mut of_kind = all.filter(|distortion| distortion["kind"] == kind);
         of_kind.next().unwrap()["message"].as_str().unwrap().to_owned()
     };
