@@ -113,7 +113,8 @@ impl Preparation {
         Err(Error::Buckets(names.join(", ")))
     }
 
-    /// Returns the rate limiter of each target, by name. Unchanged limits keep their state.
+    /// Returns the rate limiter of each target, by name. Unchanged limits keep their state, and so
+    /// does each unchanged part of changed limits.
     fn rate_limiters(&self, plan: &Plan) -> RateLimiters {
         let mut limiters = RateLimiters::new();
         for target in plan.scenarios.iter().flat_map(plan::Scenario::targets) {
@@ -122,9 +123,13 @@ impl Preparation {
                 let routes = self.running.iter().flat_map(|spec| &spec.routes);
                 let same = routes.filter(|route| route.target.name == target.name);
                 let mut running = same.filter_map(|route| route.rate_limiter.as_ref());
-                let unchanged = running.find(|limiter| limiter.limits() == limits);
-                let new = || Arc::new(RateLimiter::new(limits, Instant::now()));
-                unchanged.cloned().unwrap_or_else(new)
+                match running.next() {
+                    Some(running) if running.limits() == limits => Arc::clone(running),
+                    Some(running) => {
+                        Arc::new(RateLimiter::replacing(running, limits, Instant::now()))
+                    }
+                    None => Arc::new(RateLimiter::new(limits, Instant::now())),
+                }
             });
         }
         limiters

@@ -15,6 +15,7 @@
 mod failure_window;
 mod machine;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,16 +30,24 @@ use machine::{Machine, Ticket};
 pub struct Breaker {
     settings: plan::Breaker,
     machine: Mutex<Machine>,
+    is_replaced: AtomicBool,
 }
 
 impl Breaker {
     /// The breaker is closed first.
     pub fn new(settings: plan::Breaker) -> Arc<Breaker> {
-        Arc::new(Breaker { settings, machine: Mutex::new(Machine::new(settings)) })
+        let machine = Mutex::new(Machine::new(settings));
+        Arc::new(Breaker { settings, machine, is_replaced: AtomicBool::new(false) })
     }
 
     pub fn settings(&self) -> plan::Breaker {
         self.settings
+    }
+
+    /// Reports no more changes, because a reload has replaced the breaker. Its requests can still be
+    /// in flight.
+    pub fn set_replaced(&self) {
+        self.is_replaced.store(true, Ordering::Relaxed);
     }
 
     /// Returns `None` if the breaker is closed. If it is open, returns the time until the next
@@ -74,7 +83,8 @@ impl BreakerPass {
         now: Instant,
     ) -> Option<BreakerChange> {
         let ticket = self.ticket.take()?;
-        self.breaker.machine().record(ticket, failure, now)
+        let change = self.breaker.machine().record(ticket, failure, now);
+        change.filter(|_| !self.breaker.is_replaced.load(Ordering::Relaxed))
     }
 }
 

@@ -39,6 +39,9 @@ impl RouteState {
     pub fn set_breaker(&self, settings: Option<plan::Breaker>) -> Option<Arc<Breaker>> {
         let mut guards = self.guards();
         if guards.breaker.as_ref().map(|breaker| breaker.settings()) != settings {
+            if let Some(replaced) = &guards.breaker {
+                replaced.set_replaced();
+            }
             guards.breaker = settings.map(Breaker::new);
         }
         guards.breaker.clone()
@@ -55,5 +58,52 @@ impl RouteState {
 
     fn guards(&self) -> MutexGuard<'_, Guards> {
         self.guards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::{Duration, SystemTime};
+
+    use tokio::time::Instant;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::event::Arrival;
+    use crate::guard::{Demand, Guard, Pause, RequestOutcome};
+    use crate::measurement::{Failure, Usage};
+    use crate::slo::Share;
+
+    #[test]
+    fn a_breaker_that_a_reload_replaced_reports_no_change() {
+        let settings = |pause| plan::Breaker {
+            failures: Share::percent(50),
+            over: Duration::from_mins(1),
+            at_least: NonZeroU32::MIN,
+            pause,
+            max_pause: Duration::from_hours(1),
+        };
+        let state = RouteState::default();
+        let (minute, hour) = (Duration::from_mins(1), Duration::from_hours(1));
+        let now = Instant::now();
+        let admit = |breaker| {
+            let (draining, one) = (CancellationToken::new(), NonZeroU32::MIN);
+            let guard = Guard::new(draining, Pause::default(), hour, one);
+            let guard = guard.with_breaker(breaker, &Arc::from([]));
+            let arrival = Arrival { k: 0, due: now, phase: None, lengths: None };
+            guard.admit(&arrival, Demand::NONE, (now, SystemTime::UNIX_EPOCH), 0).unwrap()
+        };
+        let failure = Some(Failure::Quota);
+        let refused = RequestOutcome { failure, usage: Usage::default(), retry_after: None };
+        let old = admit(state.set_breaker(Some(settings(minute))));
+        let same = admit(state.set_breaker(Some(settings(minute))));
+        let new = admit(state.set_breaker(Some(settings(hour))));
+        assert_eq!(old.finish(&refused, now), None);
+        assert!(new.finish(&refused, now).is_some());
+        drop(same);
+        let last = admit(state.set_breaker(Some(settings(minute))));
+        state.set_breaker(None);
+        assert_eq!(last.finish(&refused, now), None, "the scenario has no breaker any more");
     }
 }

@@ -37,11 +37,8 @@ pub(super) async fn send(
     let last_failure = LastFailure::default();
     let mut failed = 0_u32;
     for k in 0..u64::from(count) {
-        while context.paused.is_on() {
-            tokio::time::sleep(CHECK_INTERVAL).await;
-        }
         let mut arrival = Arrival { k, due: Instant::now(), phase: None, lengths: None };
-        let permit = permit(route, &arrival, &monitor.schedule_state).await;
+        let permit = permit(route, &arrival, &monitor.schedule_state, context).await;
         arrival.due = Instant::now();
         let build = || route.template.request_spec(arrival);
         let finished = exchange(&*route.endpoint, arrival, build, &last_failure).await;
@@ -73,11 +70,22 @@ pub(super) async fn send(
     Ok(())
 }
 
-/// Waits until the limits of the target admit the request. A warm-up request is never dropped.
-async fn permit(route: &HttpRoute, arrival: &Arrival, state: &ScheduleState) -> Permit {
+/// Waits until llmload is not paused and the limits of the target admit the request. A warm-up
+/// request is never dropped.
+async fn permit(
+    route: &HttpRoute,
+    arrival: &Arrival,
+    state: &ScheduleState,
+    context: &ScenarioContext,
+) -> Permit {
     let demand = route.template.demand(arrival);
     let mut has_waited = false;
     loop {
+        // A pause can begin while the limits hold the request back.
+        if context.paused.is_on() {
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            continue;
+        }
         match route.guard.admit_unmeasured(demand, (Instant::now(), SystemTime::now())) {
             Ok(permit) => {
                 if has_waited {
