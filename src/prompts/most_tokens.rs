@@ -47,6 +47,16 @@ impl Prompts {
         most
     }
 
+    /// Returns the path of a file with a row that removes the output limit of the scenario, and the
+    /// field with which the row does so. `None` if no row does.
+    pub fn removed_output_limit(&self) -> Option<(&str, &'static str)> {
+        match &self.source {
+            Source::Texts(_) | Source::Synthetic(..) => None,
+            Source::Rows(rows) => rows.removed_output_limit(),
+            Source::Mix(_, members) => members.iter().find_map(Prompts::removed_output_limit),
+        }
+    }
+
     fn most_of(
         &self,
         k: u64,
@@ -186,6 +196,10 @@ mod tests {
         let text = "{\"prompt\": \"Hi\", \"max_tokens\": null}\n{\"prompt\": \"Hi\"}\n";
         let prompts = rows(text, RowFormat::Payloads, PromptOrder::Sequential);
         assert_eq!(prompts.most_tokens(7, "s", 1, None, Some(50)).output, None);
+        assert_eq!(prompts.removed_output_limit().unwrap().1, "max_tokens");
+        let members = vec![(Prompts::builtin(), 1), (prompts.clone(), 1)];
+        let mix = Prompts::mixed("mix", members, PromptOrder::Sequential).unwrap();
+        assert_eq!(mix.removed_output_limit(), prompts.removed_output_limit());
         let trace = Lengths { input: None, output: NonZeroU32::new(3) };
         assert_eq!(prompts.most_tokens(7, "s", 1, Some(trace), Some(50)).output, Some(3));
     }

@@ -138,6 +138,11 @@ impl Dialect {
         openai_body::configured_limit(self, parameters)
     }
 
+    /// Returns the field of `extra_body` that removes the output limit; `None` if no field does.
+    pub fn removed_output_limit(&self, parameters: &RequestParameters) -> Option<&'static str> {
+        openai_body::removed_limit(self, parameters)
+    }
+
     pub fn encode(
         &self,
         model: &str,

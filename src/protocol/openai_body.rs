@@ -112,6 +112,16 @@ pub(super) fn configured_limit(dialect: &Dialect, parameters: &RequestParameters
     }
 }
 
+/// Returns the field with which the configuration removes the output limit of all requests.
+pub(super) fn removed_limit(
+    dialect: &Dialect,
+    parameters: &RequestParameters,
+) -> Option<&'static str> {
+    let set = output_limit(&parameters.extra.iter());
+    let (name, limit) = set.or_else(|| output_limit(&dialect.extra_body.iter()))?;
+    limit.as_u64().is_none().then_some(name)
+}
+
 /// Returns the name and the value of the output limit. If the fields contain both names, returns
 /// the first in [`LIMIT_FIELDS`] that is not `null`.
 pub(super) fn output_limit<'a>(
@@ -156,10 +166,12 @@ impl Prompt<'_> {
         own.or_else(|| recorded.and_then(|(_, limit)| limit.as_u64()))
     }
 
-    /// Returns true if this prompt removes the limit of the scenario and sets none.
-    pub fn removes_output_limit(&self) -> bool {
-        let Content::Payload(body) = &self.content else { return false };
-        output_limit(&body.iter()).is_some() && self.own_output_limit().is_none()
+    /// Returns the field with which this prompt removes the limit of the scenario. `None` if it does
+    /// not remove the limit, or sets another one.
+    pub fn removed_output_limit(&self) -> Option<&'static str> {
+        let Content::Payload(body) = &self.content else { return None };
+        let (name, _) = output_limit(&body.iter())?;
+        self.own_output_limit().is_none().then_some(name)
     }
 
     /// Returns true if a nonce can precede the text. This is false for token ids, and for a first

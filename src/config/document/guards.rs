@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::field::Field;
-use crate::config::scalar::{Count, Ratio, Span};
+use crate::config::scalar::{Amount, Count, Ratio, Span};
 
 /// The rate limits of a target, which all its scenarios share. llmload drops an arrival that
 /// exceeds a limit, with the reason `rate_limit`. Write at least one of the keys.
@@ -15,12 +15,12 @@ pub struct RateLimits {
     /// The highest number of requests per minute, 1 to 6000000. Requests that arrive together can
     /// use the limit of one second at once, or one request if the limit is lower than 60. Default:
     /// no limit. Example: `600`.
-    pub requests_per_minute: Field<Count>,
+    pub requests_per_minute: Field<Amount>,
     /// The highest number of tokens per minute, 1 to 4000000000. A request counts with an estimate
     /// of its prompt tokens and with its output limit, even if its response is shorter. Requests
     /// that arrive together can use the limit of one minute at once. Default: no limit. Example:
-    /// `200000`.
-    pub tokens_per_minute: Field<Count>,
+    /// `200k`.
+    pub tokens_per_minute: Field<Amount>,
     /// True if llmload obeys the header `retry-after` of a response with status 429, 498, 503 or
     /// 529. Until the time in the header, and for at most ten minutes, llmload drops all arrivals
     /// of the target. Default: false.

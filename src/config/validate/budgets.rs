@@ -11,6 +11,7 @@ use crate::config::field::{Field, FieldList, Located};
 use crate::config::scalar::{Amount, Number};
 use crate::config::tree::NodeId;
 use crate::plan::{self, Budget, BudgetUnit, Limits, RequestParameters, Target, billionths};
+use crate::prompts::Prompts;
 
 const AMOUNTS: RangeInclusive<u64> = 1..=1_000_000_000_000;
 const HIGHEST_COST: f64 = 1e9;
@@ -21,7 +22,7 @@ impl Validator<'_> {
         &self,
         field: &Field<FieldList<document::Budget>>,
         targets: Option<&[Arc<Target>]>,
-        request: Option<&RequestParameters>,
+        (request, prompts): (Option<&RequestParameters>, Option<&Prompts>),
     ) -> Option<Vec<Budget>> {
         let list = match field {
             Field::Absent => return Some(Vec::new()),
@@ -37,7 +38,9 @@ impl Validator<'_> {
         let read = list.value.0.iter().map(|entry| {
             let entry = entry.present()?;
             let budget = self.budget(entry, currency.as_ref())?;
-            self.check_output_limit(entry.node, &budget, targets?, request?).then_some(budget)
+            let is_limited = self.check_output_limit(entry.node, &budget, targets?, request?)
+                && self.check_rows(entry.node, &budget, prompts);
+            is_limited.then_some(budget)
         });
         // Without the first `collect`, the first mistake would hide the mistakes of later budgets.
         let budgets: Vec<Option<Budget>> = read.collect();
@@ -144,16 +147,37 @@ impl Validator<'_> {
         targets: &[Arc<Target>],
         request: &RequestParameters,
     ) -> bool {
-        let is_endless = |target: &&Arc<Target>| target.dialect.output_limit(request).is_none();
-        let Some(target) = targets.iter().find(is_endless) else { return true };
+        let mut endless = targets
+            .iter()
+            .filter_map(|target| Some((target, target.dialect.removed_output_limit(request)?)));
+        let Some((target, key)) = endless.next() else { return true };
         if !budget.limits.depend_on_tokens() {
             return true;
         }
         self.problem(
             node,
             format!("a request to target {} has no output limit", target.name),
-            "remove `max_completion_tokens: null` from `extra_body` of the target, or limit only \
-             `requests`",
+            format!("remove `{key}` from `extra_body` of the target, or limit only `requests`"),
+        );
+        false
+    }
+
+    /// Returns false if a row of a file removes the output limit. llmload does not read a row before
+    /// it decides about an arrival, so one such row stops all arrivals.
+    fn check_rows(&self, node: NodeId, budget: &Budget, prompts: Option<&Prompts>) -> bool {
+        let Some((path, key)) = prompts.and_then(Prompts::removed_output_limit) else {
+            return true;
+        };
+        if !budget.limits.depend_on_tokens() {
+            return true;
+        }
+        self.problem(
+            node,
+            format!("a row of {path} has no output limit"),
+            format!(
+                "replace `{key}: null` in the file by a number, or remove it there, or limit only \
+                 `requests`"
+            ),
         );
         false
     }
@@ -202,4 +226,41 @@ fn currency(targets: &[Arc<Target>]) -> Result<String, String> {
         }
     }
     Ok(found.unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_row_without_an_output_limit_is_a_mistake_with_a_budget_of_tokens() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = "{\"prompt\": \"Hi\", \"max_tokens\": null}\n{\"prompt\": \"Hello\"}\n";
+        std::fs::write(folder.path().join("rows.jsonl"), rows).unwrap();
+        let parse = |load: &str, budget: &str| {
+            let path = folder.path().join("f.yml");
+            let text = format!(
+                "targets: {{t: {{base_url: 'http://localhost/v1', prices: {{input_per_million: 1, \
+                 output_per_million: 1}}}}}}\nstate_dir: s\n\
+                 prompts: {{p: {{payloads: rows.jsonl}}}}\nscenarios:\n  s:\n    target: t\n    \
+                 prompts: p\n    {load}\n    budgets: [{{per: day, {budget}}}]\n"
+            );
+            let parsed = crate::config::parse(
+                &text,
+                &path.display().to_string(),
+                Some(folder.path()),
+                &|_| None,
+            );
+            parsed.err().map(|mistakes| mistakes.to_string())
+        };
+        for budget in ["tokens: 5M", "cost: 5"] {
+            let mistake = parse("rate: 1/s", budget).unwrap();
+            let path = folder.path().join("rows.jsonl");
+            let expected = format!(
+                "scenarios.s.budgets[0]: a row of {} has no output limit; replace `max_tokens: null` in \
+                 the file by a number, or remove it there, or limit only `requests`",
+                path.display()
+            );
+            assert!(mistake.contains(&expected), "{mistake}\n{expected}");
+        }
+        assert_eq!(parse("rate: 1/s", "requests: 5"), None);
+    }
 }

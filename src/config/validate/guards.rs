@@ -7,7 +7,7 @@ use super::Validator;
 use crate::config::document;
 use crate::config::duration::HumanDuration;
 use crate::config::field::{Field, Located};
-use crate::config::scalar::Count;
+use crate::config::scalar::{Amount, Count};
 use crate::plan;
 use crate::slo::Share;
 
@@ -53,8 +53,15 @@ impl Validator<'_> {
     }
 
     #[allow(clippy::option_option)]
-    fn limit(&self, field: &Field<Count>, highest: u32) -> Option<Option<NonZeroU32>> {
-        if field.is_absent() { Some(None) } else { self.positive(field, 1, highest).map(Some) }
+    fn limit(&self, field: &Field<Amount>, highest: u32) -> Option<Option<NonZeroU32>> {
+        match field {
+            Field::Absent => Some(None),
+            Field::Invalid(_) => None,
+            Field::Present(Located { node, value: Amount(count) }) => {
+                let count = Field::Present(Located { node: *node, value: Count(*count) });
+                self.positive(&count, 1, highest).map(Some)
+            }
+        }
     }
 
     /// Returns `None` for a mistake, and `Some(None)` if the scenario has no breaker.

@@ -15,7 +15,7 @@ use crate::config::scalar::Repeat;
 use crate::config::tree::{NodeId, excerpt};
 use crate::plan;
 use crate::prompts::Prompts;
-use crate::schedule::{self, Schedule};
+use crate::schedule::{self, Load, Schedule};
 
 pub const DEFAULT_MAX_CONCURRENCY: u32 = 256;
 /// The largest value of `max_concurrency`. A machine has no ports for more connections.
@@ -83,7 +83,8 @@ impl Validator<'_> {
         if let (Some(start), Some(schedule), Some(repeat)) = (&start, &schedule, repeat) {
             self.check_start(scenario, start, schedule, repeat);
         }
-        let budgets = self.budgets(&scenario.budgets, all.as_deref(), request.as_ref());
+        let rows = prompts.as_ref().filter(|_| !schedule.as_ref().is_some_and(limits_every_output));
+        let budgets = self.budgets(&scenario.budgets, all.as_deref(), (request.as_ref(), rows));
         let slo = slo?.map(Arc::new);
         let loads = schedule.iter().flat_map(Schedule::phases);
         for (phase, planned) in phases.iter_mut().zip(loads) {
@@ -239,4 +240,12 @@ impl Validator<'_> {
         }
         times.map(schedule::Repeat::Times)
     }
+}
+
+/// Returns true if every request has the output limit of a row of a trace.
+fn limits_every_output(schedule: &Schedule) -> bool {
+    schedule.phases().iter().all(|phase| match phase.load.trace() {
+        Some(trace) => trace.rows().iter().all(|row| row.lengths().output.is_some()),
+        None => phase.load == Load::Pause,
+    })
 }

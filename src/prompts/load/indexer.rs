@@ -15,8 +15,8 @@ pub(super) struct Counts {
     pub(super) limits: u64,
     /// The highest of these limits.
     pub(super) highest_limit: u64,
-    /// True if a row removes the output limit of the scenario.
-    pub(super) is_unlimited: bool,
+    /// The field with which a row removes the output limit of the scenario.
+    pub(super) removed_limit: Option<&'static str>,
     /// The length of the longest text, in bytes.
     pub(super) longest_text: u64,
     /// True if a text is longer than its row, because a token id counts as four bytes.
@@ -65,7 +65,8 @@ impl<'a> RowIndexer<'a> {
                     self.counts.limits = self.counts.limits.saturating_add(limit);
                     self.counts.highest_limit = self.counts.highest_limit.max(limit);
                 }
-                self.counts.is_unlimited |= prompt.removes_output_limit();
+                let removed = || prompt.removed_output_limit();
+                self.counts.removed_limit = self.counts.removed_limit.or_else(removed);
                 let bytes = prompt.content.text_bytes();
                 self.counts.text_bytes += bytes;
                 self.counts.longest_text = self.counts.longest_text.max(bytes);

@@ -173,13 +173,18 @@ impl Rows {
 
     /// The highest output limit of all rows. `limit` is the output limit of rows that have none.
     pub(in crate::prompts) fn highest_limit(&self, limit: Option<u64>) -> Option<u64> {
-        if self.counts.is_unlimited {
+        if self.counts.removed_limit.is_some() {
             None
         } else if self.counts.with_limit == self.count() {
             Some(self.counts.highest_limit)
         } else {
             limit.map(|limit| limit.max(self.counts.highest_limit))
         }
+    }
+
+    /// As [`Prompts::removed_output_limit`](crate::prompts::Prompts::removed_output_limit).
+    pub(in crate::prompts) fn removed_output_limit(&self) -> Option<(&str, &'static str)> {
+        Some((&self.path, self.counts.removed_limit?))
     }
 
     /// The mean output limit. `limit` is the output limit of rows that have none.
