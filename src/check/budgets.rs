@@ -11,6 +11,7 @@ use super::numbers::{count, money, percent};
 use super::planned_runs::CycleRun;
 use crate::calendar::rfc3339;
 use crate::plan::{Budget, BudgetUnit, Scenario, Target};
+use crate::schedule::Load;
 
 /// The forecast of one limit of a budget.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,9 +23,11 @@ pub struct BudgetForecast {
     pub limit: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<String>,
-    /// The most that the schedule uses in one period during the forecast.
-    pub used_at_most: f64,
-    /// The instant at which the budget is used up. `None` if it lasts.
+    /// The most that the schedule uses in one period during the forecast. `None` if nobody knows it
+    /// in advance, because the schedule has a closed loop or a search.
+    pub used_at_most: Option<f64>,
+    /// The instant at which the budget is used up. `None` if it lasts, or if `used_at_most` is not
+    /// known.
     #[serde(serialize_with = "optional_time")]
     pub used_up: Option<SystemTime>,
 }
@@ -50,17 +53,36 @@ impl Usage<'_> {
 
     fn forecast(&self, budget: &Budget, unit: BudgetUnit, limit: u64) -> BudgetForecast {
         let limit = unit.to_f64(limit);
+        let currency = budget.currency.clone().filter(|_| unit == BudgetUnit::Cost);
+        let (used_at_most, used_up) =
+            self.is_known().then(|| self.usage(budget, unit, limit)).unzip();
+        let (per, unit, used_up) = (budget.period.as_str(), unit.as_str(), used_up.flatten());
+        BudgetForecast { per, unit, limit, currency, used_at_most, used_up }
+    }
+
+    /// Returns false if the number of requests depends on the response times.
+    fn is_known(&self) -> bool {
+        let phases = self.scenario.schedule.phases();
+        let depends = |load: &Load| load.timed_slots().is_some() || load.search().is_some();
+        !phases.iter().any(|phase| depends(&phase.load))
+    }
+
+    /// Returns the most that the schedule uses in one period, and the instant at which the budget
+    /// is used up.
+    fn usage(&self, budget: &Budget, unit: BudgetUnit, limit: f64) -> (f64, Option<SystemTime>) {
         let (mut used_at_most, mut used_up) = (0.0_f64, None);
+        // A schedule that only counts requests has no length.
+        let span = self.span.max(Duration::from_nanos(1));
         let mut from = Duration::ZERO;
-        while from < self.span {
+        while from < span {
             let (_, to) = budget.period.around(&budget.zone, self.now + from);
             let to = to.duration_since(self.now).unwrap_or_default();
             let before = self.until(unit, from);
-            let used = self.until(unit, to.min(self.span)) - before;
+            let used = self.until(unit, to.min(span)) - before;
             used_at_most = used_at_most.max(used);
             if used_up.is_none() {
                 let instant = if used > limit {
-                    Some(self.instant(unit, before + limit, (from, to.min(self.span))))
+                    Some(self.instant(unit, before + limit, (from, to.min(span))))
                 } else {
                     self.after_forecast(unit, limit - used, to)
                 };
@@ -68,9 +90,7 @@ impl Usage<'_> {
             }
             from = to;
         }
-        let currency = budget.currency.clone().filter(|_| unit == BudgetUnit::Cost);
-        let (per, unit) = (budget.period.as_str(), unit.as_str());
-        BudgetForecast { per, unit, limit, currency, used_at_most, used_up }
+        (used_at_most, used_up)
     }
 
     /// Returns the amount from the start of the forecast to this time.
@@ -130,8 +150,13 @@ impl BudgetForecast {
             (Some(currency), _) => format!("{} {currency} per {}", money(self.limit), self.per),
             (None, unit) => format!("{} {unit} per {}", count(self.limit), self.per),
         };
+        let Some(used_at_most) = self.used_at_most else {
+            return format!(
+                "{name}: not known in advance: the response times determine the number of requests"
+            );
+        };
         let Some(used_up) = self.used_up else {
-            let share = percent(self.used_at_most / self.limit);
+            let share = percent(used_at_most / self.limit);
             return format!("{name}: the schedule uses at most {share}");
         };
         let at = budget.zone.day_and_time(used_up, now);
@@ -198,5 +223,30 @@ mod tests {
                 "254.02 EUR per month: used up at the earliest on Mon 30 Nov 18:00 (UTC)"
             ]
         );
+    }
+
+    #[test]
+    fn the_usage_of_a_closed_loop_and_of_a_search_is_not_known_in_advance() {
+        let yaml = |load: &str| {
+            format!("target: http://localhost/v1\n{load}\nbudgets: [{{per: day, requests: 10}}]\n")
+        };
+        let unknown = "10 requests per day: not known in advance: the response times determine the \
+                       number of requests";
+        for load in [
+            "concurrency: 8",
+            "schedule: [{constant: 5/s, for: 1m}, {concurrency: 2, for: 1m}]",
+            "slo: {ttft: {p95: 2s}}\nrepeat: 1\nschedule: [{search: {rate: {from: 1/s, to: 9/s}}, \
+             for: 60s}]",
+        ] {
+            assert_eq!(lines(&yaml(load)), [unknown], "{load}");
+        }
+        let plan = crate::config::parse(&yaml("concurrency: 8"), "f.yml", None, &|_| None).unwrap();
+        let forecast = Forecast::new(&plan, SystemTime::UNIX_EPOCH, 0);
+        let json = serde_json::to_value(&forecast.scenarios[0].budgets[0]).unwrap();
+        assert!(json["used_at_most"].is_null() && json["used_up"].is_null(), "{json}");
+        // A number of requests ends this closed loop.
+        let counted = "repeat: 1\nschedule: [{concurrency: 2, requests: 5}]";
+        let known = "10 requests per day: the schedule uses at most 50 %";
+        assert_eq!(lines(&yaml(counted)), [known]);
     }
 }

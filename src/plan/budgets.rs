@@ -1,7 +1,7 @@
 //! The budgets of a scenario, and the amounts that requests use.
 
 use crate::calendar::{Period, Zone};
-use crate::plan::{Prices, Scenario};
+use crate::plan::{Prices, Scenario, Target};
 use crate::schedule::Lengths;
 
 /// The most that all requests of a scenario can use in one period. A scenario has at most one
@@ -143,12 +143,18 @@ impl Limits {
 impl Scenario {
     /// The spending of an arrival of mean length, at all targets together.
     pub fn typical_spending(&self) -> Spending {
+        let requests = self.spending_of_requests().map(|(_, request)| request);
+        requests.fold(Spending::NOTHING, Spending::plus)
+    }
+
+    /// The spending of a request of mean length at each target.
+    pub fn spending_of_requests(&self) -> impl Iterator<Item = (&Target, Spending)> {
         let limit = f64::from(self.request.max_tokens.get());
         let (input, output) = self.prompts.mean_tokens(Lengths::default(), limit);
         let (input, output) = (tokens(input), tokens(output));
-        self.targets()
-            .map(|target| Spending::of_request(input, output, target.prices.as_ref()))
-            .fold(Spending::NOTHING, Spending::plus)
+        self.targets().map(move |target| {
+            (&**target, Spending::of_request(input, output, target.prices.as_ref()))
+        })
     }
 }
 

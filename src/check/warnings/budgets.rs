@@ -51,22 +51,33 @@ fn costs<'a>(
     })
 }
 
-/// Warns about a budget that is smaller than one typical arrival.
+/// Warns about a budget that is smaller than one request of mean length. A budget is shared, but
+/// each target takes its request separately.
 pub(super) fn too_small(scenario: &Scenario) -> Option<String> {
-    let typical = scenario.typical_spending();
-    let mut limits = scenario.budgets.iter().flat_map(|budget| {
-        budget.limits.iter().map(move |(unit, limit)| (budget.period, unit, limit))
+    let limits = scenario
+        .budgets
+        .iter()
+        .flat_map(|budget| budget.limits.iter().map(move |(unit, limit)| (budget, unit, limit)));
+    let mut exceeded = limits.flat_map(|(budget, unit, limit)| {
+        let requests = scenario.spending_of_requests();
+        let needs = requests.map(move |(target, request)| (target, request.get(unit)));
+        let above = needs.filter(move |(_, needed)| *needed > limit);
+        above.map(move |(target, needed)| (budget, unit, limit, target, needed))
     });
-    let (period, unit, limit) = limits.find(|(_, unit, limit)| typical.get(*unit) > *limit)?;
-    let text = |amount: u64| match unit {
-        BudgetUnit::Requests => count(unit.to_f64(amount)),
-        BudgetUnit::Tokens => format!("{} tokens", count(unit.to_f64(amount))),
-        BudgetUnit::Cost => money(unit.to_f64(amount)),
+    let (budget, unit, limit, target, needed) = exceeded.next()?;
+    let text = |amount: u64| match (unit, &budget.currency) {
+        (BudgetUnit::Cost, Some(currency)) => format!("{} {currency}", money(unit.to_f64(amount))),
+        (BudgetUnit::Cost, None) => money(unit.to_f64(amount)),
+        (BudgetUnit::Requests | BudgetUnit::Tokens, _) => {
+            format!("{} {}", count(unit.to_f64(amount)), unit.as_str())
+        }
     };
-    let needed = text(typical.get(unit));
     Some(format!(
-        "an arrival can use {needed}, but the budget per {period} is {}, so llmload sends nothing; \
-         raise the budget, or lower `request.max_tokens`",
+        "a request to target {} can use {}, but the budget per {} is {}, so llmload sends nothing to \
+         it; raise the budget, or lower `request.max_tokens`",
+        target.name,
+        text(needed),
+        budget.period,
         text(limit)
     ))
 }
@@ -119,8 +130,34 @@ mod tests {
         assert_eq!(warning("tokens: 101, requests: 1"), None);
         assert_eq!(
             warning("tokens: 100").unwrap(),
-            "an arrival can use 101 tokens, but the budget per day is 100 tokens, so llmload sends \
-             nothing; raise the budget, or lower `request.max_tokens`"
+            "a request to target default can use 101 tokens, but the budget per day is 100 tokens, \
+             so llmload sends nothing to it; raise the budget, or lower `request.max_tokens`"
+        );
+    }
+
+    #[test]
+    fn a_budget_below_the_requests_of_two_targets_is_not_too_small_for_one() {
+        let warning = |budget: &str| {
+            let prices = |output| {
+                format!(
+                    "base_url: 'http://localhost/v1', prices: {{input_per_million: 0, \
+                     output_per_million: {output}, currency: EUR}}"
+                )
+            };
+            let yaml = format!(
+                "targets: {{a: {{{}}}, b: {{{}}}}}\nscenarios: {{s: {{targets: [a, b], rate: 1/s, \
+                 prompts: p, request: {{max_tokens: 100}}, budgets: [{{per: day, {budget}}}]}}}}\n\
+                 prompts: {{p: [abcd]}}",
+                prices(1_000),
+                prices(9_000)
+            );
+            too_small(&plan(&yaml).0.scenarios[0])
+        };
+        assert_eq!(warning("requests: 1, tokens: 101, cost: 0.9"), None);
+        assert_eq!(
+            warning("cost: 0.5").unwrap(),
+            "a request to target b can use 0.90 EUR, but the budget per day is 0.50 EUR, so llmload \
+             sends nothing to it; raise the budget, or lower `request.max_tokens`"
         );
     }
 }

@@ -7,15 +7,20 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::super::demand::{Demand, DemandTotals};
+use super::super::demand::{Demand, DemandTotals, mean_tokens};
 use super::super::forecast::{DAY, Forecast};
 use super::super::numbers::{count, rate};
 use super::super::planned_runs::PlannedRuns;
 use crate::config::HumanDuration;
-use crate::plan::{Plan, RateLimits, Scenario};
+use crate::plan::{Plan, RateLimits, Scenario, Target};
+use crate::prompts::{PromptOrder, tokens_of_bytes};
+use crate::schedule::Lengths;
 
 /// A part of a full day is a minute.
 const PARTS: u32 = 24 * 60;
+
+/// llmload looks at this number of requests of a scenario, or of rows of a trace.
+const SAMPLES: u64 = 1_000;
 
 /// The load of one target in one part of the forecast.
 #[derive(Clone, Copy, Default)]
@@ -41,10 +46,20 @@ pub(super) fn find(plan: &Plan, forecast: &Forecast) -> Vec<String> {
     let part = forecast.span / PARTS;
     let planned = PlannedRuns::of_plan(plan, forecast.from, DAY);
     let mut limited: BTreeMap<&str, LimitedTarget<'_>> = BTreeMap::new();
+    let mut warnings = Vec::new();
     for (scenario, planned) in plan.scenarios.iter().zip(&planned) {
         let mut loads = None;
         for target in scenario.targets() {
             let Some(limits) = target.rate_limits else { continue };
+            let bounds = Bounds::new(scenario, target, plan.seed);
+            if let Some(limit) = limits.tokens.map(NonZeroU32::get)
+                && let Some(warning) = bounds.warning(scenario, target, limit)
+            {
+                warnings.push(warning);
+                if bounds.lowest > u64::from(limit) {
+                    continue;
+                }
+            }
             let loads = loads.get_or_insert_with(|| loads_of(scenario, plan, planned, part));
             let entry = limited.entry(&target.name).or_insert_with(|| LimitedTarget {
                 limits,
@@ -54,13 +69,83 @@ pub(super) fn find(plan: &Plan, forecast: &Forecast) -> Vec<String> {
             entry.scenarios.push(&scenario.name);
             for (sum, load) in entry.loads.iter_mut().zip(loads.iter()) {
                 sum.requests += load.requests;
-                sum.tokens += load.tokens;
+                sum.tokens += load.tokens * bounds.per_mean_token;
                 sum.rate_max += load.rate_max;
             }
         }
     }
-    let warnings = limited.iter().filter_map(|(name, target)| target.warning(name, forecast.span));
-    warnings.collect()
+    warnings
+        .extend(limited.iter().filter_map(|(name, target)| target.warning(name, forecast.span)));
+    warnings
+}
+
+/// The tokens with which a guard counts the requests of one scenario to one target.
+struct Bounds {
+    lowest: u64,
+    highest: u64,
+    /// The sum of these tokens, divided by the tokens of the forecast for the same requests.
+    per_mean_token: f64,
+}
+
+impl Bounds {
+    #[allow(clippy::cast_precision_loss)]
+    fn new(scenario: &Scenario, target: &Target, seed: u64) -> Bounds {
+        let system = scenario.request.system.as_ref().map_or(0, String::len) as u64;
+        let limit = target.dialect.output_limit(&scenario.request);
+        let tokens = |k: u64, lengths: Option<Lengths>| {
+            let most = scenario.prompts.most_tokens(seed, &scenario.name, k, lengths, limit);
+            most.input + tokens_of_bytes(system) + most.output.unwrap_or(0)
+        };
+        let mut bounds = Bounds { lowest: u64::MAX, highest: 0, per_mean_token: 1.0 };
+        let (mut sum, mut means) = (0.0, 0.0);
+        let mut add = |tokens: u64, mean: (f64, f64)| {
+            bounds.lowest = bounds.lowest.min(tokens);
+            bounds.highest = bounds.highest.max(tokens);
+            sum += tokens as f64;
+            means += mean.0 + mean.1;
+        };
+        let loads = || scenario.schedule.phases().iter().map(|phase| &phase.load);
+        for trace in loads().filter_map(|load| load.trace()) {
+            for (k, row) in (0..SAMPLES).zip(trace.rows()) {
+                add(tokens(k, Some(row.lengths())), mean_tokens(scenario, row.lengths()));
+            }
+        }
+        if loads().any(|load| load.trace().is_none()) {
+            let mean = mean_tokens(scenario, Lengths::default());
+            for k in 0..samples(scenario) {
+                add(tokens(k, None), mean);
+            }
+        }
+        if means > 0.0 {
+            bounds.per_mean_token = sum / means;
+        }
+        bounds
+    }
+
+    /// Warns about requests that are larger than the bucket of tokens.
+    #[allow(clippy::cast_precision_loss)]
+    fn warning(&self, scenario: &Scenario, target: &Target, limit: u32) -> Option<String> {
+        if self.highest <= u64::from(limit) {
+            return None;
+        }
+        let nothing =
+            if self.lowest > u64::from(limit) { "nothing" } else { "no request of this size" };
+        Some(format!(
+            "target {} (scenario {}): one request can need {} tokens, but `tokens_per_minute` is {}, \
+             so llmload sends {nothing}; raise `rate_limits`, or lower the output limit",
+            target.name,
+            scenario.name,
+            count(self.highest as f64),
+            count(f64::from(limit)),
+        ))
+    }
+}
+
+/// The number of requests after which the prompts of a scenario repeat, but at most [`SAMPLES`].
+fn samples(scenario: &Scenario) -> u64 {
+    let prompts = &scenario.prompts;
+    let repeats = prompts.order() == PromptOrder::Sequential && prompts.source_kind() != "mix";
+    prompts.len().filter(|_| repeats).map_or(SAMPLES, |len| len.min(SAMPLES))
 }
 
 fn loads_of(
@@ -118,7 +203,7 @@ impl LimitedTarget<'_> {
         if exceeds_tokens {
             reasons.push(format!(
                 "the load needs up to {} tokens per minute, but `tokens_per_minute` is {}",
-                count(busiest),
+                count(busiest.round()),
                 count(tokens)
             ));
         }
@@ -133,7 +218,8 @@ impl LimitedTarget<'_> {
         let lost = if lost < 1.0 {
             "llmload can drop arrivals at the highest rate".to_owned()
         } else {
-            format!("llmload will drop about {} of {} arrivals in {span}", count(lost), count(all))
+            let (lost, all) = (count(lost.round()), count(all.round()));
+            format!("llmload will drop about {lost} of {all} arrivals in {span}")
         };
         Some(format!(
             "target {name} ({plural} {scenarios}): {}; {lost} (reason `rate_limit`), so lower the \
@@ -222,5 +308,33 @@ mod tests {
               `tokens_per_minute` is 6,000; llmload will drop about 86,340 of 172,800 arrivals in \
               24 h (reason `rate_limit`), so lower the load or raise `rate_limits`"]
         );
+    }
+
+    #[test]
+    fn a_request_above_the_limit_of_a_minute_is_never_sent() {
+        let load = "s: {target: a, rate: 6/h, prompts: ['12345678'], request: {max_tokens: 2000}}";
+        assert_eq!(
+            warnings("tokens_per_minute: 1000", load),
+            ["f.yml: target a (scenario s): one request can need 2,002 tokens, but \
+              `tokens_per_minute` is 1,000, so llmload sends nothing; raise `rate_limits`, or lower \
+              the output limit"]
+        );
+        assert_eq!(warnings("tokens_per_minute: 2002", load), [""; 0]);
+        let long = "x".repeat(8_000);
+        let load = format!(
+            "s: {{target: a, rate: 1/h, prompts: [Hi, {long}], request: {{max_tokens: 9}}}}"
+        );
+        let [warning] = &warnings("tokens_per_minute: 1000", &load)[..] else { panic!() };
+        assert!(warning.contains("2,009 tokens") && warning.contains("sends no request of this"));
+    }
+
+    #[test]
+    fn numbers_of_arrivals_are_whole() {
+        let load = "s: {target: a, prompts: ['12345678'], repeat: 1, \
+                    request: {max_tokens: 98}, schedule: [{constant: 2/s, for: 63s}]}";
+        let [warning] = &warnings("tokens_per_minute: 6070", load)[..] else { panic!() };
+        let numbers = warning.split("about ").nth(1).unwrap();
+        let numbers = numbers.split(" arrivals").next().unwrap();
+        assert!(!numbers.contains('.'), "{warning}");
     }
 }
