@@ -48,7 +48,9 @@ use crate::status::{Status, StatusBoard};
 use accept::Acceptor;
 use admin::AdminPath;
 use connections::{Content, Respond};
-pub use listen::{ListenAddress, ListenAddressError, Listener, SocketFile, bind_tcp};
+pub use listen::{
+    ListenAddress, ListenAddressError, Listener, SocketFile, bind_tcp, connect_unix_at_once,
+};
 use origin::{Access, Peer, Refusal};
 use pages::PageSource;
 use security::Login;

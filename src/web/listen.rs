@@ -4,9 +4,10 @@
 //! TLS there, and accepts admin requests.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -14,10 +15,13 @@ use std::pin::Pin;
 use std::str::FromStr;
 use std::task::{Context, Poll};
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The permissions of a unix socket: its user and its group can connect.
 const SOCKET_MODE: u32 = 0o660;
+/// The number of clients that can wait at a unix socket until llmload accepts them.
+const BACKLOG: i32 = 128;
 /// The scheme of the address of a unix socket.
 const UNIX: &str = "unix:";
 
@@ -102,21 +106,47 @@ pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 /// Opens a unix socket. A process that was killed leaves its socket file, so llmload replaces a
 /// socket at which nobody listens. It replaces no other file.
 fn bind_unix(path: &Path) -> io::Result<Listener> {
-    let listener = UnixListener::bind(path).or_else(|error| {
+    let listener = open_unix(path).or_else(|error| {
         let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
         let is_refused = || {
-            let connected = UnixStream::connect(path);
+            // A process with a full queue of clients listens too.
+            let connected = connect_unix_at_once(path);
             connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
         };
         if error.kind() != ErrorKind::AddrInUse || !is_socket || !is_refused() {
             return Err(error);
         }
         fs::remove_file(path)?;
-        UnixListener::bind(path)
+        open_unix(path)
     })?;
     let file = SocketFile::new(path)?;
+    // The umask has possibly removed permissions.
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
     Ok(Listener::Unix(listener, file))
+}
+
+/// Opens a unix socket. On Linux, its file never has more permissions than [`SOCKET_MODE`].
+fn open_unix(path: &Path) -> io::Result<UnixListener> {
+    let socket = File::from(OwnedFd::from(Socket::new(Domain::UNIX, Type::STREAM, None)?));
+    // Linux creates the file with the permissions of the socket. Other systems refuse this call.
+    let _is_refused = socket.set_permissions(fs::Permissions::from_mode(SOCKET_MODE));
+    let socket = Socket::from(OwnedFd::from(socket));
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Connects to a unix socket, but does not wait.
+///
+/// # Errors
+/// [`ErrorKind::WouldBlock`] if a process listens and many clients wait for it, and
+/// [`ErrorKind::ConnectionRefused`] if no process listens.
+pub fn connect_unix_at_once(path: &Path) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    socket.set_nonblocking(false)?;
+    Ok(socket.into())
 }
 
 /// The file of a unix socket. Dropping it removes the file.
@@ -234,6 +264,35 @@ mod tests {
         for text in ["", "9899", "127.0.0.1", "unix:", "unix://", "http://127.0.0.1:1"] {
             assert!(text.parse::<ListenAddress>().is_err(), "{text}");
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_unix_socket_never_has_permissions_for_everyone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let _listener = open_unix(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode & !SOCKET_MODE, 0, "{mode:o}");
+    }
+
+    #[test]
+    fn a_process_with_a_full_queue_of_clients_keeps_its_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let server = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        server.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        server.listen(0).unwrap();
+        let mut waiting = Vec::new();
+        let full = loop {
+            match connect_unix_at_once(&path) {
+                Ok(client) => waiting.push(client),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::WouldBlock);
+        let in_use = Listener::bind(&ListenAddress::Unix(path)).unwrap_err();
+        assert_eq!(in_use.kind(), ErrorKind::AddrInUse);
     }
 
     #[test]

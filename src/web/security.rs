@@ -199,7 +199,8 @@ impl FileWatch {
         });
         let problem = match accepted {
             Err(problem) => problem,
-            Ok(settings) => {
+            Ok(mut settings) => {
+                settings.users.keep_verified(&current.users);
                 *current = Arc::new(settings);
                 tracing::info!("the web server uses the new web configuration");
                 return;

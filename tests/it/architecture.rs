@@ -95,7 +95,8 @@ const HOMES: &[(&str, &[&str])] = &[
     // passwords.
     ("secrecy", &["config", "plan", "endpoint", "web/security"]),
     ("serde_yaml", &["config/yaml"]),
-    ("socket2", &["endpoint/http1/socket"]),
+    // `web` sets the permissions of a unix socket before its file exists.
+    ("socket2", &["endpoint/http1/socket", "web/listen", "cli/health/connection"]),
     ("std::env", &["cli"]),
     // If another module wrote to stderr, it would wait for the reader of stderr.
     ("std::io::stderr", &["stderr"]),

@@ -9,6 +9,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::web;
+
+/// The time between two attempts to connect to a unix socket.
+const RETRY: Duration = Duration::from_millis(10);
+
 pub(super) trait Connection: Read + Write {}
 
 impl<C: Read + Write> Connection for C {}
@@ -78,11 +83,47 @@ pub(super) fn connect(host: &str, port: u16, deadline: Instant) -> io::Result<Bo
     Err(last)
 }
 
+/// Connects to a unix socket. While many other clients wait there, it tries again.
 pub(super) fn connect_unix(path: &Path, deadline: Instant) -> io::Result<Bounded<UnixStream>> {
-    Ok(Bounded { socket: UnixStream::connect(path)?, deadline })
+    loop {
+        match web::connect_unix_at_once(path) {
+            Ok(socket) => return Ok(Bounded { socket, deadline }),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                std::thread::sleep(remaining(deadline)?.min(RETRY));
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn remaining(deadline: Instant) -> io::Result<Duration> {
     let remaining = deadline.saturating_duration_since(Instant::now());
     if remaining.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(remaining) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, SockAddr, Socket, Type};
+
+    #[test]
+    fn a_socket_with_many_waiting_clients_does_not_hold_the_check_forever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let server = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        server.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        server.listen(0).unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(client) = web::connect_unix_at_once(&path) {
+            waiting.push(client);
+        }
+        let deadline = Instant::now() + RETRY * 3;
+        let Err(error) = connect_unix(&path, deadline) else { panic!("the queue is full") };
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        // An accepted client makes room for the next one.
+        let accepted = std::thread::spawn(move || server.accept().map(|_| server));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        assert!(connect_unix(&path, deadline).is_ok());
+        let _server = accepted.join().unwrap().unwrap();
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! bcrypt is slow on purpose, so a client could occupy all processors with wrong passwords. llmload
 //! therefore verifies one password at a time, lets only a few wait, and remembers the last correct
-//! password of each user. A client with a correct password never waits for the others.
+//! password of each user. After its first login, a client does not wait for the others. It waits
+//! again after a new hash and after a restart.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -80,6 +81,19 @@ impl Users {
             // Without random numbers, llmload verifies every password with bcrypt.
             key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok(),
         }
+    }
+
+    /// Remembers the correct passwords of the users whose hash is the same as before. Otherwise
+    /// every client would wait for its verification after each change of the files.
+    pub(super) fn keep_verified(&mut self, old: &Users) {
+        let Some(key) = &old.key else { return };
+        let mut verified = old.verified.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let hash = |users: &Users, user: &str| {
+            users.hashes.get(user).map(|hash| hash.expose_secret().to_owned())
+        };
+        verified.retain(|user, _| hash(self, user).is_some_and(|new| hash(old, user) == Some(new)));
+        self.key = Some(key.clone());
+        self.verified = Mutex::new(verified);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -186,6 +200,26 @@ mod tests {
         assert_eq!(users.log_in(&basic("ann:correct horse")).await, Login::Accepted);
         drop(places);
         assert_eq!(users.log_in(&basic("ann:wrong")).await, Login::Refused);
+    }
+
+    #[tokio::test]
+    async fn new_files_forget_the_password_of_a_user_only_with_its_hash() {
+        let turns = Turns::default();
+        let old = users(&turns);
+        assert_eq!(old.log_in(&basic("ann:correct horse")).await, Login::Accepted);
+        let _places = turns.waiting.acquire_many(MAX_WAITING.try_into().unwrap()).await.unwrap();
+        let mut same = users(&turns);
+        assert_eq!(same.log_in(&basic("ann:correct horse")).await, Login::Busy);
+        same.keep_verified(&old);
+        assert_eq!(same.log_in(&basic("ann:correct horse")).await, Login::Accepted);
+        assert_eq!(same.log_in(&basic("ann:wrong")).await, Login::Busy);
+        let hash = HASH.replacen("04", "05", 1);
+        let mut changed = Users::new(vec![("ann".to_owned(), SecretText::from(hash))], &turns);
+        changed.keep_verified(&old);
+        assert_eq!(changed.log_in(&basic("ann:correct horse")).await, Login::Busy);
+        let mut without = Users::new(Vec::new(), &turns);
+        without.keep_verified(&old);
+        assert!(without.verified.lock().unwrap().is_empty());
     }
 
     #[test]
