@@ -70,6 +70,14 @@ impl Outcome {
     pub fn is_confident(&self, spec: &SearchSpec) -> bool {
         spec.step >= self.step_for_confidence
     }
+
+    /// Returns the length of steps that gives a confidence to the next search, in whole seconds. By
+    /// chance, its requests can take longer than the requests of this search.
+    pub(super) fn advised_step(&self) -> Duration {
+        const RESERVE: f64 = 1.25;
+        let seconds = (self.step_for_confidence.as_secs_f64() * RESERVE).ceil();
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
 }
 
 impl Search {

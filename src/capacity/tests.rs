@@ -213,6 +213,41 @@ fn the_interval_of_short_steps_under_random_load_contains_the_capacity() {
     assert_contains(&spec, truth, server);
 }
 
+/// With random arrivals, the requests that wait in one queue are slow together.
+#[test]
+fn a_level_with_a_queue_is_proven_by_steps_of_the_recommended_length() {
+    let spec = |step| spec_with_steps(step, rates("1/s", "100/s"), 0.03, ttft(0.95, 250));
+    let (mut proven, mut dependent, mut report) = (0, 0, String::new());
+    for seed in 0..SEEDS {
+        let server = || Server::new(seed, 16, Service::Exponential(1.0), Load::Random);
+        let (first, _) = search(&spec(Duration::from_secs(6)), &mut server());
+        let step = first.advised_step();
+        let spec = spec(step);
+        let (outcome, search) = search(&spec, &mut server());
+        let (lower, upper) = outcome.interval;
+        let found = outcome.met.as_ref().unwrap().plan.level.value();
+        let is_near = lower.is_some_and(|lower| lower.value() >= 0.6 * found);
+        proven += usize::from(is_near && outcome.is_confident(&spec));
+        let queues = search.highest_proven_success().map(|lower| {
+            let judged = &search.levels[&lower].judged;
+            judged.iter().any(|all| batch::effect_of_latencies(all) > 1.0)
+        });
+        dependent += usize::from(queues == Some(true));
+        for record in search.steps() {
+            assert_eq!(record.verdict, record.verdicts.iter().min().copied());
+        }
+        let _written = writeln!(
+            report,
+            "seed {seed}: {found} in {lower:?} to {upper:?}, {queues:?}, {step:?} for {:?}, {} \
+             steps, {:?}",
+            outcome.step_for_confidence,
+            search.steps().len(),
+            search.elapsed,
+        );
+    }
+    assert!(proven >= ENOUGH && dependent >= 5, "{proven} {dependent}\n{report}");
+}
+
 #[test]
 fn steps_that_are_hardly_longer_than_a_request_give_no_confidence() {
     let step = Duration::from_secs(6);
@@ -221,7 +256,7 @@ fn steps_that_are_hardly_longer_than_a_request_give_no_confidence() {
     let (outcome, _) = search(&spec, &mut server);
     assert!(!outcome.is_confident(&spec), "{outcome:?}");
     let text = outcome.sentence(&spec);
-    let end = "but steps of 6 s are too short for a confidence; use steps of 16 s.";
+    let end = "but steps of 6 s are too short for a confidence; use steps of 20 s.";
     assert!(text.contains("; probably within") && text.ends_with(end), "{text}");
 }
 

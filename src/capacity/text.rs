@@ -150,7 +150,7 @@ impl Outcome {
         format!(
             "; probably {place}, but steps of {} are too short for a confidence; use steps of {:.0} s",
             seconds(spec.step.as_secs_f64()),
-            self.step_for_confidence.as_secs_f64().ceil()
+            self.advised_step().as_secs_f64()
         )
     }
 }
