@@ -265,8 +265,8 @@ fn nested_json_escape(text: &str, letter: char) -> Option<usize> {
     json_escape(&text[outer..], letter).map(|length| outer + length)
 }
 
-/// Returns the number of backslashes at the start of the text; `None` if there are none or more than
-/// [`MAX_BACKSLASHES`].
+/// Returns the number of backslashes at the start of the text; `None` if there are none, or more
+/// than [`MAX_BACKSLASHES`].
 fn backslashes(text: &str) -> Option<usize> {
     let count = text.bytes().take(MAX_BACKSLASHES + 1).take_while(|byte| *byte == b'\\').count();
     (1..=MAX_BACKSLASHES).contains(&count).then_some(count)
@@ -409,8 +409,8 @@ mod tests {
         }
     }
 
-    /// A server chooses the text. A search whose time grows with the square of the length would need
-    /// many minutes for these texts.
+    /// A server chooses the text. A search whose time grows with the square of the length would
+    /// need many minutes for these texts.
     #[test]
     fn a_long_run_of_the_starts_of_escapes_takes_no_quadratic_time() {
         let starts = ["\\", "&", "%", "&#", "\\u"];
