@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::server_of;
 use crate::check::forecast::Forecast;
-use crate::check::numbers::count;
+use crate::check::numbers::{count, rate};
 use crate::generator::memory_limit;
 use crate::plan::{Plan, Scenario};
 
@@ -40,9 +40,16 @@ fn number_of_ports(range: &str) -> Option<u64> {
     Some(high.checked_sub(low)? + 1)
 }
 
+/// The time for which the kernel can keep the local port of a connection that has ended.
+const PORT_SECONDS: u32 = 60;
+
 pub fn find(plan: &Plan, forecast: &Forecast, limits: SystemLimits) -> Vec<String> {
     let files = few_files(plan, limits.open_files);
-    let ports = limits.local_ports.map(|ports| few_ports(plan, forecast, ports));
+    let ports = limits.local_ports.map(|ports| {
+        let mut warnings = few_ports(plan, forecast, ports);
+        warnings.extend(many_connections(plan, forecast, ports));
+        warnings
+    });
     let memory = little_memory(plan, limits.memory);
     files.into_iter().chain(memory).chain(ports.into_iter().flatten()).collect()
 }
@@ -104,6 +111,35 @@ fn few_ports(plan: &Plan, forecast: &Forecast, ports: u64) -> Vec<String> {
         .collect()
 }
 
+/// With `keep_alive: off`, each request opens a connection.
+#[allow(clippy::cast_precision_loss)]
+fn many_connections(plan: &Plan, forecast: &Forecast, ports: u64) -> Vec<String> {
+    let mut rates: BTreeMap<String, f64> = BTreeMap::new();
+    for (scenario, forecast) in plan.scenarios.iter().zip(&forecast.scenarios) {
+        for target in scenario.targets() {
+            if target.connection.keep_alive.is_none() && !target.connection.http2 {
+                *rates.entry(server_of(target, true)).or_default() += forecast.peak_rate;
+            }
+        }
+    }
+    let limit = ports as f64 / f64::from(PORT_SECONDS);
+    let above = rates.into_iter().filter(|(_, opened)| *opened > limit);
+    above
+        .map(|(server, opened)| {
+            format!(
+                "with `keep_alive: off`, llmload opens connections to {server} at up to {}, and \
+                 each can keep its local port for {PORT_SECONDS} s after its end; the {} local \
+                 ports of this machine are enough for {}, and further requests would fail as \
+                 `client_resource`; remove `keep_alive: off`, lower the rate, or widen \
+                 `net.ipv4.ip_local_port_range`",
+                rate(opened),
+                count(ports as f64),
+                rate(limit)
+            )
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
@@ -160,6 +196,29 @@ mod tests {
         assert!(warning.contains("up to 101 requests to h:1 can be in flight"), "{warning}");
         let shared = yaml("1/v2").replace("1/v2'", "1/v2', http2: true");
         assert_eq!(ports(&shared), [""; 0], "HTTP/2 shares connections");
+    }
+
+    #[test]
+    fn more_connections_per_second_than_local_ports_allow_cause_a_warning() {
+        let yaml = |rate: &str, keep_alive: &str| {
+            format!(
+                "targets: {{a: {{base_url: 'http://h:1/v1', keep_alive: {keep_alive}}}, \
+                 b: {{base_url: 'http://h:1/v2', keep_alive: {keep_alive}}}}}\n\
+                 scenarios: {{s: {{targets: [a, b], rate: {rate}, request: {{max_tokens: 1}}}}}}"
+            )
+        };
+        let limits = SystemLimits { local_ports: Some(28_232), ..SystemLimits::default() };
+        let opened = |yaml: &str| -> Vec<String> {
+            let warnings = warnings(yaml, limits).into_iter();
+            warnings.filter(|text| text.contains("opens connections")).collect()
+        };
+        assert_eq!(opened(&yaml("235/s", "off")), [""; 0]);
+        let [warning] = &opened(&yaml("236/s", "off"))[..] else { panic!() };
+        let expected = "f.yml: with `keep_alive: off`, llmload opens connections to h:1 at up to \
+                        472/s, and each can keep its local port for 60 s";
+        assert!(warning.starts_with(expected), "{warning}");
+        assert!(warning.contains("enough for 471/s"), "{warning}");
+        assert_eq!(opened(&yaml("236/s", "4s")), [""; 0], "connections are used again");
     }
 
     #[test]
