@@ -222,22 +222,26 @@ fn llmload() -> Command {
 struct Outputs(BTreeMap<String, String>);
 
 impl Outputs {
-    fn add(&mut self, name: &str, text: String) {
+    /// Adds a text to those with the same name.
+    fn add(&mut self, name: &str, text: &str) {
         assert!(!text.is_empty(), "{name} is empty");
-        self.0.insert(name.to_owned(), text);
+        let texts = self.0.entry(name.to_owned()).or_default();
+        texts.push_str(text);
+        texts.push('\n');
     }
 
     /// Runs a command in a folder, and adds both of its outputs.
     fn run(&mut self, folder: &Path, arguments: &[&str]) {
         let output = llmload().args(arguments).current_dir(folder).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        self.add(&arguments.join(" "), text(&output.stdout) + "\n" + &text(&output.stderr));
+        let both = text(&output.stdout) + "\n" + &text(&output.stderr);
+        self.add(&arguments.join(" "), &both);
     }
 
     fn add_files(&mut self, folder: &Path) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            self.add(&path.display().to_string(), std::fs::read_to_string(&path).unwrap());
+            self.add(&path.display().to_string(), &std::fs::read_to_string(&path).unwrap());
         }
     }
 
@@ -274,14 +278,14 @@ fn run_daemon(folder: tempfile::TempDir, format: &str, outputs: &mut Outputs) ->
         };
         all.iter().all(has_ended).then(|| text.to_owned())
     });
-    outputs.add("/api/v1/status", status);
+    outputs.add("/api/v1/status", &status);
     let quotes: usize = TARGETS.iter().map(|(_, places)| places.len() * FORMS.len()).sum();
     daemon.wait_for("/metrics", |text| {
         let archived = sample(text, "llmload_failures_archived_total", &[]);
         (archived == quotes as f64).then_some(())
     });
     for path in ["/metrics", "/config", "/", "/nope"] {
-        outputs.add(path, daemon.get(path).2);
+        outputs.add(path, &daemon.get(path).2);
     }
     let file = daemon.folder.path().join("llmload.yml");
     let valid = std::fs::read_to_string(&file).unwrap();
@@ -295,8 +299,8 @@ fn run_daemon(folder: tempfile::TempDir, format: &str, outputs: &mut Outputs) ->
         std::fs::write(&file, misplaced).unwrap();
         let (code, _, body) = request(daemon.address, "POST", "/-/reload").unwrap();
         assert_eq!(code, 500, "{body}");
-        outputs.add("refused reload", body);
-        outputs.add("status after a refused reload", daemon.get("/api/v1/status").2);
+        outputs.add("refused reload", &body);
+        outputs.add("status after a refused reload", &daemon.get("/api/v1/status").2);
         outputs.run(daemon.folder.path(), &["check", "llmload.yml"]);
     }
     std::fs::write(&file, valid).unwrap();
@@ -305,7 +309,7 @@ fn run_daemon(folder: tempfile::TempDir, format: &str, outputs: &mut Outputs) ->
     assert!(ended.success(), "{ended}");
     outputs.add_files(&daemon.folder.path().join("failures"));
     let log = std::mem::take(&mut *daemon.log.lock().unwrap());
-    outputs.add(&format!("log as {format}"), log);
+    outputs.add(&format!("log as {format}"), &log);
     let empty = tempfile::tempdir().unwrap();
     std::mem::replace(&mut daemon.folder, empty)
 }
@@ -343,20 +347,28 @@ async fn no_output_contains_a_secret_from_any_place_in_any_form() {
     .await;
     let yaml = configuration(&upstream);
     let work = move || {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, text) in [
-            ("llmload.yml", yaml),
-            ("key", Place::KeyFile.secret()),
-            ("header", Place::HeaderFile.secret()),
-            (".env", format!("DOTENV_VALUE={}\n", Place::DotEnv.secret())),
-        ] {
-            std::fs::write(folder.path().join(name), text).unwrap();
-        }
         let mut outputs = Outputs::default();
-        let folder = run_daemon(folder, "text", &mut outputs);
-        let folder = folder.path();
-        let archive = std::fs::read_to_string(folder.join("failures/failures.jsonl")).unwrap();
-        assert_quoted(&archive);
+        let [json, text] = ["json", "text"].map(|format| {
+            let folder = tempfile::tempdir().unwrap();
+            for (name, text) in [
+                ("llmload.yml", yaml.clone()),
+                ("key", Place::KeyFile.secret()),
+                ("header", Place::HeaderFile.secret()),
+                (".env", format!("DOTENV_VALUE={}\n", Place::DotEnv.secret())),
+            ] {
+                std::fs::write(folder.path().join(name), text).unwrap();
+            }
+            run_daemon(folder, format, &mut outputs)
+        });
+        let archive_in = |folder: &tempfile::TempDir| {
+            let file = folder.path().join("failures/failures.jsonl");
+            let archive = std::fs::read_to_string(file).unwrap();
+            assert_quoted(&archive);
+            archive
+        };
+        archive_in(&json);
+        let archive = archive_in(&text);
+        let folder = text.path();
         for arguments in [
             &["check", "llmload.yml"][..],
             &["check", "llmload.yml", "--json"],
@@ -398,7 +410,8 @@ fn every_form_of_every_secret_would_be_found() {
     for place in Place::ALL {
         for name in FORMS {
             let mut outputs = Outputs::default();
-            outputs.add("output", format!("before {} after", form(name, &place.secret())));
+            outputs.add("output", &format!("before {} after", form(name, &place.secret())));
+            outputs.add("output", "another text of the same output");
             assert_eq!(outputs.leaks().len(), 1, "{place:?} as {name}");
         }
     }
