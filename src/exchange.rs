@@ -58,6 +58,10 @@ pub struct Finished<R> {
     pub usage: Usage,
     /// The wait that the endpoint requested in the response head.
     pub retry_after: Option<Duration>,
+    /// True if llmload has possibly sent a part of the request.
+    pub was_sent: bool,
+    /// The status of a response that refused the request.
+    pub refusal: Option<u16>,
     /// The response, if its body has not ended yet.
     undrained: Option<R>,
 }
@@ -65,8 +69,8 @@ pub struct Finished<R> {
 impl<R: Response> Finished<R> {
     /// The facts that the limits need.
     pub fn request_outcome(&self) -> RequestOutcome {
-        let Finished { outcome, usage, retry_after, .. } = self;
-        RequestOutcome { failure: outcome.err(), usage: *usage, retry_after: *retry_after }
+        let Finished { outcome, usage, retry_after, was_sent, refusal, .. } = *self;
+        RequestOutcome { failure: outcome.err(), usage, retry_after, was_sent, refusal }
     }
 
     /// Reads the rest of the body for at most `DRAIN_TIMEOUT`, so the connection can be reused.
@@ -109,6 +113,7 @@ pub async fn exchange<E: Endpoint>(
         }
         Err(detail) => Err(detail),
     };
+    let has_begun = sending.waited.get().is_some();
     // The arrival counts as sent even if its request could not be made.
     sending.end();
     match result {
@@ -119,7 +124,9 @@ pub async fn exchange<E: Endpoint>(
                 time_per_output_token: measurement.time_per_output_token(),
                 duration: measurement.duration(),
             };
-            Finished { outcome: Ok(timing), usage: measurement.usage, retry_after, undrained }
+            let usage = measurement.usage;
+            let (was_sent, refusal) = (true, None);
+            Finished { outcome: Ok(timing), usage, retry_after, was_sent, refusal, undrained }
         }
         Err(detail) => {
             let now = Instant::now();
@@ -134,7 +141,12 @@ pub async fn exchange<E: Endpoint>(
             observer
                 .observe(&arrival, Event::Failed { detail, duration, since_due, ids, evidence });
             let (outcome, usage) = (Err(detail.failure), Usage::default());
-            Finished { outcome, usage, retry_after, undrained: None }
+            let was_sent = has_begun && !detail.is_unsent;
+            let refusal = match detail.cause {
+                Some(FailureCause::Status(status)) => Some(status),
+                _ => None,
+            };
+            Finished { outcome, usage, retry_after, was_sent, refusal, undrained: None }
         }
     }
 }

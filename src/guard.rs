@@ -282,6 +282,8 @@ mod tests {
             failure: Some(Failure::Quota),
             usage: Usage::default(),
             retry_after: None,
+            was_sent: true,
+            refusal: Some(402),
         };
         assert!(admit(Some(1), 0, 0).unwrap().finish(&failed, start).is_none(), "a level");
         assert!(admit(Some(0), 0, 0).unwrap().finish(&failed, start).is_some());

@@ -176,6 +176,8 @@ pub struct FailureDetail {
     /// most [`FailureDetail::MESSAGE_LIMIT`] bytes.
     pub message: String,
     pub cause: Option<FailureCause>,
+    /// True if llmload certainly sent no part of the request.
+    pub is_unsent: bool,
 }
 
 impl FailureDetail {
@@ -183,12 +185,18 @@ impl FailureDetail {
     pub const MESSAGE_LIMIT: usize = 256;
 
     pub fn new(failure: Failure, message: &str) -> FailureDetail {
-        FailureDetail { failure, message: printable(message, Self::MESSAGE_LIMIT), cause: None }
+        let message = printable(message, Self::MESSAGE_LIMIT);
+        FailureDetail { failure, message, cause: None, is_unsent: false }
     }
 
     #[must_use]
     pub fn with_cause(self, cause: FailureCause) -> FailureDetail {
         FailureDetail { cause: Some(cause), ..self }
+    }
+
+    #[must_use]
+    pub fn unsent(self) -> FailureDetail {
+        FailureDetail { is_unsent: true, ..self }
     }
 
     #[must_use]

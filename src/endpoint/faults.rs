@@ -56,13 +56,15 @@ pub(super) fn send_failure(attempt: &Attempt<'_>, error: reqwest::Error) -> Send
     let is_unprocessed = failure == Failure::Reset
         && (is_refused(&causes) || is_disconnect(&causes) && attempt.is_unprocessed(connection));
     let resend = is_unprocessed.then(|| round_trip(connection));
-    SendFailure { detail: detail(failure, &causes), resend }
+    let detail = detail(failure, &causes);
+    let detail = if error.is_connect() || error.is_builder() { detail.unsent() } else { detail };
+    SendFailure { detail, resend }
 }
 
 /// Classifies an error while connecting. `uses_tls` is true if the connection uses TLS.
 pub(super) fn connect_detail(error: &(dyn Error + 'static), uses_tls: bool) -> FailureDetail {
     let causes = causes(error);
-    detail(connect_failure(&causes, uses_tls), &causes)
+    detail(connect_failure(&causes, uses_tls), &causes).unsent()
 }
 
 /// Classifies an error on an established connection before the response head.
@@ -100,6 +102,7 @@ pub(super) fn build_failure(error: &(dyn Error + 'static)) -> FailureDetail {
     let detail = detail(Failure::ClientResource, &causes);
     let message = format!("no client for a further HTTP/2 connection: {}", detail.message);
     FailureDetail { cause: fault.map(FailureCause::Client), ..detail.with_message(&message) }
+        .unsent()
 }
 
 /// Returns the failure of a request for the models or the version, if no response arrived within

@@ -217,8 +217,8 @@ impl Account {
         }
     }
 
-    /// Returns true if the disk does not have the current window yet, if less than half of a lease is
-    /// left, or if the rest is not enough for the largest request.
+    /// Returns true if the disk does not have the current window yet, if less than half of a lease
+    /// is left, or if the rest is not enough for the largest request.
     pub fn needs_lease(&self, now: Instant) -> bool {
         let Some(lease) = self.lease.filter(|_| !self.is_closed) else { return false };
         let is_short = |(unit, limit): (BudgetUnit, u64)| {

@@ -44,6 +44,10 @@ pub struct RequestOutcome {
     pub usage: Usage,
     /// The wait that the endpoint requested in the response head.
     pub retry_after: Option<Duration>,
+    /// True if llmload has possibly sent a part of the request.
+    pub was_sent: bool,
+    /// The status of a response that refused the request.
+    pub refusal: Option<u16>,
 }
 
 /// The permission to send one request.

@@ -170,6 +170,8 @@ mod tests {
             failure,
             usage: Usage::default(),
             retry_after: Some(Duration::from_secs(seconds)),
+            was_sent: true,
+            refusal: None,
         };
         let limits = limiter(0, 0, start);
         limits.record(&outcome(None, 9), start);

@@ -10,6 +10,9 @@ use super::{Budgets, Demand, RequestOutcome, Reservation};
 use crate::measurement::Failure;
 use crate::plan::{Budget, Prices, Spending};
 
+/// The statuses of a request that no model has worked on.
+const REFUSALS: [u16; 6] = [401, 402, 403, 404, 422, 429];
+
 #[derive(Debug)]
 pub struct RouteBudgets {
     budgets: Budgets,
@@ -70,14 +73,18 @@ impl BudgetedRequest {
     pub(super) fn settle(self, outcome: &RequestOutcome) {
         let Demand { input_tokens, output_tokens } = self.demand;
         let spending = match outcome.failure {
+            Some(_) if !outcome.was_sent => Spending::NOTHING,
             None => self.route.spending(
                 outcome.usage.input.unwrap_or(input_tokens),
                 outcome.usage.output.or(output_tokens).unwrap_or(0),
             ),
-            // The request did not reach the server.
-            Some(failure) if failure.is_connecting() => Spending::NOTHING,
-            // A status 4xx: the server refused the request before it generated a token.
-            Some(Failure::Auth | Failure::Quota | Failure::RateLimited | Failure::Http4xx) => {
+            // There was no connection. Only a TLS failure can occur after llmload sent the request.
+            Some(failure) if failure.is_connecting() && failure != Failure::Tls => {
+                Spending::NOTHING
+            }
+            // The server refused the request before it generated a token. A gateway can end a
+            // request with another status 4xx after the model has generated tokens.
+            Some(_) if outcome.refusal.is_some_and(|status| REFUSALS.contains(&status)) => {
                 self.route.spending(0, 0)
             }
             // The server has possibly generated tokens. Only it knows their number.
@@ -95,9 +102,17 @@ mod tests {
     use crate::measurement::Usage;
     use crate::plan::{BudgetUnit, Limits};
 
+    #[derive(Clone, Copy)]
+    struct Sent {
+        was_sent: bool,
+        refusal: Option<u16>,
+    }
+
+    const SENT: Sent = Sent { was_sent: true, refusal: None };
+
     /// Returns the spending after one request with this outcome. Its reservation is one request,
     /// 100 input tokens and 50 output tokens.
-    fn spent(failure: Option<Failure>, usage: Usage) -> Spending {
+    fn spent(failure: Option<Failure>, usage: Usage, sent: Sent) -> Spending {
         let (wall, now) = (SystemTime::UNIX_EPOCH, Instant::now());
         let limits = Limits::from_units(|_| Some(1_000_000));
         let budgets = [Budget { period: Period::Day, zone: Zone::UTC, limits, currency: None }];
@@ -112,35 +127,58 @@ mod tests {
         let demand = Demand { input_tokens: 100, output_tokens: Some(50) };
         let request = route.reserve(demand, wall, now).unwrap();
         assert_eq!(accounts.views(wall, now)[0].used, Spending::new(1, 150, 300_000));
-        request.settle(&RequestOutcome { failure, usage, retry_after: None });
+        let (retry_after, Sent { was_sent, refusal }) = (None, sent);
+        request.settle(&RequestOutcome { failure, usage, retry_after, was_sent, refusal });
         accounts.views(wall, now)[0].used
     }
 
     #[test]
     fn a_request_that_succeeded_costs_its_usage_and_an_unknown_count_its_reservation() {
         let usage = |input, output| Usage { input, output, ..Usage::default() };
-        assert_eq!(spent(None, usage(Some(90), Some(7))), Spending::new(1, 97, 118_000));
-        assert_eq!(spent(None, usage(Some(90), None)), Spending::new(1, 140, 290_000));
-        assert_eq!(spent(None, usage(None, None)), Spending::new(1, 150, 300_000));
-        assert_eq!(spent(None, usage(Some(200), Some(60))), Spending::new(1, 260, 440_000));
+        for (input, output, expected) in [
+            (Some(90), Some(7), Spending::new(1, 97, 118_000)),
+            (Some(90), None, Spending::new(1, 140, 290_000)),
+            (None, None, Spending::new(1, 150, 300_000)),
+            (Some(200), Some(60), Spending::new(1, 260, 440_000)),
+        ] {
+            assert_eq!(spent(None, usage(input, output), SENT), expected);
+        }
     }
 
     #[test]
     fn a_failed_request_costs_its_reservation_unless_it_certainly_cost_less() {
-        let costs: Vec<_> = [
-            Failure::ConnectRefused,
-            Failure::Dns,
-            Failure::RateLimited,
-            Failure::Auth,
-            Failure::Overloaded,
-            Failure::TimeoutTotal,
-            Failure::Truncated,
-        ]
-        .map(|failure| spent(Some(failure), Usage::default()))
-        .into();
-        let (refused, all) = (Spending::new(1, 0, 0), Spending::new(1, 150, 300_000));
         let nothing = Spending::NOTHING;
-        assert_eq!(costs, [nothing, nothing, refused, refused, all, all, all]);
+        let (one, all) = (Spending::new(1, 0, 0), Spending::new(1, 150, 300_000));
+        let refused = |status| Sent { refusal: Some(status), ..SENT };
+        let unsent = Sent { was_sent: false, ..SENT };
+        for (failure, sent, expected) in [
+            (Failure::ConnectRefused, SENT, nothing),
+            (Failure::Dns, SENT, nothing),
+            (Failure::Tls, unsent, nothing),
+            (Failure::ClientResource, unsent, nothing),
+            (Failure::Internal, unsent, nothing),
+            (Failure::Tls, SENT, all),
+            (Failure::ClientResource, SENT, all),
+            (Failure::Internal, SENT, all),
+            (Failure::Auth, refused(401), one),
+            (Failure::Quota, refused(402), one),
+            (Failure::Auth, refused(403), one),
+            (Failure::Http4xx, refused(404), one),
+            (Failure::Http4xx, refused(422), one),
+            (Failure::RateLimited, refused(429), one),
+            (Failure::Http4xx, refused(400), all),
+            (Failure::Http4xx, refused(408), all),
+            (Failure::Http4xx, refused(499), all),
+            (Failure::Http5xx, refused(500), all),
+            // An error in a stream.
+            (Failure::RateLimited, SENT, all),
+            (Failure::Overloaded, SENT, all),
+            (Failure::TimeoutTotal, SENT, all),
+            (Failure::Truncated, SENT, all),
+        ] {
+            let spending = spent(Some(failure), Usage::default(), sent);
+            assert_eq!(spending, expected, "{failure} {:?}", sent.refusal);
+        }
     }
 
     #[test]

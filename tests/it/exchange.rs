@@ -363,7 +363,12 @@ async fn a_timeout_of_the_server_begins_when_the_request_has_a_stream() {
         let spec = request_spec(Terminal::FinishReason, timeouts);
         let finished = exchange(&endpoint, arrival_now(), || Ok(spec), &recorder).await;
         assert_eq!(finished.outcome.map(|_| ()), expected, "{stream_after:?} {response_after:?}");
+        assert_eq!(finished.was_sent, stream_after.is_some());
     }
+    let endpoint = InMemoryEndpoint(InMemory::responding_after(millis(1)));
+    let error = || Err(FailureDetail::new(Failure::Internal, "no request"));
+    let finished = exchange(&endpoint, arrival_now(), error, &Recorder::default()).await;
+    assert!(!finished.was_sent && !finished.request_outcome().was_sent);
 }
 
 /// Collects the lag of each sending, and its part that is a wait for a stream.
