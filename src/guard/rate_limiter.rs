@@ -214,6 +214,8 @@ mod tests {
             failure: Some(Failure::RateLimited),
             usage: Usage::default(),
             retry_after: Some(Duration::from_secs(5)),
+            was_sent: true,
+            refusal: Some(429),
         };
         before.record(&outcome, at(1));
         assert_eq!(more_tokens.retry_after(at(2)), Some(Duration::from_secs(4)));

@@ -95,7 +95,13 @@ mod tests {
             guard.admit(&arrival, Demand::NONE, (now, SystemTime::UNIX_EPOCH), 0).unwrap()
         };
         let failure = Some(Failure::Quota);
-        let refused = RequestOutcome { failure, usage: Usage::default(), retry_after: None };
+        let refused = RequestOutcome {
+            failure,
+            usage: Usage::default(),
+            retry_after: None,
+            was_sent: true,
+            refusal: None,
+        };
         let old = admit(state.set_breaker(Some(settings(minute))));
         let same = admit(state.set_breaker(Some(settings(minute))));
         let new = admit(state.set_breaker(Some(settings(hour))));
