@@ -231,11 +231,22 @@ impl Account {
         !lease.is_current || self.limits.iter().any(is_short)
     }
 
-    /// Returns true if the account needs a lease, but only once until the next [`Account::accept`].
+    /// Returns true if the account needs a lease, but only once until the next [`Account::accept`]
+    /// or [`Account::answer_request`].
     pub fn requests_lease(&mut self, now: Instant) -> bool {
         let needs = self.needs_lease(now);
         let Some(lease) = &mut self.lease else { return false };
         needs && !std::mem::replace(&mut lease.is_requested, needs)
+    }
+
+    /// Returns true if the account still needs a lease. If it does not, because a reservation was
+    /// taken back in the meantime, the account can request the next lease.
+    pub fn answer_request(&mut self, now: Instant) -> bool {
+        let needs = self.needs_lease(now);
+        if let Some(lease) = self.lease.as_mut().filter(|_| !needs) {
+            lease.is_requested = false;
+        }
+        needs
     }
 
     /// Returns the next content of the disk; `None` if the account exists only in memory.

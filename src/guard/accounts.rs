@@ -227,11 +227,14 @@ impl Accounts {
 
     /// Returns true if an account needs a lease.
     pub fn need_lease(&self, wall: SystemTime, now: Instant) -> bool {
-        lock(&self.entries).iter().any(|entry| {
+        let mut needs_lease = false;
+        for entry in lock(&self.entries).iter() {
             let mut account = lock(&entry.account);
             account.advance(wall, now);
-            entry.is_live && account.needs_lease(now)
-        })
+            // Each account gets an answer, so no request of a lease stays open.
+            needs_lease |= account.answer_request(now) && entry.is_live;
+        }
+        needs_lease
     }
 
     /// Returns the next content of the disk. Forgets removed budgets whose window has ended.

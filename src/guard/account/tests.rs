@@ -132,6 +132,24 @@ fn a_write_that_ends_after_the_start_of_a_window_still_gives_its_first_lease() {
     assert_eq!(account.reserve(requests(1), wall(3600), now), Err(Refusal::NotSaved));
 }
 
+/// A rate limit refuses the request after the budget has accepted it.
+#[test]
+fn a_lease_is_requested_again_if_the_reservation_that_requested_it_was_taken_back() {
+    let mut account = saved_account(&hourly(1000), None, wall(0));
+    save(&mut account, Instant::now());
+    // The rate of spending is low, so the size of the lease depends only on the limit.
+    let now = Instant::now() + Duration::from_hours(1);
+    let mut last = 0;
+    while !account.needs_lease(now) {
+        last = account.reserve(requests(1), wall(1), now).unwrap();
+    }
+    assert!(account.requests_lease(now) && !account.requests_lease(now));
+    account.settle(last, requests(1), Spending::NOTHING);
+    assert!(!account.answer_request(now), "the lease is large enough again");
+    account.reserve(requests(1), wall(1), now).unwrap();
+    assert!(account.requests_lease(now));
+}
+
 #[test]
 fn a_small_budget_has_a_lease_for_one_of_its_largest_requests() {
     let now = Instant::now();
