@@ -44,8 +44,8 @@ impl Breaker {
         self.settings
     }
 
-    /// Reports no more changes, because a reload has replaced the breaker. Its requests can still be
-    /// in flight.
+    /// Reports no more changes, because a reload has replaced the breaker. Its requests can still
+    /// be in flight.
     pub fn set_replaced(&self) {
         self.is_replaced.store(true, Ordering::Relaxed);
     }

@@ -166,8 +166,8 @@ impl Prompt<'_> {
         own.or_else(|| recorded.and_then(|(_, limit)| limit.as_u64()))
     }
 
-    /// Returns the field with which this prompt removes the limit of the scenario. `None` if it does
-    /// not remove the limit, or sets another one.
+    /// Returns the field with which this prompt removes the limit of the scenario. `None` if it
+    /// does not remove the limit, or sets another one.
     pub fn removed_output_limit(&self) -> Option<&'static str> {
         let Content::Payload(body) = &self.content else { return None };
         let (name, _) = output_limit(&body.iter())?;

@@ -162,8 +162,8 @@ impl Validator<'_> {
         false
     }
 
-    /// Returns false if a row of a file removes the output limit. llmload does not read a row before
-    /// it decides about an arrival, so one such row stops all arrivals.
+    /// Returns false if a row of a file removes the output limit. llmload does not read a row
+    /// before it decides about an arrival, so one such row stops all arrivals.
     fn check_rows(&self, node: NodeId, budget: &Budget, prompts: Option<&Prompts>) -> bool {
         let Some((path, key)) = prompts.and_then(Prompts::removed_output_limit) else {
             return true;
