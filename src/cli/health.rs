@@ -79,6 +79,13 @@ impl std::fmt::Display for Place {
 
 /// Fails unless the URL returns status 200.
 pub(super) fn check(args: &HealthArgs) -> anyhow::Result<()> {
+    let has_user = |url: &Uri| url.authority().is_some_and(|part| part.as_str().contains('@'));
+    // No message shows such a URL, because it contains a password.
+    anyhow::ensure!(
+        !matches!(&args.place, Place::Url(url) if has_user(url)),
+        "the URL contains a user or a password; write --user and --password-file or \
+         --password-env instead"
+    );
     let status = status_line(args, Instant::now() + TIMEOUT);
     let status = status.with_context(|| format!("{} does not respond", args.place))?;
     // A response of HTTP/1.0 is healthy too.

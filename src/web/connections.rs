@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -46,7 +47,8 @@ const MAX_STREAMS: u32 = 16;
 /// request that llmload has not read.
 const MAX_HTTP2_BYTES: u32 = 64 << 10;
 /// The response to a client that does not use TLS.
-const TLS_REQUIRED: &[u8] = b"HTTP/1.0 400 Bad Request\r\ncontent-type: text/plain\r\n\r\n\
+const TLS_REQUIRED: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
+    content-type: text/plain\r\ncontent-length: 39\r\n\r\n\
     This port uses TLS. Open an https URL.\n";
 
 #[derive(Clone, Debug)]
@@ -150,11 +152,11 @@ fn close_oldest(open: &mut VecDeque<CancellationToken>) {
 }
 
 /// Returns `None` if the client does not complete the handshake.
-async fn accept_tls(mut stream: TcpStream, tls: TlsAcceptor) -> Option<Box<TlsStream<TcpStream>>> {
+async fn accept_tls(stream: TcpStream, tls: TlsAcceptor) -> Option<Box<TlsStream<TcpStream>>> {
     let mut first = [0];
     // Without this check, a person who opens an http URL would see only a closed connection.
     if stream.peek(&mut first).await.ok()? == 1 && first[0].is_ascii_alphabetic() {
-        let _gone = stream.write_all(TLS_REQUIRED).await;
+        let _in_time = tokio::time::timeout(CLOSE_TIMEOUT, require_tls(stream)).await;
         return None;
     }
     match tls.accept(stream).await {
@@ -164,6 +166,16 @@ async fn accept_tls(mut stream: TcpStream, tls: TlsAcceptor) -> Option<Box<TlsSt
             None
         }
     }
+}
+
+/// Responds to a client that does not use TLS. Reads the request to its end, because the kernel
+/// resets a connection with unread bytes, and the client would lose the response.
+async fn require_tls(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(TLS_REQUIRED).await?;
+    stream.shutdown().await?;
+    let mut unused = [0; 1024];
+    while stream.read(&mut unused).await? > 0 {}
+    Ok(())
 }
 
 #[derive(Clone, Debug)]
@@ -289,11 +301,12 @@ async fn too_slow(mut observed: watch::Receiver<Activity>) {
                 _ => std::future::pending().await,
             }
         };
+        let is_handling = matches!(activity, Activity::Handling);
         let changed = observed.changed();
         tokio::select! {
             changed = changed => if changed.is_err() { return },
             () = expired => return,
-            () = tokio::time::sleep(IDLE_TIMEOUT), if !matches!(activity, Activity::Handling) => return,
+            () = tokio::time::sleep(IDLE_TIMEOUT), if !is_handling => return,
         }
     }
 }

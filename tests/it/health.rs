@@ -71,3 +71,13 @@ fn a_url_without_http_or_host_is_a_usage_error() {
         assert!(err.contains("http://127.0.0.1:9899/-/healthy") || url == "unix:", "{url}: {err}");
     }
 }
+
+#[test]
+fn a_password_in_the_url_is_refused_and_not_shown() {
+    for url in ["http://ann:canary@127.0.0.1:1/-/healthy", "https://canary@localhost/"] {
+        let (code, out, err) = llmload(&["health", url]);
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains("--password-file"), "{err}");
+        assert!(!out.contains("canary") && !err.contains("canary"), "{out}{err}");
+    }
+}

@@ -120,6 +120,8 @@ fn client_certificate(authority: &Authority, name: &str) -> [String; 4] {
 }
 
 struct Answer {
+    /// The exit code of curl.
+    code: Option<i32>,
     /// 0 if there was no response.
     status: u16,
     /// The version of HTTP.
@@ -142,6 +144,7 @@ fn curl(url: &str, arguments: &[&str]) -> Answer {
     let (status, version) = written.split_once(' ').unwrap();
     let (head, body) = response.split_once("\r\n\r\n").unwrap_or((response, ""));
     Answer {
+        code: output.status.code(),
         status: status.parse().unwrap(),
         version: version.to_owned(),
         head: head.to_lowercase(),
@@ -172,6 +175,7 @@ fn the_example_of_the_documentation_of_prometheus_works_as_it_stands() {
         let paused = site.curl("/-/pause", &[&["--request", "POST"], &alice[..]].concat());
         assert_eq!(paused.status, 200, "{}", paused.body);
         let plain = curl(&format!("http://{}/", site.daemon.address), &[]);
+        assert_eq!((plain.code, plain.status), (Some(0), 400), "{}", plain.error);
         assert!(plain.body.contains("https"), "{}", plain.body);
         let log = site.daemon.log.lock().unwrap().clone();
         assert!(log.contains("/metrics on https://") && !log.contains("$2y"), "{log}");
