@@ -135,7 +135,7 @@ fn write_until_closed(file: &StateFile, accounts: &Accounts) {
         let folder = file.folder().display();
         match &result {
             Ok(()) if has_failed || was_stuck => {
-                tracing::info!("the budgets are saved again in {folder}")
+                tracing::info!("the budgets are saved again in {folder}");
             }
             Err(error) if is_closed => tracing::warn!(
                 "the budgets cannot be saved in {folder}: {error}; after a restart, they count the \

@@ -105,6 +105,7 @@ impl Accounts {
     }
 
     /// A copy that shares nothing with these accounts.
+    #[must_use]
     pub fn copy(&self) -> Accounts {
         let copy = |entry: &Entry| {
             let account = lock(&entry.account).clone();

@@ -1,6 +1,7 @@
 //! Budgets: the spending at a real server, restarts, kills, and a disk that is full or stuck.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -59,6 +60,19 @@ fn start(folder: &Path) -> Daemon {
     let own = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(folder.join("llmload.yml"), own.path().join("llmload.yml")).unwrap();
     Daemon::of(Command::new(env!("CARGO_BIN_EXE_llmload")), &[], own)
+}
+
+/// Starts the daemon in a mount namespace, in which its `state_dir` is a disk of 64 KiB.
+fn start_on_small_disk(folder: &Path) -> Daemon {
+    let own = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(folder.join("llmload.yml"), own.path().join("llmload.yml")).unwrap();
+    let state = folder.join("state");
+    fs::create_dir(&state).unwrap();
+    let mut command = Command::new("unshare");
+    let mount = "mount -t tmpfs -o size=64k small \"$0\" && exec \"$@\"";
+    command.args(["--mount", "--user", "--map-root-user", "sh", "-c", mount]);
+    command.arg(state).arg(env!("CARGO_BIN_EXE_llmload"));
+    Daemon::of(command, &[], own)
 }
 
 fn write(folder: &Path, yaml: &str) {
@@ -271,15 +285,19 @@ async fn a_full_disk_stops_the_spending_of_scenarios_with_budgets_and_only_of_th
              \x20 free: {{rate: 20/s, start: now, max_lag: 1m}}\n"
         );
         write(folder.path(), &yaml);
-        let mut daemon = start(folder.path());
+        let mut daemon = start_on_small_disk(folder.path());
         let limited = &["scenario=\"limited\""];
         wait_for(&mut daemon, "llmload_requests_total", limited, 20.0);
-        // Each write of the state begins with this file, so no write can succeed.
-        let new = folder.path().join("state/budgets.json.new");
-        while fs::create_dir(&new).is_err() {
-            // llmload writes at this moment.
-            pause();
-        }
+        // The mount exists only in the namespace of the daemon.
+        let root = format!("/proc/{}/root", daemon.child.id());
+        let state = folder.path().join("state");
+        let filler = Path::new(&root).join(state.strip_prefix("/").unwrap()).join("filler");
+        let file = fs::File::create(&filler).unwrap();
+        // A write of the state that runs now can free a page after the disk was full.
+        daemon.wait_for("/metrics", |scrape| {
+            while (&file).write_all(&[0; 4096]).is_ok() {}
+            (sample(scrape, "llmload_budgets_saved", &[]) == 0.0).then_some(())
+        });
         daemon.wait_for_log("the budgets cannot be saved");
         let scrape = wait_for(&mut daemon, DROPPED, &["reason=\"budget\"", limited[0]], 5.0);
         assert_balanced(&scrape);
@@ -293,7 +311,8 @@ async fn a_full_disk_stops_the_spending_of_scenarios_with_budgets_and_only_of_th
         let status: Value = serde_json::from_str(&daemon.get("/api/v1/status").2).unwrap();
         assert_eq!(status["budgets"][0]["unsaved"], true);
         // The load continues when the disk accepts data again.
-        fs::remove_dir(&new).unwrap();
+        drop(file);
+        fs::remove_file(&filler).unwrap();
         wait_for(&mut daemon, USED, REQUESTS, used + 10.0);
         daemon.wait_for_log("the budgets are saved again");
         let log = daemon.log.lock().unwrap().clone();
@@ -319,6 +338,12 @@ async fn a_stuck_disk_delays_no_scrape_no_reload_and_no_end() {
         assert_balanced(&scrape);
         assert_eq!(sample(&scrape, DROPPED, &["reason=\"late\""]), 0.0);
         assert!(sample(&scrape, USED, REQUESTS) < 1000.0);
+        daemon.wait_for("/metrics", |scrape| {
+            (sample(scrape, "llmload_budgets_saved", &[]) == 0.0).then_some(())
+        });
+        daemon.wait_for_log("the disk of state_dir does not respond");
+        let status: Value = serde_json::from_str(&daemon.get("/api/v1/status").2).unwrap();
+        assert_eq!(status["budgets"][0]["unsaved"], true);
         write(folder.path(), &yaml(2000));
         reload(&daemon);
         assert_eq!(sample(&daemon.get("/metrics").2, "llmload_budget_limit", REQUESTS), 2000.0);
@@ -326,6 +351,7 @@ async fn a_stuck_disk_delays_no_scrape_no_reload_and_no_end() {
         let (status, log) = daemon.wait();
         assert_eq!(status.code(), Some(0), "{log}");
         assert!(log.contains("the disk of state_dir is too slow"), "{log}");
+        assert_eq!(log.matches("does not respond").count(), 1, "{log}");
     })
     .await;
 }
