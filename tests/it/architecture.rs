@@ -97,7 +97,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_yaml", &["config/yaml"]),
     // `web` sets the permissions of a unix socket before its file exists.
     ("socket2", &["endpoint/http1/socket", "web/listen", "cli/health/connection"]),
-    ("std::env", &["cli"]),
+    ("std::env", &["cli", "machine/query"]),
     // If another module wrote to stderr, it would wait for the reader of stderr.
     ("std::io::stderr", &["stderr"]),
     ("strsim", &["config"]),

@@ -59,7 +59,8 @@ schedule: [{{name: low, constant: 1/s, for: 12h}}, {{name: high, constant: 3/s, 
     let [file] = document["files"].as_array().unwrap().as_slice() else { panic!("{document}") };
     assert_eq!((&file["file"], &file["problems"]), (&json!(path), &json!([])));
     let warnings = file["warnings"].as_array().unwrap();
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert!(warnings[2].as_str().unwrap().contains("has no budget"), "{warnings:?}");
     assert!(
         warnings[1].as_str().unwrap().contains("max_concurrency 8 is low: at 3/s,"),
         "{warnings:?}"

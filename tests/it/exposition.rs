@@ -17,6 +17,7 @@ scenarios:
   idle:
     target: sim
     slo: {ttft: {p99: 1s}, success_rate: 99%}
+    budgets: [{per: day, requests: 1000}]
     schedule: [{pause: 1h}, {constant: 1/s, for: 1s}]
 ";
 
