@@ -11,6 +11,7 @@ use crate::binary::{Daemon, assert_balanced, request, sample};
 use crate::prometheus::Prometheus;
 
 const QUIET: &str = "
+state_dir: state
 targets:
   sim: {simulator: {}, model: simulated-8b, prices: {input_per_million: 1, output_per_million: 2}}
 scenarios:
