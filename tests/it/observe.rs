@@ -71,7 +71,9 @@ scenarios:
     assert_on_the_axis_of(page, route);
     let [markdown, html] = &ran.files;
     for text in [&ran.table, markdown, html] {
-        assert!(text.replace("&#x2f;", "/").contains("vLLM, mean/max"), "{text}");
+        // The page has spaces that do not break between a number and its unit.
+        let text = text.replace("&#x2f;", "/").replace('\u{a0}', " ");
+        assert!(text.contains("vLLM, mean/max"), "{text}");
         assert!(text.contains("full: the KV cache of vLLM was full: 100 % in use"), "{text}");
     }
     assert!(html.contains("Requests at the server (vLLM)"));
