@@ -53,21 +53,18 @@ fn problems_of(text: &str) -> String {
     parse(text).expect_err("an invalid text").to_string()
 }
 
-#[test]
-fn invalid_files_give_exactly_the_expected_messages() {
-    let folder = folder("invalid");
+/// Compares the messages of each file in the folder with the text beside the file.
+fn assert_expected_messages(folder: &str, least: usize, message: impl Fn(&Path) -> String) {
+    let folder = crate::folder(folder);
     let mut files: Vec<_> =
         fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|end| end == "yml"));
     files.sort();
-    assert!(files.len() > 25);
+    assert!(files.len() > least);
     let mut differ = Vec::new();
     for file in files {
-        let text = fs::read_to_string(&file).unwrap();
-        let name = file.file_name().unwrap().to_str().unwrap();
-        let invalid = config::parse(&text, name, Some(&folder), &environment).expect_err(name);
-        let message = invalid.to_string().replace(&format!("{}/", folder.display()), "") + "\n";
-        assert!(!message.contains("canary"), "{message}");
+        let message = message(&file).replace(&format!("{}/", folder.display()), "") + "\n";
+        assert!(!message.contains("canary") && !message.contains("$2y"), "{message}");
         let expected = file.with_extension("txt");
         if std::env::var_os("UPDATE_EXPECTED").is_some() {
             fs::write(&expected, &message).unwrap();
@@ -80,27 +77,21 @@ fn invalid_files_give_exactly_the_expected_messages() {
 }
 
 #[test]
+fn invalid_files_give_exactly_the_expected_messages() {
+    assert_expected_messages("invalid", 25, |file| {
+        let text = fs::read_to_string(file).unwrap();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let invalid = config::parse(&text, name, Some(&folder("invalid")), &environment);
+        invalid.expect_err(name).to_string()
+    });
+}
+
+#[test]
 fn invalid_web_files_give_exactly_the_expected_messages() {
-    let folder = folder("web");
-    let mut files: Vec<_> =
-        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|end| end == "yml"));
-    files.sort();
-    assert!(files.len() > 10);
-    let mut differ = Vec::new();
-    for file in files {
-        let invalid = llmload::web::check_file(&file).expect_err(&file.display().to_string());
-        let message = invalid.to_string().replace(&format!("{}/", folder.display()), "") + "\n";
-        assert!(!message.contains("canary") && !message.contains("$2y"), "{message}");
-        let expected = file.with_extension("txt");
-        if std::env::var_os("UPDATE_EXPECTED").is_some() {
-            fs::write(&expected, &message).unwrap();
-        }
-        if fs::read_to_string(&expected).unwrap_or_default() != message {
-            differ.push(format!("{}:\n{message}", expected.display()));
-        }
-    }
-    assert!(differ.is_empty(), "UPDATE_EXPECTED=1 accepts these:\n{}", differ.join("\n"));
+    assert_expected_messages("web", 10, |file| {
+        let invalid = llmload::web::check_file(file);
+        invalid.expect_err(&file.display().to_string()).to_string()
+    });
 }
 
 /// A semicolon separates the message of a problem from its remedy.

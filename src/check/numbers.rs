@@ -10,7 +10,7 @@ pub fn count(number: f64) -> String {
     if number < 10.0 && (number - number.round()).abs() > 0.005 {
         return format!("{number:.2}");
     }
-    grouped(number.round() as u64)
+    integer(number.round() as u64)
 }
 
 /// A sum of money with two decimals. A sum below a cent has two significant digits.
@@ -21,7 +21,7 @@ pub fn money(amount: f64) -> String {
         return format!("{amount:.decimals$}");
     }
     let cents = (amount * 100.0).round() as u64;
-    format!("{}.{:02}", grouped(cents / 100), cents % 100)
+    format!("{}.{:02}", integer(cents / 100), cents % 100)
 }
 
 /// A rate per second, per minute or per hour, with three significant digits: `5/s`, `20/m`, `40/h`.
@@ -106,7 +106,8 @@ pub fn exact_duration(seconds: f64) -> String {
     format!("{} {unit}", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-fn grouped(number: u64) -> String {
+/// A whole number with separators: `1,000`.
+pub fn integer(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {

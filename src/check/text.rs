@@ -10,7 +10,7 @@ use std::fmt::{self, Display};
 
 use super::demand::most_output_tokens;
 use super::forecast::{Forecast, ScenarioForecast, tokens_per_request};
-use super::numbers::count;
+use super::numbers::{count, integer};
 use super::time_axis;
 use super::{guards, objectives, phases};
 use crate::config::HumanDuration;
@@ -51,7 +51,7 @@ impl Display for ForecastText<'_> {
         if self.plan.scenarios.iter().flat_map(Scenario::targets).count() > 1 {
             self.sum(f)?;
         }
-        self.line("series", format!("{} on /metrics", integer(self.forecast.series)), f)?;
+        self.line("series", format!("{} on /metrics", integer(self.forecast.series as u64)), f)?;
         for warning in self.warnings {
             writeln!(f)?;
             self.warning(warning, f)?;
@@ -157,7 +157,7 @@ fn prompts(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
     let (prompts, (input, _)) = (&scenario.prompts, tokens_per_request(scenario, forecast));
     let number = prompts.len().map_or("synthetic".to_owned(), |number| {
         let plural = if number == 1 { "" } else { "s" };
-        format!("{} prompt{plural}", integer(usize::try_from(number).unwrap_or(usize::MAX)))
+        format!("{} prompt{plural}", integer(number))
     });
     let mix = match prompts.sources().as_slice() {
         [_] => String::new(),
@@ -194,11 +194,6 @@ pub(crate) fn key(auth: &Auth) -> String {
 
 fn tokens(number: f64) -> String {
     format!("{} token{}", count(number), if number > 1.0 { "s" } else { "" })
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn integer(number: usize) -> String {
-    count(number as f64)
 }
 
 #[cfg(test)]

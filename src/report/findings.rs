@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::verdict::is_only_search;
 use super::{Distortion, PhaseReport, RouteReport};
-use crate::check::numbers::count;
+
 use ladder::Ladder;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,9 +239,4 @@ fn labels(phases: &[&PhaseReport]) -> String {
         [one] => one.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn integer(number: u64) -> String {
-    count(number as f64)
 }

@@ -3,12 +3,11 @@
 use serde::Serialize;
 
 use super::findings::Severity;
-use super::tables::integer;
 use super::{
     ArchiveReport, FailureClass, MeanDifference, Report, RouteReport, charts, headline, server,
     tables, totals, verdict,
 };
-use crate::check::numbers::{duration, sign};
+use crate::check::numbers::{duration, integer, sign};
 
 /// One block of a report.
 #[derive(Clone, Debug, PartialEq, Serialize)]

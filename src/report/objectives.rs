@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::PhaseReport;
-use crate::check::numbers::{count, duration, exact_duration, percent};
+use crate::check::numbers::{duration, exact_duration, integer, percent};
 use crate::slo::{Criterion, LatencyMetric, Objective, ObjectiveCounts, Share, Slo};
 use crate::tally::RawStatistics;
 
@@ -169,11 +169,6 @@ impl ObjectiveResult {
     fn share_percent(&self) -> f64 {
         (self.share * 1e6).round() / 1e4
     }
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn integer(number: u64) -> String {
-    count(number as f64)
 }
 
 #[cfg(test)]

@@ -4,10 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::layout::Block;
-use super::tables::integer;
 use super::{Level, LevelKind, PhaseReport};
 use crate::capacity::{self, Ending, Quantiles, StepRecord, Verdict};
-use crate::check::numbers::{duration, three_digits};
+use crate::check::numbers::{duration, integer, three_digits};
 use crate::schedule::{SearchRange, SearchSpec};
 use crate::schedule_state::SearchState;
 use crate::slo::Objective;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::layout::Block;
 use super::{ObjectiveResult, PhaseReport, RouteReport, Statistics, Summary};
-use crate::check::numbers::{count, duration, percent, three_digits};
+use crate::check::numbers::{duration, integer, percent, three_digits};
 
 /// The most objectives beside each other. More would be wider than 80 columns.
 const MOST_COLUMNS: usize = 4;
@@ -213,9 +213,4 @@ pub(super) fn estimated(statistics: &Statistics, value: Option<f64>) -> String {
 
 pub(super) fn shown(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
     value.map_or_else(|| "–".to_owned(), show)
-}
-
-#[allow(clippy::cast_precision_loss)]
-pub(super) fn integer(number: u64) -> String {
-    count(number as f64)
 }

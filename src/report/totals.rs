@@ -1,9 +1,9 @@
 //! The totals of a route, its connections, and the circumstances of the run.
 
 use super::layout::{Block, Fact};
-use super::tables::{estimated, integer, shown};
+use super::tables::{estimated, shown};
 use super::{Connections, Report, RouteReport};
-use crate::check::numbers::{duration, money, percent, three_digits};
+use crate::check::numbers::{duration, integer, money, percent, three_digits};
 
 /// The totals of the complete run.
 pub(super) fn totals(route: &RouteReport) -> Block {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Distortion, PhaseReport, RouteReport, SearchReport, Statistics};
 use crate::capacity::Ending;
-use crate::check::numbers::{count, duration};
+use crate::check::numbers::{duration, integer};
 use crate::generator;
 use crate::measurement::Failure;
 use crate::slo::Share;
@@ -414,11 +414,6 @@ impl PhaseReport {
     fn is_judged(&self) -> bool {
         !self.explore && (!self.slo.is_empty() || self.is_search())
     }
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn integer(number: u64) -> String {
-    count(number as f64)
 }
 
 #[cfg(test)]

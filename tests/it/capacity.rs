@@ -332,12 +332,9 @@ async fn a_stall_of_a_real_server_does_not_end_a_step_whose_objective_permits_it
                 return plain("200 OK", "application/json", r#"{"data":[{"id":"m"}]}"#);
             }
             let number = number.fetch_add(1, Ordering::Relaxed);
-            if number == 40 {
-                let stall = stall.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    stall.cancel();
-                });
+            // At 20/s, this is a second later.
+            if number == 60 {
+                stall.cancel();
             }
             let wait = (number >= 40).then(|| Act::WaitFor(stall.clone()));
             wait.into_iter().chain(good()).collect()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::check::numbers::{count, duration, three_digits, time_range};
+use crate::check::numbers::{duration, integer, three_digits, time_range};
 use crate::check::text::{cut, width, wrapped};
 use crate::config::HumanDuration;
 use crate::tally::RecentEvents;
@@ -174,11 +174,6 @@ impl Facts {
 /// A duration in whole seconds: `1m12s`.
 fn seconds(time: Duration) -> String {
     HumanDuration(Duration::from_secs(time.as_secs())).to_string()
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn integer(number: u64) -> String {
-    count(number as f64)
 }
 
 #[cfg(test)]

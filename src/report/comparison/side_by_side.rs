@@ -18,8 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::metrics::{DURATION, Evidence, Metric, PhaseRun, Rule, TPOT, TTFT};
 use super::{Change, FALSE_ALARMS, TOLERANCE, change, significance};
-use crate::check::numbers::{duration, percent, three_digits};
-use crate::report::tables::integer;
+use crate::check::numbers::{duration, integer, percent, three_digits};
 use crate::report::{MeanDifference, PairedDifference, PhaseReport, RouteReport, Statistics};
 pub(in crate::report) use groups::{groups, names};
 

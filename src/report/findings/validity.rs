@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::{Code, Draft, integer, labels};
-use crate::check::numbers::{duration, percent};
+use super::{Code, Draft, labels};
+use crate::check::numbers::{duration, integer, percent};
 use crate::event::DropReason;
 use crate::measurement::{Anomaly, Failure};
 use crate::report::verdict::cut_phases;

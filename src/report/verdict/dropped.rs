@@ -1,6 +1,7 @@
 //! The reason that too many arrivals of a route were dropped.
 
-use super::{Reason, ReasonCode, RouteReport, TOLERATED_SHARE, integer};
+use super::{Reason, ReasonCode, RouteReport, TOLERATED_SHARE};
+use crate::check::numbers::integer;
 use crate::event::DropReason;
 
 /// Returns a reason if too many arrivals were dropped. The arrivals that the breaker dropped are a
