@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONTENT_LENGTH;
+use http::{Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -218,11 +219,15 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     closed: CancellationToken,
 ) {
     let (activity, observed) = watch::channel(Activity::Idle);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let is_head = request.method() == Method::HEAD;
         let (site, activity) = (Arc::clone(&site), activity.clone());
         async move {
             let turn = begin(activity).await;
-            let response = site.respond(request, peer).await;
+            let mut response = site.respond(request, peer).await;
+            if is_head {
+                remove_body(&mut response);
+            }
             Ok::<_, Infallible>(response.map(|content| {
                 let expired = match &content {
                     Content::Bytes(_) => None,
@@ -250,6 +255,14 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let connection = pin!(server.serve_connection(stream, service));
         drive(connection, observed, &closed).await;
     }
+}
+
+/// Removes the body of a response to HEAD, but keeps its length. hyper does this over HTTP/1.1 only,
+/// and a body over HTTP/2 is a protocol error.
+fn remove_body(response: &mut Response<Content>) {
+    let length = response.body().as_ref().len();
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    *response.body_mut() = Content::Bytes(Bytes::new());
 }
 
 /// Waits until the client has received all earlier responses, and begins a request. Over HTTP/2,

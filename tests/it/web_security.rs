@@ -434,6 +434,25 @@ fn versions_suites_and_http_2_follow_the_file() {
     assert_eq!(site.curl("/-/healthy", &["--http1.1"]).version, "1.1");
 }
 
+/// A monitor can check a page with HEAD.
+#[test]
+fn the_response_to_head_has_the_length_of_the_page_and_no_body() {
+    let site = Site::start("tls_server_config: {cert_file: server.crt, key_file: server.key}\n");
+    let length = site.curl("/-/healthy", &[]).body.len();
+    for (option, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
+        let head = site.curl("/-/healthy", &[option, "--head"]);
+        let Answer { code, status, .. } = head;
+        assert_eq!(
+            (code, status, head.version.as_str()),
+            (Some(0), 200, version),
+            "{}",
+            head.error
+        );
+        assert!(head.head.contains(&format!("content-length: {length}")), "{}", head.head);
+        assert_eq!(head.body.trim(), "");
+    }
+}
+
 /// Over HTTP/2, curl requests all pages on one connection.
 #[test]
 fn requests_at_once_over_http_2_get_all_their_responses() {
