@@ -257,8 +257,8 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
 }
 
-/// Removes the body of a response to HEAD, but keeps its length. hyper does this over HTTP/1.1 only,
-/// and a body over HTTP/2 is a protocol error.
+/// Removes the body of a response to HEAD, but keeps its length. hyper does this over
+/// HTTP/1.1 only. Over HTTP/2, such a body is a protocol error.
 fn remove_body(response: &mut Response<Content>) {
     let length = response.body().as_ref().len();
     response.headers_mut().insert(CONTENT_LENGTH, length.into());
