@@ -11,7 +11,8 @@ pub const LAG: &[f64] =
 /// The bounds for DNS lookup time and connect time, in seconds.
 pub const CONNECT: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// The bounds for the time to first token, in seconds. The last bound is above the default timeout.
+/// The bounds for the times to the first token and to the first answer token, in seconds. The last
+/// bound is above the default timeout.
 pub const FIRST_TOKEN: &[f64] = &[
     0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5,
     10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0,
@@ -31,7 +32,7 @@ pub const DURATION: &[f64] = &[
     0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0,
     180.0, 300.0, 600.0, 1200.0,
 ];
-/// The bounds for the number of input or output tokens of a request.
+/// The bounds for the number of input, output or reasoning tokens of a request.
 pub const TOKENS: &[f64] = &[
     1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0,
     131_072.0,
@@ -52,6 +53,7 @@ pub const HISTOGRAMS: &[(&str, &[f64])] = &[
     ("connect_duration_seconds", CONNECT),
     ("time_to_first_token_seconds", FIRST_TOKEN),
     ("time_to_first_token_from_schedule_seconds", FIRST_TOKEN),
+    ("time_to_first_answer_token_seconds", FIRST_TOKEN),
     ("inter_chunk_latency_seconds", GAP),
     ("time_per_output_token_seconds", PER_TOKEN),
     ("output_tokens_per_second", TOKENS_PER_SECOND),
@@ -61,6 +63,7 @@ pub const HISTOGRAMS: &[(&str, &[f64])] = &[
     ("queries_per_second", QUERIES_PER_SECOND),
     ("request_input_tokens", TOKENS),
     ("request_output_tokens", TOKENS),
+    ("request_reasoning_tokens", TOKENS),
     ("event_loop_delay_seconds", LAG),
 ];
 

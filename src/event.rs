@@ -140,6 +140,12 @@ pub enum Event<'a> {
         /// The time since the due instant.
         since_due: Duration,
     },
+    /// The first text after the reasoning arrived. llmload records its time even if the request
+    /// fails later.
+    FirstAnswerToken {
+        /// TTFO: the time since sending.
+        since_sent: Duration,
+    },
     /// One read from the connection returned stream events with text.
     Chunks {
         /// The number of these stream events.

@@ -62,16 +62,17 @@ impl<'a, O: Observe + ?Sized> TokenTimes<'a, O> {
         if count == 0 {
             return;
         }
-        if progress.starts_answer {
-            self.first_answer = Some(now);
-        }
+        let since_sent = now.saturating_duration_since(self.sent);
         if self.first.is_none() {
             self.first = Some(now);
             timer.first_token_arrived();
-            let since_sent = now.saturating_duration_since(self.sent);
             self.evidence.first_token = Some(since_sent);
             let since_due = now.saturating_duration_since(self.arrival.due);
             self.observer.observe(self.arrival, Event::FirstToken { since_sent, since_due });
+        }
+        if progress.starts_answer {
+            self.first_answer = Some(now);
+            self.observer.observe(self.arrival, Event::FirstAnswerToken { since_sent });
         }
         let gap = self.last.map(|last| now.saturating_duration_since(last));
         self.observer.observe(self.arrival, Event::Chunks { count, at: now, gap });

@@ -27,6 +27,7 @@ metric_structs! {
         connect_duration: Histogram = CONNECT_DURATION;
         time_to_first_token: Histogram = TIME_TO_FIRST_TOKEN;
         time_to_first_token_from_schedule: Histogram = TIME_TO_FIRST_TOKEN_FROM_SCHEDULE;
+        time_to_first_answer_token: Histogram = TIME_TO_FIRST_ANSWER_TOKEN;
         inter_chunk_latency: Histogram = INTER_CHUNK_LATENCY;
         time_per_output_token: Histogram = TIME_PER_OUTPUT_TOKEN;
         output_tokens_per_second: Histogram = OUTPUT_TOKENS_PER_SECOND;
@@ -41,6 +42,7 @@ metric_structs! {
         output_chunks: IntCounter = OUTPUT_CHUNKS;
         request_input_tokens: Histogram = REQUEST_INPUT_TOKENS;
         request_output_tokens: Histogram = REQUEST_OUTPUT_TOKENS;
+        request_reasoning_tokens: Histogram = REQUEST_REASONING_TOKENS;
         warmup_requests: IntCounter = WARMUP_REQUESTS;
     }
 }
@@ -141,6 +143,9 @@ impl Observe for RouteMetrics {
                 observe(&common.time_to_first_token, since_sent);
                 observe(&common.time_to_first_token_from_schedule, since_due);
             }
+            Event::FirstAnswerToken { since_sent } => {
+                observe(&common.time_to_first_answer_token, since_sent);
+            }
             Event::Chunks { count, gap, .. } => self.chunks(count, gap),
             Event::Succeeded(measurement) => self.succeeded(arrival, measurement),
             Event::Failed { detail, duration, .. } => {
@@ -217,9 +222,11 @@ impl RouteMetrics {
         if let Some(Cost { prices, total }) = &self.cost {
             total.inc_by(prices.cost(input.unwrap_or(0) as f64, output.unwrap_or(0) as f64));
         }
-        for (count, histogram) in
-            [(input, &common.request_input_tokens), (output, &common.request_output_tokens)]
-        {
+        for (count, histogram) in [
+            (input, &common.request_input_tokens),
+            (output, &common.request_output_tokens),
+            (reasoning, &common.request_reasoning_tokens),
+        ] {
             if let Some(count) = count {
                 histogram.observe(count as f64);
             }

@@ -166,6 +166,10 @@ families! {
     TIME_TO_FIRST_TOKEN_FROM_SCHEDULE Histogram(FIRST_TOKEN), "time_to_first_token_from_schedule_seconds"
         ["target" "model" "scenario"]
         "TTFT measured from the due instant instead of the sending.";
+    TIME_TO_FIRST_ANSWER_TOKEN Histogram(FIRST_TOKEN), "time_to_first_answer_token_seconds"
+        ["target" "model" "scenario"]
+        "TTFO: time from sending to the first text that is not reasoning, observed only if \
+         reasoning came before it, at that event, even if the request fails later.";
     INTER_CHUNK_LATENCY Histogram(GAP), "inter_chunk_latency_seconds" ["target" "model" "scenario"]
         "Time between two successive reads from the connection that returned text. A read can \
          hold several events and tokens, so this is not the time per token.";
@@ -230,6 +234,9 @@ families! {
         "Prompt tokens of each success, as counted by the endpoint.";
     REQUEST_OUTPUT_TOKENS Histogram(TOKENS), "request_output_tokens" ["target" "model" "scenario"]
         "Generated tokens of each success, as counted by the endpoint.";
+    REQUEST_REASONING_TOKENS Histogram(TOKENS), "request_reasoning_tokens"
+        ["target" "model" "scenario"]
+        "Reasoning tokens of each success, as counted by the endpoint; part of its output tokens.";
     SLO_REQUESTS Counter, "slo_requests_total" ["target" "model" "scenario" "slo"]
         "Finished requests judged by an objective, such as ttft_p99; absent without an slo. A \
          success is not judged if it lacks the measured value: a single token, for example, has no \
@@ -411,40 +418,4 @@ pub const ABSENT_AT_START: &[Family] = &[
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::buckets::HISTOGRAMS;
-
-    #[test]
-    fn every_histogram_of_the_table_is_configurable() {
-        let families = ALL.iter().filter_map(|family| match family.kind {
-            Histogram(bounds) => Some((family.short_name(), bounds)),
-            Counter | Gauge => None,
-        });
-        assert_eq!(families.collect::<Vec<_>>(), HISTOGRAMS);
-    }
-
-    #[test]
-    fn the_table_follows_the_rules_of_prometheus() {
-        for family in ALL.iter().chain(PROCESS) {
-            if let Histogram(buckets) = family.kind {
-                assert!(buckets.is_sorted_by(|a, b| a < b), "{}", family.name);
-            }
-            for label in family.labels {
-                let reserved = [
-                    "job",
-                    "instance",
-                    "service",
-                    "namespace",
-                    "pod",
-                    "container",
-                    "endpoint",
-                    "le",
-                ];
-                assert!(!reserved.contains(label), "{}: {label}", family.name);
-            }
-            assert_eq!(family.kind == Counter, family.name.ends_with("_total"), "{}", family.name);
-            assert!(family.help.ends_with('.') || family.help.ends_with(")."), "{}", family.name);
-        }
-    }
-}
+mod tests;

@@ -80,6 +80,7 @@ fn success(measurement: &Measurement) -> Value {
     });
     json!({
         "time_to_first_token_seconds": seconds(measurement.time_to_first_token()),
+        "time_to_first_answer_token_seconds": seconds(measurement.time_to_first_answer_token()),
         "duration_seconds": seconds(Some(measurement.duration())),
         "time_per_output_token_seconds": seconds(measurement.time_per_output_token()),
         "output_tokens_per_second": measurement.tokens_per_second(),

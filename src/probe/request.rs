@@ -95,6 +95,7 @@ impl Observe for Mutex<EventRecord> {
                 record.connect_timing = Some(ConnectTiming { dns, connect });
             }
             Event::FirstToken { .. }
+            | Event::FirstAnswerToken { .. }
             | Event::RateLimits(_)
             | Event::ConnectionRetried
             | Event::BreakerChanged(_)

@@ -158,8 +158,8 @@ impl ReportText<'_> {
 
 const STEPS_NOTE: &str = "DNS lookup to end: one after the other";
 
-/// The name and the note of each row: first the steps of one request, then TTFT and TPOT.
-const STEPS: [(&str, &str); 8] = [
+/// The name and the note of each row: first the steps of one request, then the latencies.
+const STEPS: [(&str, &str); 9] = [
     ("DNS lookup", ""),
     ("connect", "TLS included"),
     ("response head", ""),
@@ -167,10 +167,11 @@ const STEPS: [(&str, &str); 8] = [
     ("last token", ""),
     ("end", ""),
     ("TTFT", "from sending to the first token"),
+    ("TTFO", "from sending to the first answer token"),
     ("TPOT", "for each token after the first"),
 ];
 
-fn step_times(request: &ProbedRequest, measurement: &Measurement) -> [Option<Duration>; 8] {
+fn step_times(request: &ProbedRequest, measurement: &Measurement) -> [Option<Duration>; 9] {
     let since = |at: tokio::time::Instant| at.saturating_duration_since(measurement.sent);
     let dns = request.connect_timing.and_then(|timing| timing.dns);
     let connect = request.connect_timing.map(|timing| timing.connect);
@@ -186,6 +187,7 @@ fn step_times(request: &ProbedRequest, measurement: &Measurement) -> [Option<Dur
         between(first, last),
         between(last.or(head), Some(measurement.duration())),
         measurement.time_to_first_token(),
+        measurement.time_to_first_answer_token(),
         measurement.time_per_output_token(),
     ]
 }

@@ -28,7 +28,7 @@ type ReadSummary = fn(&Statistics) -> &Summary;
 type ReadValue = fn(&Summary) -> Option<f64>;
 
 /// The columns about the phase and its counts. An empty cell means that no value exists.
-const COLUMNS: [(&str, ReadCell); 38] = [
+const COLUMNS: [(&str, ReadCell); 40] = [
     ("started", |row| row.report.started.clone()),
     ("title", |row| row.report.tested.title.clone().unwrap_or_default()),
     ("result", |row| row.report.verdict.result.as_str().to_owned()),
@@ -73,6 +73,8 @@ const COLUMNS: [(&str, ReadCell); 38] = [
     }),
     ("input_tokens", |row| cell(row.phase.statistics.input_tokens)),
     ("output_tokens", |row| cell(row.phase.statistics.output_tokens)),
+    ("reasoning_tokens", |row| cell(row.phase.statistics.reasoning_tokens)),
+    ("reasoning_token_ratio", |row| cell(row.phase.statistics.reasoning_token_ratio)),
     ("is_token_estimate", |row| row.phase.statistics.is_token_estimate.to_string()),
     ("output_tokens_per_second_total", |row| {
         cell(row.phase.statistics.output_tokens_per_second_total)
@@ -85,9 +87,10 @@ const COLUMNS: [(&str, ReadCell); 38] = [
 
 /// The distributions. Each of them has a column for each value of [`VALUES`], such as
 /// `time_to_first_token_seconds_p99`.
-const DISTRIBUTIONS: [(&str, ReadSummary); 11] = [
+const DISTRIBUTIONS: [(&str, ReadSummary); 12] = [
     ("input_tokens_per_request", |of| &of.input_tokens_per_request),
     ("output_tokens_per_request", |of| &of.output_tokens_per_request),
+    ("reasoning_tokens_per_request", |of| &of.reasoning_tokens_per_request),
     ("time_to_first_token_seconds", |of| &of.time_to_first_token_seconds),
     ("time_to_first_token_from_schedule_seconds", |of| {
         &of.time_to_first_token_from_schedule_seconds

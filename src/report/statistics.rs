@@ -53,6 +53,8 @@ pub struct Statistics {
     pub cached_input_tokens: Option<u64>,
     /// The part of `output_tokens` that was spent on reasoning.
     pub reasoning_tokens: Option<u64>,
+    /// `reasoning_tokens` / `output_tokens`.
+    pub reasoning_token_ratio: Option<f64>,
     /// The number of successes for which the endpoint reported no valid count of output tokens.
     /// The counts and rates of output tokens exclude these successes.
     pub uncounted: u64,
@@ -75,11 +77,13 @@ pub struct Statistics {
     pub input_tokens_per_request: Summary,
     /// Output tokens of each success.
     pub output_tokens_per_request: Summary,
+    /// Reasoning tokens of each success.
+    pub reasoning_tokens_per_request: Summary,
     /// TTFT, from sending.
     pub time_to_first_token_seconds: Summary,
     /// TTFT, from the due instant.
     pub time_to_first_token_from_schedule_seconds: Summary,
-    /// TTFO of successes: from sending to the first text of the answer, if reasoning came before.
+    /// TTFO: from sending to the first text that is not reasoning, if reasoning came before it.
     pub time_to_first_answer_token_seconds: Summary,
     /// TPOT: (last token − first token) / (tokens − 1).
     pub time_per_output_token_seconds: Summary,
@@ -266,6 +270,10 @@ impl Statistics {
             output_tokens: tokens.output,
             cached_input_tokens: tokens.cached_input,
             reasoning_tokens: tokens.reasoning,
+            reasoning_token_ratio: tokens
+                .reasoning
+                .zip(tokens.output)
+                .and_then(|(reasoning, output)| ratio(reasoning as f64, output as f64)),
             uncounted: arrived.succeeded - arrived.counted,
             output_chunks: arrived.chunks,
             is_token_estimate: per_chunk.is_estimate,
@@ -283,6 +291,7 @@ impl Statistics {
             window: report,
             input_tokens_per_request: Summary::new(&arrived.input_tokens),
             output_tokens_per_request: Summary::new(&arrived.output_tokens),
+            reasoning_tokens_per_request: Summary::new(&arrived.reasoning_tokens),
             time_to_first_token_seconds: Summary::new(&arrived.time_to_first_token),
             time_to_first_token_from_schedule_seconds: Summary::new(
                 &arrived.time_to_first_token_from_schedule,

@@ -155,7 +155,7 @@ fn objective_cell(objective: &ObjectiveResult) -> String {
 /// The values per request of all phases together.
 pub(super) fn per_request(statistics: &Statistics) -> Option<Block> {
     type Show = fn(f64) -> String;
-    let rows: [(&str, &Summary, Show); 9] = [
+    let mut rows: Vec<(&str, &Summary, Show)> = vec![
         ("TTFT", &statistics.time_to_first_token_seconds, duration),
         ("TTFT from schedule", &statistics.time_to_first_token_from_schedule_seconds, duration),
         ("TTFO (answer)", &statistics.time_to_first_answer_token_seconds, duration),
@@ -166,6 +166,10 @@ pub(super) fn per_request(statistics: &Statistics) -> Option<Block> {
         ("input tokens", &statistics.input_tokens_per_request, three_digits),
         ("output tokens", &statistics.output_tokens_per_request, three_digits),
     ];
+    // An endpoint without reasoning can report the count 0 for each response.
+    if statistics.reasoning_tokens.is_some_and(|count| count > 0) {
+        rows.push(("reasoning tokens", &statistics.reasoning_tokens_per_request, three_digits));
+    }
     let cells = |(name, summary, show): (&str, &Summary, Show)| {
         let Summary { mean, p50, p90, p95, p99, max, .. } = *summary;
         let mut row = vec![name.to_owned()];

@@ -11,6 +11,10 @@ pub(super) fn totals(route: &RouteReport) -> Block {
     let three = |value| shown(value, three_digits);
     let tokens = |value: Option<u64>| value.map(integer);
     let part = |value: Option<u64>| value.filter(|count| *count > 0).map(integer);
+    let reasoning = part(total.reasoning_tokens).map(|count| match total.reasoning_token_ratio {
+        Some(ratio) => format!("{count} ({})", percent(ratio)),
+        None => count,
+    });
     let rows = [
         ("QPS", Some(three(total.queries_per_second))),
         ("offered/s", Some(three(total.offered_per_second))),
@@ -20,7 +24,7 @@ pub(super) fn totals(route: &RouteReport) -> Block {
         ("input tokens", tokens(total.input_tokens)),
         ("of them cached", part(total.cached_input_tokens)),
         ("output tokens", tokens(total.output_tokens)),
-        ("of them reasoning", part(total.reasoning_tokens)),
+        ("of them reasoning", reasoning),
         ("output tokens/s", Some(estimated(total, total.output_tokens_per_second_total))),
         (
             "peak output tokens/s",

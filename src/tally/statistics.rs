@@ -30,7 +30,7 @@ pub struct RawStatistics {
     pub time_to_first_token: Distribution,
     /// The time from the due instant to the first token.
     pub time_to_first_token_from_schedule: Distribution,
-    /// The time from sending to the first text after the reasoning, for each success with both.
+    /// The time from sending to the first text after the reasoning.
     pub time_to_first_answer_token: Distribution,
     pub time_per_output_token: Distribution,
     /// The time between two successive network reads that contain text.
@@ -51,6 +51,8 @@ pub struct RawStatistics {
     pub input_tokens: Distribution,
     /// Output tokens of each success.
     pub output_tokens: Distribution,
+    /// Reasoning tokens of each success.
+    pub reasoning_tokens: Distribution,
     /// The sum of the token counts from the endpoint. `None` if no response had this count.
     pub tokens: Usage,
     /// The number of events with text.
@@ -90,6 +92,7 @@ impl RawStatistics {
             succeeded_chunks: 0,
             input_tokens: Distribution::for_counts(),
             output_tokens: Distribution::for_counts(),
+            reasoning_tokens: Distribution::for_counts(),
             tokens: Usage::default(),
             chunks: 0,
             total_duration: Duration::ZERO,
@@ -126,6 +129,9 @@ impl RawStatistics {
             Event::FirstToken { since_sent, since_due } => {
                 self.time_to_first_token.record(seconds(since_sent));
                 self.time_to_first_token_from_schedule.record(seconds(since_due));
+            }
+            Event::FirstAnswerToken { since_sent } => {
+                self.time_to_first_answer_token.record(seconds(since_sent));
             }
             Event::Chunks { count, gap, .. } => {
                 self.chunks += u64::from(count);
@@ -166,9 +172,6 @@ impl RawStatistics {
         self.request_duration.record(measurement.duration().as_secs_f64());
         self.request_duration_from_schedule
             .record(measurement.duration_from_schedule().as_secs_f64());
-        if let Some(time) = measurement.time_to_first_answer_token() {
-            self.time_to_first_answer_token.record(time.as_secs_f64());
-        }
         if let Some(time) = measurement.time_per_output_token() {
             self.time_per_output_token.record(time.as_secs_f64());
         }
@@ -187,6 +190,9 @@ impl RawStatistics {
             self.counted += 1;
             self.counted_chunks += chunks;
             self.counted_duration += measurement.duration();
+        }
+        if let Some(reasoning) = measurement.usage.reasoning {
+            self.reasoning_tokens.record(as_f64(reasoning));
         }
         for anomaly in measurement.anomalies.iter() {
             self.anomalies[anomaly as usize] += 1;
@@ -209,6 +215,7 @@ impl RawStatistics {
         self.succeeded_chunks += other.succeeded_chunks;
         self.input_tokens.add(&other.input_tokens);
         self.output_tokens.add(&other.output_tokens);
+        self.reasoning_tokens.add(&other.reasoning_tokens);
         self.succeeded_duration += other.succeeded_duration;
         self.dispatch_lag.add(&other.dispatch_lag);
         self.time_to_first_token.add(&other.time_to_first_token);

@@ -15,6 +15,7 @@ mod lint;
 mod overview;
 mod panel;
 mod promql;
+mod reasoning;
 mod rules;
 mod server;
 mod shipped;

@@ -21,6 +21,7 @@ pub fn dashboard() -> Dashboard {
     .row("Load", load())
     .row("Latency", latency())
     .row("Tokens and queries", throughput())
+    .row("Reasoning", crate::reasoning::panels())
     .row("Failures", failures())
     .row("Guards", guards())
     .row("Connections and rate limits", connections())
@@ -275,18 +276,11 @@ fn throughput() -> [Panel; 8] {
                 "llmload_queries_per_second (QPS): successes in the last ten seconds / 10, \
                 observed once a second.",
             ),
-        Panel::lines("Cached input and reasoning output (% of tokens)", Unit::Percent)
-            .about(
-                "llmload_cached_input_tokens_total / llmload_input_tokens_total, and \
-                llmload_reasoning_tokens_total / llmload_output_tokens_total.",
-            )
+        Panel::lines("Cached input (% of input tokens)", Unit::Percent)
+            .about("llmload_cached_input_tokens_total / llmload_input_tokens_total.")
             .query(
                 "cached input",
                 ratio(&rate(&table::CACHED_INPUT_TOKENS), &rate(&table::INPUT_TOKENS)),
-            )
-            .query(
-                "reasoning output",
-                ratio(&rate(&table::REASONING_TOKENS), &rate(&table::OUTPUT_TOKENS)),
             )
             .at_most_one(),
         quantiles("Input tokens per request", Unit::Count, &table::REQUEST_INPUT_TOKENS).about(

@@ -103,7 +103,7 @@ resources: {{host: true, gpu: true}}
 state_dir: state
 targets:
   staging: {{base_url: 'http://localhost:{}/v1', prices: {{input_per_million: 1, output_per_million: 2}}}}
-  demo: {{simulator: {{}}}}
+  demo: {{simulator: {{reasoning_tokens: 2}}}}
   small: {{simulator: {{}}}}
 scenarios:
   chat:

@@ -165,6 +165,25 @@ async fn ttfo_is_the_time_to_the_first_text_after_reasoning() {
         assert_eq!(m.time_to_first_token(), Some(millis(100)));
         let ttfo = m.time_to_first_answer_token().map(|time| time.as_millis());
         assert_eq!(ttfo, expected);
+        let observed = recorder.first_answers.lock().unwrap().clone();
+        assert_eq!(observed, Vec::from_iter(m.time_to_first_answer_token()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ttfo_is_observed_even_if_the_request_fails_later() {
+    let reasoning = token("hm").replace("content", "reasoning_content");
+    for (answer, expected) in [(token("4"), vec![millis(300)]), (reasoning.clone(), vec![])] {
+        let body = vec![
+            data(&[&reasoning]),
+            BodyStep::Pause(millis(200)),
+            data(&[&answer]),
+            BodyStep::Silence,
+        ];
+        let endpoint = InMemory::with_body(millis(100), body);
+        let (outcome, recorder) = send(endpoint, Terminal::FinishReason, timeouts()).await;
+        assert_eq!(outcome, Err(Failure::TimeoutIdle));
+        assert_eq!(*recorder.first_answers.lock().unwrap(), expected);
     }
 }
 

@@ -591,6 +591,7 @@ http://h:8000/v1
   last token        40.0 ms    40.0 ms
   end                0.0 ms     0.0 ms
   TTFT              45.0 ms    45.0 ms  from sending to the first token
+  TTFO              85.0 ms    85.0 ms  from sending to the first answer token
   TPOT              40.0 ms    40.0 ms  for each token after the first
 
 The endpoint streamed a complete response.";

@@ -9,7 +9,7 @@ use llmload::plan::Timeouts;
 use llmload::report::Report;
 use tokio_util::sync::CancellationToken;
 
-use crate::binary::{request, sample};
+use crate::binary::{Daemon, request, sample};
 use crate::faults::{endpoint, send_recorded, target};
 use crate::run::{command, on, run, run_against};
 use crate::upstream::{
@@ -122,10 +122,55 @@ scenarios:
     ];
     assert_eq!(answer.count, thinks.total.succeeded);
     assert!(answer.mean > first.mean, "{first:?} {answer:?}");
-    assert!(answer.max < thinks.total.request_duration_seconds.max, "{answer:?}");
+    assert!(answer.max <= thinks.total.request_duration_seconds.max, "{answer:?}");
     let rows = ran.table.lines().filter(|line| line.starts_with("  TTFO (answer) "));
     assert_eq!(rows.count(), 1, "{}", ran.table);
     assert!(!thinks.phases[0].distributions["time_to_first_answer_token_seconds"].is_empty());
+    // Without reasoning, the simulator reports the count 0, and the table has no row about it.
+    assert_eq!(plain.total.reasoning_token_ratio, Some(0.0));
+    let per_request = &thinks.total.reasoning_tokens_per_request;
+    assert_eq!((per_request.min, per_request.max), (Some(8.0), Some(8.0)));
+    let reasoning = 8 * thinks.total.succeeded;
+    assert_eq!(thinks.total.reasoning_tokens, Some(reasoning));
+    let output = thinks.total.output_tokens.unwrap() as f64;
+    assert_eq!(thinks.total.reasoning_token_ratio, Some(reasoning as f64 / output));
+    let rows_of = |name: &str| {
+        let rows = ran.table.lines().map(str::trim).filter(|line| line.starts_with(name));
+        rows.map(|row| row.split_whitespace().map(str::to_owned).collect()).collect::<Vec<Vec<_>>>()
+    };
+    let per_request = rows_of("reasoning tokens ");
+    assert_eq!(per_request.len(), 1, "{}", ran.table);
+    assert_eq!(per_request[0][3], "8", "the median in {per_request:?}");
+    let in_total = rows_of("of them reasoning ");
+    assert_eq!(in_total.len(), 1, "{}", ran.table);
+    assert_eq!(in_total[0][3], reasoning.to_string(), "{in_total:?}");
+    assert!(in_total[0][4].starts_with("(6") && in_total[0].last().unwrap() == "%)");
+}
+
+#[test]
+fn the_metrics_have_ttfo_and_reasoning_tokens_only_for_a_model_that_reasons() {
+    let mut daemon = Daemon::start(
+        "targets:
+  plain: {simulator: {decode_tokens_per_second: 1000}}
+  thinks: {simulator: {decode_tokens_per_second: 1000, reasoning_tokens: 8}}
+scenarios:
+  s: {targets: [plain, thinks], request: {max_tokens: 12}, max_lag: 1m, repeat: 1, schedule: [{constant: 20/s, for: 1s}]}
+",
+    );
+    let text = daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_requests_total", &[]) >= 40.0).then(|| text.to_owned())
+    });
+    let of = |family: &str, target| sample(&text, family, &[&format!("target=\"{target}\"")]);
+    for (target, answers, reasoning) in [("plain", 0.0, 0.0), ("thinks", 20.0, 160.0)] {
+        let answer = "llmload_time_to_first_answer_token_seconds";
+        assert_eq!(of(&format!("{answer}_count"), target), answers, "{target}");
+        assert_eq!(of("llmload_request_reasoning_tokens_sum", target), reasoning, "{target}");
+        assert_eq!(of("llmload_request_reasoning_tokens_count", target), 20.0, "{target}");
+        assert_eq!(of("llmload_reasoning_tokens_total", target), reasoning, "{target}");
+    }
+    let sum = |family| of(family, "thinks");
+    let first = sum("llmload_time_to_first_token_seconds_sum");
+    assert!(sum("llmload_time_to_first_answer_token_seconds_sum") > first, "{text}");
 }
 
 /// Each response has two reads with text; the first read has two events. The last response waits

@@ -329,6 +329,8 @@ pub struct Recorder {
     /// The durations of the failed requests.
     pub failed_after: Mutex<Vec<Duration>>,
     pub first_tokens: AtomicU64,
+    /// The times of the first answer tokens.
+    pub first_answers: Mutex<Vec<Duration>>,
     /// The requests that llmload sent once more.
     pub retries: AtomicU64,
     /// Cancelled when the first token arrives.
@@ -349,6 +351,9 @@ impl Observe for Recorder {
             Event::FirstToken { .. } => {
                 self.first_tokens.fetch_add(1, Ordering::Relaxed);
                 self.first_token.cancel();
+            }
+            Event::FirstAnswerToken { since_sent } => {
+                self.first_answers.lock().unwrap().push(since_sent);
             }
             Event::ConnectionRetried => _ = self.retries.fetch_add(1, Ordering::Relaxed),
             Event::Chunks { count, .. } => {
