@@ -49,12 +49,24 @@ fn decoder_alone(bencher: Bencher, read: usize) {
     });
 }
 
+fn reader() -> StreamReader {
+    StreamReader::new(Api::Chat, Terminal::default(), ResponseLimits::default())
+}
+
 #[divan::bench(args = READS)]
 fn stream_reader(bencher: Bencher, read: usize) {
+    read_stream(bencher, read, reader);
+}
+
+#[divan::bench(args = READS)]
+fn stream_reader_that_parses_every_event(bencher: Bencher, read: usize) {
+    read_stream(bencher, read, || reader().with_every_event_parsed());
+}
+
+fn read_stream(bencher: Bencher, read: usize, reader: impl Fn() -> StreamReader) {
     let stream = stream();
     bencher.counter(ItemsCount::new(EVENTS)).bench_local(|| {
-        let mut reader =
-            StreamReader::new(Api::Chat, Terminal::default(), ResponseLimits::default());
+        let mut reader = reader();
         let mut token_events = 0;
         for read in stream.chunks(read_size(&stream, read)) {
             token_events += reader.read(black_box(read), &mut discard_text).token_events as usize;

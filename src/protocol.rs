@@ -12,6 +12,7 @@
 //! | [`decoded`] | a decoded event, in the same form for every API |
 //! | [`sse`] | the decoder of server-sent events |
 //! | [`stream_reader`], [`body_reader`] | a response, from its first byte to the verdict |
+//! | `pattern` | the recognition of events that differ only in their text |
 //! | [`response`] | the verdict: the rules of success and failure |
 //! | [`reported_error`] | errors in the formats of many servers |
 //! | [`headers`] | rate limits and request ids in a response head |
@@ -27,6 +28,7 @@ pub mod decoded;
 pub mod dialect;
 pub mod headers;
 mod openai_body;
+mod pattern;
 pub mod prompt;
 pub mod reported_error;
 pub mod response;

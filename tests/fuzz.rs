@@ -21,8 +21,9 @@ use llmload::plan::MetricsSource;
 use llmload::protocol::chat::{self, Shape};
 use llmload::protocol::sse::{Decoder, SseEvent, TooLarge};
 use llmload::protocol::{
-    Api, BodyReader, CompletedResponse, RateLimits, ReportedError, ResponseLimits, StreamReader,
-    Terminal, discard_text, explain_missing_stream, failure_of_status, headers,
+    Api, BodyReader, Channel, CompletedResponse, Progress, RateLimits, ReportedError,
+    ResponseLimits, StreamEnd, StreamReader, Terminal, discard_text, explain_missing_stream,
+    failure_of_status, headers,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -203,6 +204,43 @@ fn no_bytes_cause_a_panic_and_the_verdict_does_not_depend_on_the_split_into_read
             (explain_missing_stream(Api::Chat, &bytes), failure_of_status(status, &bytes));
     }
     assert_both_occurred(good, bad);
+}
+
+/// Reads a stream in several reads. Returns the texts, the progress of each read and the end.
+fn read_stream(
+    mut reader: StreamReader,
+    bytes: &[u8],
+    cuts: &[usize],
+) -> (Vec<(u32, Channel, String)>, Vec<Progress>, StreamEnd) {
+    let (mut texts, mut progress, mut from) = (Vec::new(), Vec::new(), 0);
+    let mut sink = |choice, channel, text: &str| texts.push((choice, channel, text.to_owned()));
+    for &to in cuts.iter().chain([&bytes.len()]) {
+        progress.push(reader.read(&bytes[from..to], &mut sink));
+        from = to;
+    }
+    let end = reader.end(&mut sink);
+    (texts, progress, end)
+}
+
+#[test]
+fn a_stream_has_the_same_result_if_every_event_is_parsed() {
+    let corpus = corpus();
+    let (mut with_texts, mut without) = (0, 0);
+    for seed in seeds() {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        // The damage can be in one of many equal events, or in their text.
+        let damaged = damaged(&corpus, &mut random);
+        let times = random.random_range(1..4);
+        let bytes = damaged.repeat(times);
+        let api = Api::ALL[random.random_range(0..Api::ALL.len())];
+        let reader = || StreamReader::new(api, Terminal::Eof, ResponseLimits::default());
+        let cuts = cuts(bytes.len(), &mut random);
+        let result = read_stream(reader(), &bytes, &cuts);
+        let parsed = read_stream(reader().with_every_event_parsed(), &bytes, &cuts);
+        assert_eq!(result, parsed, "FUZZ_SEED={seed} FUZZ_RUNS=1: {}", bytes.escape_ascii());
+        *(if result.0.len() > 1 { &mut with_texts } else { &mut without }) += 1;
+    }
+    assert_both_occurred(with_texts, without);
 }
 
 // ---- HTTP/1.1 -----------------------------------------------------------------------------------

@@ -97,15 +97,22 @@ impl ResponseState {
             return false;
         }
         self.has_end_marker |= decoded.is_end;
-        self.has_text_after_finish |= decoded.has_text && self.finish.is_some();
+        if decoded.has_text {
+            self.count_token_event();
+        }
         self.finish = decoded.finish.or(self.finish);
-        self.token_events = self.token_events.saturating_add(u32::from(decoded.has_text));
         if let (None, Some(named)) = (self.is_requested_model, &decoded.model) {
             let requested = self.requested_model.as_ref();
             self.is_requested_model =
                 Some(requested.is_none_or(|requested| is_same_model(requested, named)));
         }
         decoded.has_text
+    }
+
+    /// Adds an event that has text and no other facts. Its model is already known.
+    pub(super) fn count_token_event(&mut self) {
+        self.has_text_after_finish |= self.finish.is_some();
+        self.token_events = self.token_events.saturating_add(1);
     }
 
     /// Records a failure. Only the first failure counts.

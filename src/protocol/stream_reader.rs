@@ -13,6 +13,7 @@ use std::ops::ControlFlow;
 use super::Terminal;
 use super::decoded::Channel;
 use super::dialect::Api;
+use super::pattern::{EventPattern, EventTexts};
 use super::response::{CompletedResponse, ResponseState};
 use super::sse::{Decoder, ResponseLimits, SseEvent};
 use crate::measurement::{Failure, FailureDetail};
@@ -43,6 +44,8 @@ pub struct StreamReader {
     terminal: Terminal,
     decoder: Decoder,
     response: ResponseState,
+    /// `None` if the reader parses every event.
+    pattern: Option<EventPattern>,
     finished: bool,
     ends_inside_event: bool,
 }
@@ -53,6 +56,7 @@ impl StreamReader {
             terminal,
             decoder: Decoder::new(limits),
             response: ResponseState::new(api),
+            pattern: Some(EventPattern::default()),
             finished: false,
             ends_inside_event: false,
         }
@@ -69,6 +73,14 @@ impl StreamReader {
     #[must_use]
     pub fn with_expected_usage(mut self, expects_usage: bool) -> StreamReader {
         self.response.set_expects_usage(expects_usage);
+        self
+    }
+
+    /// Parses the JSON of every event, also if it differs from an earlier event only in its text.
+    /// The result is the same. Tests and benchmarks compare both ways.
+    #[must_use]
+    pub fn with_every_event_parsed(mut self) -> StreamReader {
+        self.pattern = None;
         self
     }
 
@@ -121,11 +133,25 @@ impl StreamReader {
         let events = self.decoder.events();
         let had_answer = self.response.has_answer_after_reasoning();
         let (response, ends_inside_event) = (&mut self.response, &mut self.ends_inside_event);
+        let pattern = &mut self.pattern;
         let mut on_event = |event: SseEvent<'_>| {
+            let known = pattern.as_ref().and_then(|pattern| pattern.text_of(event));
+            if let Some((choice, channel, text)) = known {
+                response.count_text(channel, text);
+                response.count_token_event();
+                sink(choice, channel, text);
+                progress.token_events += 1;
+                return ControlFlow::Continue(());
+            }
+            let mut texts = EventTexts::default();
             let decoded = response.api().decode_event(event, &mut |choice, channel, text: &str| {
+                texts.add(event, choice, channel, text);
                 response.count_text(channel, text);
                 sink(choice, channel, text);
             });
+            if let (Some(pattern), Ok(decoded)) = (pattern.as_mut(), &decoded) {
+                pattern.learn(event, decoded, &texts);
+            }
             match decoded {
                 Ok(decoded) => progress.token_events += u32::from(response.apply(decoded)),
                 // The body ended inside this event. The failure is the missing end, not the invalid
