@@ -384,10 +384,12 @@ fn background_tasks(
     let mut tasks = JoinSet::new();
     tasks.spawn(budget_state::watch_writes(Arc::clone(accounts)));
     tasks.spawn(observe_query_rates_every_second(Arc::clone(metrics)));
-    let metrics = Arc::clone(metrics);
-    let watch = generator::watch(Arc::clone(generator), move |delay| {
-        metrics.observe_event_loop_delay(delay);
-    });
+    let (requests, delays) = (Arc::clone(metrics), Arc::clone(metrics));
+    let watch = generator::watch(
+        Arc::clone(generator),
+        move || requests.has_requests_in_flight(),
+        move |delay| delays.observe_event_loop_delay(delay),
+    );
     tasks.spawn(watch);
     tasks
 }

@@ -276,10 +276,15 @@ fn start_reader() -> SyncSender<ReadRequest> {
     sender
 }
 
-/// Runs the monitor until the future is dropped. `on_delay` gets the delay of the event loop at
-/// each probe.
-pub async fn watch(generator: Arc<GeneratorMonitor>, on_delay: impl Fn(Duration)) {
-    tokio::join!(update_each_second(&generator), probe_event_loop(&generator, on_delay));
+/// Runs the monitor until the future is dropped. `has_requests` returns true if requests are in
+/// flight. `on_delay` gets the delay of the event loop at each probe.
+pub async fn watch(
+    generator: Arc<GeneratorMonitor>,
+    has_requests: impl Fn() -> bool,
+    on_delay: impl Fn(Duration),
+) {
+    let probe = event_loop::probe(&generator, has_requests, on_delay);
+    tokio::join!(update_each_second(&generator), probe);
 }
 
 async fn update_each_second(generator: &Arc<GeneratorMonitor>) {
@@ -289,20 +294,6 @@ async fn update_each_second(generator: &Arc<GeneratorMonitor>) {
         second.tick().await;
         generator.observe_clocks(read_clocks());
         generator.update().await;
-    }
-}
-
-async fn probe_event_loop(generator: &GeneratorMonitor, on_delay: impl Fn(Duration)) {
-    let mut probe = event_loop::EventLoopProbe::new(Instant::now());
-    loop {
-        tokio::time::sleep_until(probe.next()).await;
-        for delay in probe.delays_at(Instant::now()) {
-            generator.probes.fetch_add(1, Relaxed);
-            if delay > distortion::DELAYED {
-                generator.delayed.fetch_add(1, Relaxed);
-            }
-            on_delay(delay);
-        }
     }
 }
 
@@ -410,34 +401,8 @@ mod tests {
             assert!((58..62).contains(&lasted.as_secs()), "{lasted:?}");
         };
         tokio::select! {
-            () = watch(Arc::clone(&generator), |_| {}) => {}
+            () = watch(Arc::clone(&generator), || true, |_| {}) => {}
             () = events => {}
         }
-    }
-
-    #[tokio::test]
-    async fn a_blocked_event_loop_is_detected() {
-        let generator = GeneratorMonitor::new();
-        let delays = Mutex::new(Vec::new());
-        let watched = probe_event_loop(&generator, |delay| delays.lock().unwrap().push(delay));
-        let block = async {
-            tokio::time::sleep(event_loop::INTERVAL).await;
-            let begun = Instant::now();
-            while begun.elapsed() < Duration::from_millis(600) {
-                std::hint::spin_loop();
-            }
-            while generator.delayed.load(Relaxed) == 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::select! {
-            () = watched => {}
-            () = block => {}
-        }
-        // 600 ms contain six probes. At least five of them were delayed.
-        assert!(generator.delayed.load(Relaxed) >= 5, "{generator:?}");
-        let delays = delays.into_inner().unwrap();
-        assert_eq!(delays.len() as u64, generator.probes.load(Relaxed));
-        assert!(delays.iter().max() > Some(&Duration::from_millis(490)), "{delays:?}");
     }
 }

@@ -241,6 +241,10 @@ impl Metrics {
         self.event_loop_delay.observe(delay.as_secs_f64());
     }
 
+    pub fn has_requests_in_flight(&self) -> bool {
+        self.collector.has_requests_in_flight()
+    }
+
     /// Records the query rate of every running route. Must be called each second.
     pub fn observe_query_rates(&self) {
         self.collector.observe_query_rates();

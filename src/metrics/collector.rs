@@ -104,6 +104,10 @@ impl RouteCollector {
         }
     }
 
+    pub(super) fn has_requests_in_flight(&self) -> bool {
+        self.lock().iter().any(|route| route.ledger.counts().in_flight > 0)
+    }
+
     pub(super) fn observe_query_rates(&self) {
         let now = Instant::now();
         for route in self.lock().iter_mut() {

@@ -290,8 +290,9 @@ families! {
     GENERATOR_DISTORTION Gauge, "generator_distortion" ["kind"]
         "1 while this kind of distortion makes the measurement invalid, else 0.";
     EVENT_LOOP_DELAY Histogram(LAG), "event_loop_delay_seconds" []
-        "Delay of the event loop that runs the requests, measured ten times a second. One or two \
-         milliseconds are normal, because they are the resolution of its timers.";
+        "Delay of the event loop that runs the requests, measured ten times a second, or once a \
+         second without load. One or two milliseconds are normal, because they are the \
+         resolution of its timers.";
     CLOCK_STEPS Counter, "clock_steps_total" ["direction"]
         "Steps of the wall clock of more than a second, by direction: somebody set the clock, or \
          the machine was suspended. Measured durations do not depend on the wall clock.";
