@@ -132,6 +132,12 @@ pub fn rfc3339(at: SystemTime) -> String {
     timestamp(at).to_string()
 }
 
+/// Reads an instant in the format of RFC 3339, such as `2026-11-27T22:00:00Z`. `None` for any other
+/// text, and for a time without an offset from UTC.
+pub fn read_rfc3339(text: &str) -> Option<SystemTime> {
+    text.parse::<Timestamp>().ok().map(SystemTime::from)
+}
+
 /// Formats an instant as in RFC 3339, in UTC and with milliseconds.
 pub fn rfc3339_millis(at: SystemTime) -> String {
     format!("{:.3}", timestamp(at))

@@ -12,6 +12,7 @@ mod failures;
 mod health;
 mod load;
 mod logs;
+mod merge;
 mod probe;
 mod progress;
 mod report_files;
@@ -85,6 +86,8 @@ enum Command {
     /// Compare the report.json of runs: exit code 0, 3 if a new run is worse, or 4 if it proves
     /// nothing
     Compare(compare::CompareArgs),
+    /// Join the report.json of all shards of a run: the same exit codes as `llmload run`
+    Merge(merge::MergeArgs),
     /// List the failed requests in an archive, show one of them or send it again
     Failures(failures::FailuresArgs),
     /// Send two small requests to an endpoint, explain the responses and suggest remedies
@@ -254,6 +257,7 @@ fn execute(cli: Cli) -> Result<(), Failed> {
         Command::Run(args) => run::run(&args),
         Command::Capacity(args) => capacity::capacity(*args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Merge(args) => merge::merge(&args),
         Command::Failures(args) => failures::failures(&args),
         Command::Probe(args) => probe::probe(&args),
         Command::Check(args) => check::check(&args),

@@ -42,7 +42,7 @@ pub use hints::url_with_scheme;
 pub use masking::secret_texts;
 pub use problem::{Invalid, Mistake, Problem, ProblemKind};
 pub use search_options::{SearchBy, SearchOptions, search_from_options};
-pub use shard::divide;
+pub use shard::{divide, divide_run};
 pub use unix_url::unix_url;
 pub use user_info::without_user_info;
 pub use variables::{Environment, Secrets};

@@ -33,6 +33,7 @@ mod cause;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 pub use anomaly::{Anomalies, Anomaly};
@@ -221,7 +222,7 @@ pub fn printable(text: &str, limit: usize) -> String {
 }
 
 /// The token counts in the `usage` of a response. `None` is an unknown count, which is not 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub input: Option<u64>,
     /// The number of generated tokens, including hidden reasoning.

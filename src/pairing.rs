@@ -6,6 +6,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The timing of a successful request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
@@ -29,7 +31,7 @@ struct Differences {
 }
 
 /// The differences at one instant, in seconds: this target minus the baseline target.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PairedSnapshot {
     pub first_token: DifferenceSums,
     pub time_per_output_token: DifferenceSums,
@@ -38,7 +40,7 @@ pub struct PairedSnapshot {
 
 /// The sums from which the mean and its margin are computed. Each sum only rises. So Prometheus can
 /// subtract two instants for the pairs between them, and add two processes for the pairs of both.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DifferenceSums {
     pub count: u64,
     /// The sum of the positive differences, in which this target was slower.
@@ -83,9 +85,7 @@ impl PairedComparison {
         let all = self.lock();
         let phases = positions.iter().filter_map(|position| all.phases.get(*position));
         phases.fold(PairedSnapshot::default(), |mut sum, phase| {
-            sum.first_token.merge(&phase.first_token);
-            sum.time_per_output_token.merge(&phase.time_per_output_token);
-            sum.duration.merge(&phase.duration);
+            sum.merge(phase);
             sum
         })
     }
@@ -96,6 +96,13 @@ impl PairedComparison {
 }
 
 impl PairedSnapshot {
+    /// Adds the pairs of another phase or of another shard.
+    pub fn merge(&mut self, other: &PairedSnapshot) {
+        self.first_token.merge(&other.first_token);
+        self.time_per_output_token.merge(&other.time_per_output_token);
+        self.duration.merge(&other.duration);
+    }
+
     fn add(&mut self, baseline: Timing, other: Timing) {
         let Timing { first_token, time_per_output_token, duration } = baseline;
         self.duration.add(Some(duration), Some(other.duration));

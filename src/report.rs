@@ -15,12 +15,14 @@ mod headline;
 mod junit;
 mod layout;
 mod markdown;
+mod merge;
 mod objectives;
 mod page;
 mod render;
 mod routes;
 mod search;
 mod server;
+mod shard;
 mod statistics;
 mod tables;
 mod tested;
@@ -36,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use crate::calendar::rfc3339;
 use crate::generator::GeneratorMonitor;
 use crate::plan::Scenario;
-use crate::schedule::Load;
+use crate::schedule::{Load, Shard};
 use crate::status::RouteMonitor;
 pub use archive::ArchiveReport;
 pub use comparison::SideBySide;
@@ -45,11 +47,13 @@ pub use findings::{Code as FindingCode, Finding, Severity};
 pub use junit::junit;
 pub use layout::{Block, Fact, blocks};
 pub use markdown::markdown;
+pub use merge::{MergeError, ShardRun, merge};
 pub use objectives::ObjectiveResult;
 pub use page::{RenderError, html};
 pub use render::{styled_text, text};
 pub use search::{QuantileReport, SearchReport, StepObjective, StepReport};
 pub use server::{ObservedPhase, ObservedQuantity, ObservedReport};
+pub use shard::ShardReport;
 pub use statistics::{Cost, Statistics, Summary, WindowReport};
 pub use tested::{PromptProfile, Tested, shell_quoted};
 pub use timeline::TimelineReport;
@@ -88,6 +92,12 @@ pub struct Report {
     /// `None` if the run has no archive of failed requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<ArchiveReport>,
+    /// The number of shards, if `llmload merge` has joined their reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards: Option<u32>,
+    /// The part of the run that this report covers. `None` for a complete run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<ShardReport>,
     /// The configuration with masked secrets.
     pub config: String,
 }
@@ -298,6 +308,8 @@ pub struct RunInfo<'a> {
     pub time_limit: Option<Duration>,
     /// The seed of all random choices.
     pub seed: u64,
+    /// The shard of this process, and the start that all shards share.
+    pub shard: Option<(Shard, SystemTime)>,
     pub generator: &'a GeneratorMonitor,
     /// The scenarios as planned.
     pub scenarios: &'a [Scenario],
@@ -312,8 +324,9 @@ pub struct RunInfo<'a> {
 impl Report {
     /// Creates the report after the run has ended.
     pub fn new(run: RunInfo<'_>, monitors: &[std::sync::Arc<RouteMonitor>]) -> Report {
-        let routes: Vec<RouteReport> =
-            monitors.iter().filter_map(|monitor| routes::report(monitor, run.scenarios)).collect();
+        let of_routes = monitors.iter().filter_map(|monitor| routes::report(monitor, &run));
+        let (routes, sums): (Vec<_>, Vec<_>) = of_routes.unzip();
+        let shard = run.shard.map(|(shard, start)| ShardReport::new(shard, start, &run, sums));
         let claims = run.generator.first_distortions().into_iter();
         let distortions: Vec<_> = claims
             .map(|claim| Distortion {
@@ -347,6 +360,8 @@ impl Report {
             side_by_side: comparison::side_by_side(&routes),
             routes,
             archive: run.archive,
+            shards: None,
+            shard,
             config: run.config,
         }
     }

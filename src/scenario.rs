@@ -6,19 +6,21 @@ mod observation;
 mod observer;
 mod readiness;
 mod spec;
+mod start;
 mod version;
 mod warmup;
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
+use crate::calendar::rfc3339;
 use crate::config::HumanDuration;
 use crate::endpoint::HttpEndpoint;
 use crate::generator::GeneratorMonitor;
@@ -27,7 +29,7 @@ use crate::launch::{Alarm, Driver, Mailbox, ReadinessGate, Route, RouteSet, Rout
 use crate::metrics::Metrics;
 use crate::remedy::Diagnosis;
 use crate::schedule::Shard;
-use crate::schedule_state::{Activity, RateOverride, ScheduleState};
+use crate::schedule_state::{RateOverride, ScheduleState};
 use crate::status::RouteMonitor;
 use crate::tally::SearchMeter;
 pub use completion::Completion;
@@ -60,6 +62,8 @@ pub struct RunOptions {
     /// The longest time for the preparation, in which the targets become ready and the warm-up
     /// requests end. It does not include the wait for the scenario in `after`.
     pub ready_timeout: Duration,
+    /// The start of each schedule. `None` means that a schedule starts after its preparation.
+    pub start_at: Option<SystemTime>,
 }
 
 /// A reason why a scenario ended before its schedule.
@@ -80,6 +84,12 @@ pub enum ScenarioError {
         HumanDuration(*ready_timeout)
     )]
     NotReady { scenario: String, waiting_for: String, ready_timeout: Duration },
+    #[error(
+        "scenario {scenario} was not ready at {} (--start-at), because it still waited for \
+         {waiting_for}",
+        rfc3339(*start_at)
+    )]
+    MissedStart { scenario: String, waiting_for: String, start_at: SystemTime },
     /// A run has an objective with `abort`.
     #[error(
         "scenario {scenario} ended early, because phase {phase} on target {target} can no longer \
@@ -219,40 +229,14 @@ impl ScenarioTask {
             () = self.stop.cancelled() => None,
         };
         let result = match prepared {
-            Some(Ok(routes)) => self.run_schedule(routes, gate, &schedule_state).await,
+            Some(Ok((routes, begin))) => {
+                self.run_schedule(routes, gate, &schedule_state, begin).await
+            }
             Some(Err(error)) => Err(error),
             None => Ok(()),
         };
         schedule_state.set_ended();
         result
-    }
-
-    /// Waits for the scenario in `after`, and then prepares the routes. A run limits the time of
-    /// the preparation.
-    async fn prepare_in_time(
-        &self,
-        gate: &Arc<ReadinessGate>,
-        schedule_state: &ScheduleState,
-    ) -> Result<HttpRouteSet, ScenarioError> {
-        let scenario = &self.spec.scenario;
-        if let (Some(predecessor), Some(name)) = (&self.predecessor, &scenario.after) {
-            schedule_state.set_waiting(format!("scenario `{name}` to end"));
-            tracing::info!(scenario = scenario.name, "waiting for scenario `{name}` to end");
-            predecessor.wait().await;
-            schedule_state.set_waiting("the target");
-        }
-        let Some(RunOptions { ready_timeout, .. }) = self.context.run_options else {
-            return self.prepare(gate).await;
-        };
-        let prepared = tokio::time::timeout(ready_timeout, self.prepare(gate)).await;
-        prepared.unwrap_or_else(|_elapsed| {
-            let waiting_for = match schedule_state.activity() {
-                Activity::Waiting(waiting_for) => waiting_for,
-                _ => "the target".to_owned(),
-            };
-            let scenario = scenario.name.clone();
-            Err(ScenarioError::NotReady { scenario, waiting_for, ready_timeout })
-        })
     }
 
     /// Waits until all targets are ready, and sends the warm-up requests. Only a run can fail here.
@@ -279,14 +263,7 @@ impl ScenarioTask {
             let warmed_up = warmup::send(route, count, monitor, context).await;
             warmed_up.map_err(|reason| refused(monitor, reason))?;
         }
-        for route in &routes.routes {
-            tracing::info!(
-                scenario = spec.scenario.name,
-                target = route.target,
-                model = route.template.model,
-                "target ready, schedule starts"
-            );
-        }
+        start::log_ready(&spec.scenario.name, &routes, context.run_options);
         Ok(routes)
     }
 
@@ -295,10 +272,11 @@ impl ScenarioTask {
         routes: HttpRouteSet,
         gate: Arc<ReadinessGate>,
         schedule_state: &Arc<ScheduleState>,
+        begin: Instant,
     ) -> Result<(), ScenarioError> {
         let ScenarioTask { spec, monitors, context, controls, stop, completion, .. } = self;
         let scenario = spec.scenario.name.clone();
-        let driver = build_driver(&spec, &context, &gate, schedule_state);
+        let driver = build_driver(&spec, &context, &gate, schedule_state, begin);
         // The reading of the metrics pages ends with this task.
         let _observation = observation::start(&spec, &monitors, schedule_state);
         let driver = match monitors.first() {
@@ -377,8 +355,8 @@ fn build_driver(
     context: &ScenarioContext,
     gate: &Arc<ReadinessGate>,
     schedule_state: &Arc<ScheduleState>,
+    begin: Instant,
 ) -> Driver {
-    let begin = Instant::now();
     let arrivals = spec.arrival_spec(context.shard);
     let driver = Driver::new(spec.timetable(), arrivals, Arc::clone(schedule_state), begin);
     match context.run_options {

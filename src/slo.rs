@@ -8,6 +8,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::measurement::Measurement;
 
 /// A latency that an objective limits.
@@ -176,7 +178,7 @@ pub struct Slo {
 }
 
 /// The number of requests that an objective judged, and the number that met the objective.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectiveCounts {
     pub judged: u64,
     pub met: u64,

@@ -8,6 +8,7 @@
 mod distribution;
 mod hopeless;
 mod last_seconds;
+mod merge;
 mod statistics;
 mod steps;
 mod timeline;
@@ -15,6 +16,7 @@ mod windows;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +47,8 @@ pub struct Tally {
     /// True if a phase has objectives with `abort`.
     can_abort: bool,
     has_one_pass: bool,
+    /// True if the timeline starts with the schedule, and not with the first arrival.
+    is_shard: bool,
     hopeless: OnceLock<Hopeless>,
     /// Cancelled when `hopeless` has a value.
     has_become_hopeless: CancellationToken,
@@ -70,11 +74,12 @@ struct Inner {
 }
 
 /// The statistics of all phases with the same name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PhaseTally {
     pub name: String,
     /// The positions of these phases in the schedule.
     pub positions: Vec<usize>,
+    #[serde(skip)]
     pub slo: Option<Arc<Slo>>,
     /// True if the phase decides nothing.
     pub explore: bool,
@@ -87,11 +92,13 @@ pub struct PhaseTally {
 }
 
 /// The content of a [`Tally`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TallySnapshot {
     /// The statistics of all requests.
+    #[serde(skip)]
     pub arrived: RawStatistics,
     /// The events while any phase was on.
+    #[serde(skip)]
     pub window: WindowCounts,
     /// The events after the last phase.
     pub tail: WindowCounts,
@@ -100,6 +107,7 @@ pub struct TallySnapshot {
     /// All phases of the schedule, in its order.
     pub phases: Vec<PhaseTally>,
     /// The start of the schedule; `None` if it has not begun.
+    #[serde(skip)]
     pub origin: Option<Instant>,
     pub timeline: Timeline,
 }
@@ -143,6 +151,7 @@ impl Tally {
             phase_indices,
             can_abort: phases.iter().any(|phase| phase.slo.as_ref().is_some_and(|slo| slo.abort)),
             has_one_pass,
+            is_shard: false,
             hopeless: OnceLock::new(),
             has_become_hopeless: CancellationToken::new(),
             inner: Mutex::new(Inner {
@@ -152,6 +161,12 @@ impl Tally {
                 last_seconds: LastSeconds::default(),
             }),
         }
+    }
+
+    /// Starts the timeline with the schedule, as all shards of a run do.
+    #[must_use]
+    pub fn of_shard(self, is_shard: bool) -> Tally {
+        Tally { is_shard, ..self }
     }
 
     /// Waits until an objective with `abort` can no longer be met.
@@ -174,22 +189,20 @@ impl Tally {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut windows, mut phases) = (inner.windows.clone(), inner.phases.clone());
         windows.advance(now, &self.phase_indices);
-        // Phases can have different objectives, so the total has none.
-        let (mut arrived, mut window) = (RawStatistics::new(0), WindowCounts::default());
         for (phase, counts) in phases.iter_mut().zip(windows.entries.iter()) {
             phase.window = counts.clone();
-            arrived.add(&phase.arrived);
-            window.add(counts);
         }
-        TallySnapshot {
-            arrived,
-            window,
+        let mut snapshot = TallySnapshot {
+            arrived: RawStatistics::default(),
+            window: WindowCounts::default(),
             peak_chunks_per_second: windows.peak_chunks.highest(),
             origin: windows.origin(),
             tail: windows.tail,
             phases,
             timeline: inner.timeline.clone(),
-        }
+        };
+        snapshot.add_up_phases();
+        snapshot
     }
 }
 
@@ -201,6 +214,9 @@ impl Observe for Tally {
         };
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let Inner { phases, windows, timeline, last_seconds } = &mut *inner;
+        if self.is_shard {
+            timeline.start_at(windows.origin());
+        }
         timeline.record(arrival, event);
         last_seconds.record(arrival, event);
         let Some(phase) = phases.get_mut(*index) else { return };

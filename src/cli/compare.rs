@@ -1,14 +1,14 @@
 //! `llmload compare`: compares reports and returns a verdict.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 
 use super::{Failed, print, stdout_style};
-use crate::report::Outcome;
 use crate::report::comparison::{self, Comparison, Rules, Run, TOLERANCE};
+use crate::report::{Outcome, Report};
 
 #[derive(Debug, Args)]
 pub(super) struct CompareArgs {
@@ -77,7 +77,13 @@ fn read(argument: &str) -> Result<Run, Failed> {
         _ if Path::new(argument).exists() => (argument, None),
         parts => parts,
     };
-    let path = Path::new(path);
+    let (file, report) = read_report(Path::new(path))?;
+    Run::new(argument, report, route)
+        .map_err(|error| Failed::Usage(format!("error: {}: {error}", file.display())))
+}
+
+/// Reads a report.json, or the report.json in a folder. Returns the path of the file too.
+pub(super) fn read_report(path: &Path) -> Result<(PathBuf, Report), Failed> {
     let file = if path.is_dir() { path.join("report.json") } else { path.to_owned() };
     let name = file.display();
     let text = read_text(&file).map_err(|error| {
@@ -85,9 +91,9 @@ fn read(argument: &str) -> Result<Run, Failed> {
             "error: {name}: {error}; pass a report.json that `llmload run --report` wrote"
         ))
     })?;
-    comparison::read(&text)
-        .and_then(|report| Run::new(argument, report, route))
-        .map_err(|error| Failed::Usage(format!("error: {name}: {error}")))
+    let report = comparison::read(&text)
+        .map_err(|error| Failed::Usage(format!("error: {name}: {error}")))?;
+    Ok((file, report))
 }
 
 /// Reads a regular file of a limited size. A pipe or a device could be endless.

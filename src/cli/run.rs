@@ -8,12 +8,14 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use tokio::time::Instant;
 
+use super::shard;
 use super::signals::{Hangup, StopSignals};
 use super::web::RunWebArgs;
 use super::{
     Failed, LoadArgs, block_on, print, progress, report_files, stdout_style, terminal, variable,
 };
 use crate::archive::{Archive, ArchiveSettings};
+use crate::calendar::read_rfc3339;
 use crate::config;
 use crate::control::AdminHandle;
 use crate::daemon::{self, EndReason};
@@ -36,6 +38,15 @@ pub(super) struct RunArgs {
     /// Run the scenarios one after the other, in the order of the file
     #[arg(long, conflicts_with = "scenario")]
     sequential: bool,
+    /// Send only every N-th arrival, as shard I (0 to N-1), so that N machines send one run. Needs
+    /// --start-at. `llmload merge` joins the reports. The environment can set the shard too, as for
+    /// the daemon
+    #[arg(long, value_name = "I/N", requires = "start_at")]
+    shard: Option<Shard>,
+    /// Time at which each schedule starts, such as 2026-12-24T18:00:00Z [default: when the targets
+    /// are ready]. The run is invalid if a target is not ready then
+    #[arg(long, value_name = "TIME", value_parser = start_time)]
+    start_at: Option<SystemTime>,
     /// Length of each scenario, such as 10m [default: one pass through the schedule]
     #[arg(long = "for", value_name = "DURATION", value_parser = config::read_duration)]
     length: Option<Duration>,
@@ -96,12 +107,25 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     }
     // With a file, `--for` shortens the schedule to this length. With a URL, it is the length of
     // the only phase.
+    let shard = shard::of_this_process(args.shard).map_err(Failed::Usage)?;
     let plan = super::load_plan(&args.load, args.length, Shard::ALL)?;
     let plan = plan
         .for_single_run(args.scenario.as_deref(), args.length.is_some())
         .map_err(|error| Failed::Usage(format!("error: {error}")))?;
     let plan = if args.sequential { plan.in_sequence() } else { plan };
-    run_plan(args, plan)
+    if args.start_at.is_some_and(|start| start <= SystemTime::now()) {
+        return Err(Failed::Usage(
+            "error: the time of --start-at has passed; set a later time".to_owned(),
+        ));
+    }
+    if shard.count() > 1 && args.start_at.is_none() {
+        return Err(Failed::Usage(format!(
+            "error: this process is shard {shard}, and all shards of a run need the same start; set \
+             it with --start-at, such as --start-at 2026-12-24T18:00:00Z"
+        )));
+    }
+    let origin = args.load.file().unwrap_or_else(|| "the command line".to_owned());
+    run_plan(args, config::divide_run(plan, &origin, shard)?)
 }
 
 /// Runs a plan, writes the report and returns the exit code.
@@ -111,11 +135,6 @@ pub(super) fn run_plan(args: &RunArgs, plan: Plan) -> Result<(), Failed> {
             "error: a report has at most {MAX_LABELS} labels; remove some of the {}",
             args.labels.len()
         )));
-    }
-    if variable("LLMLOAD_SHARD").or_else(|| variable("LLMLOAD_SHARDS")).is_some() {
-        tracing::warn!(
-            "LLMLOAD_SHARD and LLMLOAD_SHARDS are ignored, because a run sends the complete schedule"
-        );
     }
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
@@ -129,14 +148,7 @@ pub(super) fn run_plan(args: &RunArgs, plan: Plan) -> Result<(), Failed> {
     // The files are written first, because printing to stdout can fail or wait for a reader.
     let written = args.report.as_deref().map(|folder| report_files::write(&report, folder));
     errors.extend(written.and_then(Result::err));
-    let is_error = report.verdict.has(ReasonCode::Error);
-    let result = match report.verdict.result {
-        _ if is_error => FAILED,
-        _ if args.no_gate => 0,
-        Outcome::Passed => 0,
-        Outcome::Failed => MISSED,
-        Outcome::Invalid => INVALID,
-    };
+    let result = exit_code(&report, args.no_gate);
     // The verdict contains the error that ended the run. Only other errors, such as a full disk,
     // change the exit code.
     let of_run = usize::from(has_ended_early);
@@ -163,6 +175,25 @@ pub(super) fn run_plan(args: &RunArgs, plan: Plan) -> Result<(), Failed> {
     }
 }
 
+/// Returns the exit code of a report. With `no_gate`, a report without an error has exit code 0.
+pub(super) fn exit_code(report: &Report, no_gate: bool) -> u8 {
+    let is_error = report.verdict.has(ReasonCode::Error);
+    match report.verdict.result {
+        _ if is_error => FAILED,
+        _ if no_gate => 0,
+        Outcome::Passed => 0,
+        Outcome::Failed => MISSED,
+        Outcome::Invalid => INVALID,
+    }
+}
+
+fn start_time(text: &str) -> Result<SystemTime, String> {
+    read_rfc3339(text).ok_or_else(|| {
+        "expected a date and a time with its offset from UTC, such as 2026-12-24T18:00:00Z"
+            .to_owned()
+    })
+}
+
 fn kept_prompts(text: &str) -> Result<KeptPrompts, String> {
     match text {
         "full" => Ok(KeptPrompts::Full),
@@ -184,7 +215,9 @@ fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, F
     let web = args.web.open()?;
     let (seed, config) = (plan.seed, plan.masked_source.clone());
     let (scenarios, config_hash) = (plan.scenarios.clone(), format!("{:016x}", plan.source_hash));
-    let run_options = RunOptions { time_limit: args.length, ready_timeout: args.wait };
+    let run_options =
+        RunOptions { time_limit: args.length, ready_timeout: args.wait, start_at: args.start_at };
+    let shard = plan.shard;
     let (board, generator): (Arc<StatusBoard>, _) = (Arc::default(), GeneratorMonitor::new());
     let (started, began) = (SystemTime::now(), Instant::now());
     let archive = Archive::new();
@@ -233,6 +266,7 @@ fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, F
         error: error.as_ref().map(reason),
         time_limit: args.length,
         seed,
+        shard: args.start_at.filter(|_| shard.count() > 1).map(|start| (shard, start)),
         generator: &generator,
         scenarios: &scenarios,
         tested: tested(args, config_hash),
@@ -246,7 +280,9 @@ fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, F
 /// Returns the reason that the verdict gives for an error.
 fn reason(error: &daemon::Error) -> Reason {
     let code = match error {
-        daemon::Error::Scenario(ScenarioError::NotReady { .. }) => ReasonCode::NotReady,
+        daemon::Error::Scenario(
+            ScenarioError::NotReady { .. } | ScenarioError::MissedStart { .. },
+        ) => ReasonCode::NotReady,
         daemon::Error::Scenario(ScenarioError::Refused { .. }) => ReasonCode::Refused,
         daemon::Error::Scenario(ScenarioError::Hopeless { .. }) => ReasonCode::ObjectiveMissed,
         _ => ReasonCode::Error,

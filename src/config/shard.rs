@@ -8,17 +8,69 @@ use super::{Invalid, Mistake, Position, Problem};
 use crate::plan::{Limits, Plan, Scenario, Start, Target};
 use crate::schedule::Shard;
 
-/// Returns the part of a plan that one shard executes. `origin` is the name of the file in
+/// Returns the part of a plan that one daemon executes. `origin` is the name of the file in
 /// messages.
 ///
 /// # Errors
 /// If the schedule would not start at the same time on all shards, or if a limit is smaller than
 /// the number of shards.
-pub fn divide(mut plan: Plan, origin: &str, shard: Shard) -> Result<Plan, Invalid> {
+pub fn divide(plan: Plan, origin: &str, shard: Shard) -> Result<Plan, Invalid> {
+    divide_if(plan, origin, shard, |scenario| {
+        let is_common = matches!(scenario.start, Start::WallClock(_) | Start::Cron(_));
+        (!is_common).then(|| SeparateTimes {
+            key: "start",
+            message: "the shards would not begin at the same time".to_owned(),
+            remedy: "write `start: wall_clock` or a cron expression",
+        })
+    })
+}
+
+/// Returns the part of the plan of a run that one shard executes. The caller starts the scenarios
+/// at the same time on all shards.
+///
+/// # Errors
+/// If a scenario or a phase would not start at the same time on all shards, or if a limit is
+/// smaller than the number of shards.
+pub fn divide_run(plan: Plan, origin: &str, shard: Shard) -> Result<Plan, Invalid> {
+    divide_if(plan, origin, shard, |scenario| {
+        if let Some(after) = &scenario.after {
+            return Some(SeparateTimes {
+                key: "after",
+                message: format!("scenario `{after}` would not end at the same time on all shards"),
+                remedy: "remove `after` and --sequential, or choose one scenario with --scenario",
+            });
+        }
+        let is_fixed = scenario.schedule.is_timed() || scenario.schedule.has_search();
+        (!is_fixed).then(|| SeparateTimes {
+            key: "schedule",
+            message: "a phase with `requests` would not end at the same time on all shards"
+                .to_owned(),
+            remedy: "write `for` with a length instead of `requests`",
+        })
+    })
+}
+
+/// The reason why the shards would not do the same at the same time.
+struct SeparateTimes {
+    /// The key in the scenario.
+    key: &'static str,
+    message: String,
+    remedy: &'static str,
+}
+
+fn divide_if(
+    mut plan: Plan,
+    origin: &str,
+    shard: Shard,
+    separate_times: impl Fn(&Scenario) -> Option<SeparateTimes>,
+) -> Result<Plan, Invalid> {
     let mut problems = Vec::new();
     // By path, because several scenarios can have the same target.
     let mut of_targets = BTreeMap::new();
     for scenario in plan.scenarios.iter_mut().filter(|_| shard.count() > 1) {
+        if let Some(SeparateTimes { key, message, remedy }) = separate_times(scenario) {
+            problems.push(problem(scenario, key, message, remedy.to_owned()));
+        }
         problems.extend(divide_scenario(scenario, shard));
         let targets = std::iter::once(&mut scenario.target).chain(&mut scenario.other_targets);
         of_targets.extend(targets.flat_map(|target| divide_rate_limits(target, shard)));
@@ -31,20 +83,16 @@ pub fn divide(mut plan: Plan, origin: &str, shard: Shard) -> Result<Plan, Invali
     Err(Invalid { files: plan.files, ..Invalid::new(origin, problems) })
 }
 
+fn problem(scenario: &Scenario, key: &str, message: String, remedy: String) -> Problem {
+    let path = format!("scenarios.{}.{key}", scenario.name);
+    Problem::new(Position::default(), path, Mistake::new(message, remedy))
+}
+
 fn divide_scenario(scenario: &mut Scenario, shard: Shard) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut problem = |key: &str, message: String, remedy: String| {
-        let path = format!("scenarios.{}.{key}", scenario.name);
-        let mistake = Mistake::new(message, remedy);
-        problems.push(Problem::new(Position::default(), path, mistake));
+    let mut add = |key: &str, message: String, remedy: String| {
+        problems.push(problem(scenario, key, message, remedy));
     };
-    if !matches!(scenario.start, Start::WallClock(_) | Start::Cron(_)) {
-        problem(
-            "start",
-            "the shards would not begin at the same time".to_owned(),
-            "write `start: wall_clock` or a cron expression".to_owned(),
-        );
-    }
     let shards = shard.count();
     let at_least_one_each = format!("write at least {shards}");
     for phase in scenario.schedule.phases() {
@@ -53,11 +101,11 @@ fn divide_scenario(scenario: &mut Scenario, shard: Shard) -> Vec<Problem> {
         {
             let message =
                 format!("the concurrency of phase `{}` is too low for {shards} shards", phase.name);
-            problem("schedule", message, at_least_one_each.clone());
+            add("schedule", message, at_least_one_each.clone());
         }
     }
     if scenario.schedule.has_search() {
-        problem(
+        add(
             "schedule",
             "shards cannot share a search, because each would decide by its own measurements"
                 .to_owned(),
@@ -74,19 +122,18 @@ fn divide_scenario(scenario: &mut Scenario, shard: Shard) -> Vec<Problem> {
                 unit.as_str(),
                 budget.period
             );
-            problem("budgets", message, at_least_one_each.clone());
+            add("budgets", message, at_least_one_each.clone());
         }
+    }
+    let limit = scenario.max_concurrency;
+    let part = u32::try_from(shard.part(limit.get().into())).ok().and_then(NonZeroU32::new);
+    let part = part.filter(|_| limit.get() >= shards);
+    if part.is_none() {
+        let message = format!("{limit} is too low for {shards} shards");
+        add("max_concurrency", message, at_least_one_each);
     }
     scenario.budgets = budgets.into();
-    let limit = scenario.max_concurrency;
-    let part = u32::try_from(shard.part(limit.get().into())).unwrap_or(u32::MAX);
-    match NonZeroU32::new(part) {
-        Some(part) if limit.get() >= shards => scenario.max_concurrency = part,
-        _ => {
-            let message = format!("{limit} is too low for {shards} shards");
-            problem("max_concurrency", message, at_least_one_each);
-        }
-    }
+    scenario.max_concurrency = part.unwrap_or(limit);
     problems
 }
 

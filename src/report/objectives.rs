@@ -1,5 +1,7 @@
 //! The results of objectives: how many requests of a phase met each objective.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::PhaseReport;
@@ -34,6 +36,16 @@ pub struct ObjectiveResult {
 pub(super) fn results(slo: &Slo, arrived: &RawStatistics) -> Vec<ObjectiveResult> {
     let results = slo.objectives.iter().zip(&arrived.objectives);
     results.map(|(objective, counts)| result(objective, *counts, arrived)).collect()
+}
+
+/// Returns the results of the same objectives for other requests.
+pub(super) fn results_again(
+    known: &[ObjectiveResult],
+    arrived: &RawStatistics,
+) -> Vec<ObjectiveResult> {
+    let objectives = known.iter().zip(&arrived.objectives);
+    let objectives = objectives.filter_map(|(known, counts)| Some((known.objective()?, counts)));
+    objectives.map(|(objective, counts)| result(&objective, *counts, arrived)).collect()
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -83,6 +95,19 @@ fn result(
 }
 
 impl ObjectiveResult {
+    /// Returns the objective. `None` if it has a value that no objective can have.
+    fn objective(&self) -> Option<Objective> {
+        let criterion = match self.threshold_seconds {
+            Some(seconds) => {
+                let mut metrics = LatencyMetric::ALL.into_iter();
+                let metric = metrics.find(|metric| metric.as_str() == self.measure)?;
+                Criterion::Latency(metric, Duration::try_from_secs_f64(seconds).ok()?)
+            }
+            None => Criterion::Success,
+        };
+        Some(Objective { criterion, share: Share::new(self.share)? })
+    }
+
     /// The fewest requests of which one can miss an objective that is met. 0 if none can.
     pub(super) fn fewest_requests(&self) -> u64 {
         // Without rounding, 1 / (1 − 0.99) would be 99.99….

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
+use super::shard::{self, PlannedPhase, RouteSums};
 use super::statistics::TokensPerChunk;
 use super::{
     Connections, Distributions, FailureClass, LedgerReport, Level, LevelKind, MeanDifference,
-    PairedDifference, PhaseReport, PromptProfile, RouteReport, SearchReport, Statistics, Summary,
-    TailReport, TimelineReport, WindowReport, objectives, server, without_fraction,
+    PairedDifference, PhaseReport, PromptProfile, RouteReport, RunInfo, SearchReport, Statistics,
+    Summary, TailReport, TimelineReport, WindowReport, objectives, server, without_fraction,
 };
 use crate::calendar::rfc3339;
 use crate::capacity::Ending;
@@ -18,7 +19,7 @@ use crate::measurement::Failure;
 use crate::pairing::{DifferenceSums, PairedSnapshot};
 use crate::plan::Scenario;
 use crate::remedy::DiagnosedTarget;
-use crate::schedule::{Arrivals, Load};
+use crate::schedule::{Arrivals, Load, Shard};
 use crate::schedule_state::SearchState;
 use crate::status::RouteMonitor;
 use crate::tally::{PhaseTally, RawStatistics, TallySnapshot};
@@ -26,19 +27,47 @@ use crate::tally::{PhaseTally, RawStatistics, TallySnapshot};
 /// The load of a name that several phases with different loads share.
 pub(super) const SEVERAL_LOADS: &str = "several loads";
 
-/// Returns `None` for a route without a tally, or of an unknown scenario.
-pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<RouteReport> {
-    let tally = monitor.tally.as_deref()?;
-    let scenario = scenarios.iter().find(|scenario| scenario.name == monitor.scenario)?;
+/// Returns the report of a route, and its sums if the process is a shard. Returns `None` for a
+/// route without a tally, or of an unknown scenario.
+pub(super) fn report(
+    monitor: &RouteMonitor,
+    run: &RunInfo<'_>,
+) -> Option<(RouteReport, Option<RouteSums>)> {
+    let tally = monitor.tally.as_deref()?.read(Instant::now());
+    let scenario = run.scenarios.iter().find(|scenario| scenario.name == monitor.scenario)?;
+    let report = route_report(monitor, scenario, &tally, run.shard.map(|shard| shard.0));
+    let sums = run.shard.map(|_| RouteSums {
+        planned: tally
+            .phases
+            .iter()
+            .map(|phase| planned(phase, scenario).of_all_shards())
+            .collect(),
+        difference: monitor.difference.snapshot(),
+        phase_differences: tally
+            .phases
+            .iter()
+            .map(|phase| monitor.difference.snapshot_of(&phase.positions))
+            .collect(),
+        tally,
+    });
+    Some((report, sums))
+}
+
+fn route_report(
+    monitor: &RouteMonitor,
+    scenario: &Scenario,
+    tally: &TallySnapshot,
+    shard: Option<Shard>,
+) -> RouteReport {
     let (info, counts) = (monitor.info(), monitor.state.ledger.counts());
     let TallySnapshot { arrived, window, tail, peak_chunks_per_second, phases, origin, timeline } =
-        tally.read(Instant::now());
-    let per_chunk = TokensPerChunk::new(&arrived);
+        tally;
+    let per_chunk = TokensPerChunk::new(arrived);
     let prices = info.configured.prices.as_ref();
     let has_objectives = phases.iter().any(|phase| phase.slo.is_some());
     let searches = monitor.schedule_state.searches.states();
     let names: Vec<_> = phases.iter().map(|phase| phase.name.as_str()).collect();
-    let observed = server::observed(&monitor.observed, &names, &timeline);
+    let observed = server::observed(&monitor.observed, &names, timeline);
     let objectives = phases.iter().filter_map(|phase| phase.slo.as_ref()?.ttft_quantile());
     let ttft_quantile = objectives.reduce(f64::max);
     let phases = phases.iter().map(|phase| {
@@ -47,10 +76,10 @@ pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<R
             Statistics::new(&phase.arrived, &phase.window, per_chunk, prices, has_objectives);
         PhaseReport {
             difference: paired_difference(monitor.difference.snapshot_of(&phase.positions)),
-            ..phase_report(phase, scenario, statistics, &searches)
+            ..phase_report(phase, scenario, statistics, &searches, shard)
         }
     });
-    Some(RouteReport {
+    RouteReport {
         scenario: monitor.scenario.clone(),
         target: monitor.target.clone(),
         model: monitor.model.get().cloned().unwrap_or_default(),
@@ -60,22 +89,22 @@ pub(super) fn report(monitor: &RouteMonitor, scenarios: &[Scenario]) -> Option<R
         prompts: PromptProfile::new(&scenario.prompts),
         max_tokens: Some(scenario.request.max_tokens.get()),
         gaps: gaps(scenario.arrivals),
-        total: Statistics::new(&arrived, &window, per_chunk, prices, has_objectives),
+        total: Statistics::new(arrived, window, per_chunk, prices, has_objectives),
         peak_output_tokens_per_second: peak_chunks_per_second
             .map(|chunks| per_chunk.tokens(chunks)),
         tail: TailReport {
             seconds: tail.length.as_secs_f64(),
-            window: WindowReport::new(&tail, per_chunk),
+            window: WindowReport::new(tail, per_chunk),
         },
         phases: phases.collect(),
         failures: failures(monitor, &counts),
-        connections: connections(&arrived),
-        timeline: TimelineReport::new(&timeline, origin, per_chunk, ttft_quantile),
+        connections: connections(arrived),
+        timeline: TimelineReport::new(timeline, *origin, per_chunk, ttft_quantile),
         observed,
         difference: paired_difference(monitor.difference.snapshot()),
-        distributions: distributions(&arrived),
+        distributions: distributions(arrived),
         ledger: ledger_report(&counts),
-    })
+    }
 }
 
 fn phase_report(
@@ -83,8 +112,11 @@ fn phase_report(
     scenario: &Scenario,
     statistics: Statistics,
     searches: &[SearchState],
+    shard: Option<Shard>,
 ) -> PhaseReport {
-    let Planned { load, level, seconds, arrivals, count } = planned(tally, scenario);
+    let planned = planned(tally, scenario);
+    let Planned { load, level, seconds, arrivals, count } =
+        shard.map_or(planned.clone(), |shard| planned.of_shard(shard));
     let sent = tally.window.length.as_nanos() > 0;
     // The end of a `requests` phase is not planned, but its number of requests is.
     let is_incomplete = match (seconds, count) {
@@ -128,6 +160,7 @@ fn phase_report(
 }
 
 /// The facts about a phase that follow from the schedule.
+#[derive(Clone)]
 struct Planned {
     load: String,
     level: Option<Level>,
@@ -135,6 +168,19 @@ struct Planned {
     arrivals: Option<u64>,
     /// The number of requests of a phase that ends after a number of requests.
     count: Option<u64>,
+}
+
+impl Planned {
+    /// The facts about the part of one shard. Its number of arrivals depends on the arrivals before
+    /// the phase, so it is unknown.
+    fn of_shard(self, shard: Shard) -> Planned {
+        let level = self.level.map(|level| shard::level_of_shard(level, shard));
+        Planned { level, arrivals: None, ..self }
+    }
+
+    fn of_all_shards(self) -> PlannedPhase {
+        PlannedPhase { level: self.level, arrivals: self.arrivals }
+    }
 }
 
 /// Adds up the facts of all phases that share an entry.
@@ -212,7 +258,7 @@ fn failures(monitor: &RouteMonitor, counts: &LedgerCounts) -> Vec<FailureClass> 
     classes
 }
 
-fn connections(arrived: &RawStatistics) -> Connections {
+pub(super) fn connections(arrived: &RawStatistics) -> Connections {
     let opened = arrived.connect.count();
     Connections {
         opened,
@@ -222,7 +268,7 @@ fn connections(arrived: &RawStatistics) -> Connections {
     }
 }
 
-fn distributions(arrived: &RawStatistics) -> Distributions {
+pub(super) fn distributions(arrived: &RawStatistics) -> Distributions {
     let distributions = [
         ("time_to_first_token_seconds", &arrived.time_to_first_token),
         ("time_to_first_answer_token_seconds", &arrived.time_to_first_answer_token),
@@ -256,7 +302,7 @@ fn ledger_report(counts: &LedgerCounts) -> LedgerReport {
     }
 }
 
-fn paired_difference(all: PairedSnapshot) -> Option<PairedDifference> {
+pub(super) fn paired_difference(all: PairedSnapshot) -> Option<PairedDifference> {
     let mean = |sums: DifferenceSums| {
         Some(MeanDifference { mean_seconds: sums.mean()?, margin_seconds: sums.margin() })
     };

@@ -116,6 +116,11 @@ pub(super) fn tested(report: &Report) -> Block {
         fact("configuration hash", Some(tested.config_hash.clone())),
         fact("seed", Some(report.seed.to_string())),
         fact("started", Some(report.started.clone())),
+        fact("shards", report.shards.map(|count| count.to_string())),
+        fact(
+            "shard",
+            report.shard.as_ref().map(|shard| format!("{} of {}", shard.index, shard.of)),
+        ),
         fact("took", Some(duration(report.seconds))),
         fact("llmload", Some(report.version.clone())),
     ];

@@ -148,7 +148,7 @@ impl Verdict {
 }
 
 /// How a run ended.
-pub(super) struct End {
+pub(in crate::report) struct End {
     /// The error that ended the run, if any.
     pub error: Option<Reason>,
     /// True if the run was stopped before its schedules ended.

@@ -58,7 +58,8 @@ impl ScenarioSpec {
         let schedule = &self.scenario.schedule;
         let tally = schedule_state.windows().map(|windows| {
             let has_one_pass = self.scenario.repeat == Repeat::Times(NonZeroU32::MIN);
-            Arc::new(Tally::new(schedule, Arc::clone(windows), &self.rules(), has_one_pass))
+            let tally = Tally::new(schedule, Arc::clone(windows), &self.rules(), has_one_pass);
+            Arc::new(tally.of_shard(schedule_state.shard().count() > 1))
         });
         let monitor = RouteMonitor::new(
             scenario,

@@ -1,10 +1,16 @@
 //! A distribution of values in bounded memory. Precision is three significant digits (one for
 //! coarse times), however many values are recorded.
 
+mod stored;
+
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use self::stored::StoredDistribution;
 
 /// A histogram with an exact count, sum, minimum and maximum.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "StoredDistribution", try_from = "StoredDistribution")]
 pub struct Distribution {
     /// Always `Some`, because `Histogram::new` fails only for more than five significant digits.
     counts: Option<Histogram<u32>>,

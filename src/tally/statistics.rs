@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Distribution;
 use crate::event::{DropReason, Event};
 use crate::measurement::{Anomaly, Failure, Measurement, Usage};
 use crate::slo::{ObjectiveCounts, Slo};
 
 /// Counts and distributions, before they are summarised for a report.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RawStatistics {
     /// The number of dropped arrivals, in the order of [`DropReason::ALL`].
     pub dropped: [u64; DropReason::ALL.len()],
@@ -234,6 +236,13 @@ impl RawStatistics {
         for (counts, other) in self.objectives.iter_mut().zip(&other.objectives) {
             counts.add(*other);
         }
+    }
+}
+
+/// No request, and no objective.
+impl Default for RawStatistics {
+    fn default() -> RawStatistics {
+        RawStatistics::new(0)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Distribution;
@@ -16,15 +17,17 @@ const INITIAL_WIDTH: Duration = Duration::from_secs(1);
 const MAX_INTERVALS: usize = 240;
 
 /// The intervals of a run. All intervals have the same length.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timeline {
-    /// The due instant of the first arrival, where the first interval begins.
+    /// The start of the first interval: the due instant of the first arrival, or the start of the
+    /// schedule.
+    #[serde(skip)]
     origin: Option<Instant>,
     width: Duration,
     intervals: Vec<TimelineInterval>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TimelineInterval {
     pub arrivals: u64,
     pub dropped: u64,
@@ -42,7 +45,7 @@ pub struct TimelineInterval {
 
 /// The change of the number of requests in flight in an interval. The changes of all intervals
 /// determine the mean number in each interval, in whatever order the events were recorded.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct InFlightChange {
     /// The number of requests that began, minus the number that ended.
     change: i64,
@@ -57,7 +60,13 @@ impl TimelineInterval {
     }
 
     /// Adds the next interval. Both have the length `width`.
-    fn append(&mut self, other: TimelineInterval, width: Duration) {
+    fn append(&mut self, other: &TimelineInterval, width: Duration) {
+        self.in_flight.extend(width);
+        self.add(other);
+    }
+
+    /// Adds the same interval of another shard.
+    fn add(&mut self, other: &TimelineInterval) {
         self.arrivals += other.arrivals;
         self.dropped += other.dropped;
         self.succeeded += other.succeeded;
@@ -69,12 +78,11 @@ impl TimelineInterval {
             (None, None) => None,
             (one, next) => Some(one.unwrap_or_default().saturating_add(next.unwrap_or_default())),
         };
-        self.in_flight.extend(width);
         self.in_flight.change += other.in_flight.change;
         self.in_flight.nanos += other.in_flight.nanos;
-        match (&mut self.time_to_first_token, other.time_to_first_token) {
-            (Some(times), Some(others)) => times.add(&others),
-            (none @ None, others) => *none = others,
+        match (&mut self.time_to_first_token, &other.time_to_first_token) {
+            (Some(times), Some(others)) => times.add(others),
+            (none @ None, others) => none.clone_from(others),
             (Some(_), None) => {}
         }
     }
@@ -116,6 +124,40 @@ impl Timeline {
     /// The intervals in the order of time. The first interval begins with the first arrival.
     pub fn intervals(&self) -> &[TimelineInterval] {
         &self.intervals
+    }
+
+    /// Starts the first interval at this instant, if no arrival has started it yet. The timelines
+    /// of the shards of a run can only be added up if they start at the same instant.
+    pub(super) fn start_at(&mut self, origin: Option<Instant>) {
+        self.origin = self.origin.or(origin);
+    }
+
+    /// Adds the timeline of another shard. Both start at the same instant.
+    pub(super) fn add(&mut self, other: &Timeline) {
+        let mut other = other.clone();
+        while self.width < other.width {
+            self.merge_pairs();
+        }
+        while other.width < self.width {
+            other.merge_pairs();
+        }
+        if self.intervals.len() < other.intervals.len() {
+            self.intervals.resize_with(other.intervals.len(), TimelineInterval::default);
+        }
+        for (interval, others) in self.intervals.iter_mut().zip(&other.intervals) {
+            interval.add(others);
+        }
+    }
+
+    /// False if llmload cannot have recorded this timeline, so a file has been damaged.
+    pub(super) fn is_plausible(&self) -> bool {
+        // A year and the grace period of a drain need less than this.
+        const LONGEST: u64 = 1 << 20;
+        let seconds = self.width.as_secs();
+        self.width.subsec_nanos() == 0
+            && seconds.is_power_of_two()
+            && seconds <= LONGEST
+            && self.intervals.len() <= MAX_INTERVALS
     }
 
     /// The mean number of requests in flight in each interval.
@@ -200,7 +242,7 @@ impl Timeline {
         let mut intervals = std::mem::take(&mut self.intervals).into_iter();
         while let Some(mut first) = intervals.next() {
             match intervals.next() {
-                Some(second) => first.append(second, width),
+                Some(second) => first.append(&second, width),
                 None => first.in_flight.extend(width),
             }
             self.intervals.push(first);

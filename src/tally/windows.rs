@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::event::{Arrival, Event};
@@ -18,7 +19,7 @@ use crate::schedule_state::{PhaseWindows, Place};
 const MAX_SPANS: usize = 100;
 
 /// The events in a part of the run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WindowCounts {
     /// The length of this part. For the tail: the time until the last request ended.
     pub length: Duration,

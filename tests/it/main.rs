@@ -42,6 +42,7 @@ mod leaks;
 mod lifecycle;
 mod lookups;
 mod machine;
+mod merge;
 mod misbehaving_targets;
 mod observe;
 mod open_loop;

@@ -206,6 +206,7 @@ schedule: [{constant: 20/s, for: 200ms}]
         auto_reload: false,
         web: Some(web_on(listener)),
         run_options: Some(llmload::scenario::RunOptions {
+            start_at: None,
             time_limit: None,
             ready_timeout: TEST_TIMEOUT,
         }),

@@ -13,14 +13,16 @@ use tokio::time::Instant;
 use crate::run::run;
 use crate::upstream::{DONE, FINISH, token};
 
-const REQUESTS: u64 = 240;
+pub const REQUESTS: u64 = 240;
 const TOKENS: u64 = 4;
 /// The first event, which has a role but no text. It is not the first token.
 const ROLE: &str =
     "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
 
 /// The instants of one request at the target.
-struct Logged {
+pub struct Logged {
+    /// The body of the request, in lower case.
+    pub body: String,
     received: Instant,
     /// The instant before the writing of each token.
     tokens: Vec<Instant>,
@@ -28,13 +30,13 @@ struct Logged {
 }
 
 #[derive(Default)]
-struct Log {
+pub struct Log {
     requests: AtomicU64,
-    ended: Mutex<Vec<Logged>>,
+    pub ended: Mutex<Vec<Logged>>,
 }
 
 /// Starts the target. It ends with the process of the test. `scale` multiplies all times.
-fn start(scale: u64) -> (String, Arc<Log>) {
+pub fn start(scale: u64) -> (String, Arc<Log>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     let log = Arc::new(Log::default());
@@ -52,7 +54,7 @@ fn start(scale: u64) -> (String, Arc<Log>) {
 fn serve(mut connection: TcpStream, scale: u64, log: &Log) -> Option<()> {
     connection.set_nodelay(true).ok()?;
     loop {
-        let received = read_request(&mut connection)?;
+        let (received, body) = read_request(&mut connection)?;
         // The number of the request is the seed.
         let mut random = log.requests.fetch_add(1, Ordering::Relaxed);
         let mut between = |low: u64, high: u64| {
@@ -78,7 +80,7 @@ fn serve(mut connection: TcpStream, scale: u64, log: &Log) -> Option<()> {
         );
         let ended = Instant::now();
         write(&(chunk(&[FINISH, &usage, DONE].concat()) + "0\r\n\r\n"))?;
-        log.ended.lock().ok()?.push(Logged { received, tokens, ended });
+        log.ended.lock().ok()?.push(Logged { body, received, tokens, ended });
     }
 }
 
@@ -86,9 +88,9 @@ fn chunk(text: &str) -> String {
     format!("{:x}\r\n{text}\r\n", text.len())
 }
 
-/// Reads a request with its body. Returns the instant at which the request was complete. The
-/// target has no other path than that of chat completions.
-fn read_request(connection: &mut TcpStream) -> Option<Instant> {
+/// Reads a request. Returns the instant at which the request was complete, and its body in lower
+/// case. The target has no other path than that of chat completions.
+fn read_request(connection: &mut TcpStream) -> Option<(Instant, String)> {
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         let count = connection.read(&mut buffer).ok().filter(|count| *count > 0)?;
@@ -99,7 +101,7 @@ fn read_request(connection: &mut TcpStream) -> Option<Instant> {
         if body.len() >= length.map_or(0, |length| length.trim().parse().unwrap()) {
             let received = Instant::now();
             if head.starts_with("post /v1/chat/completions ") {
-                return Some(received);
+                return Some((received, body.to_owned()));
             }
             connection.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").ok()?;
             bytes.clear();
@@ -115,7 +117,7 @@ fn quantile(values: &mut [f64], q: f64) -> f64 {
 }
 
 /// A row for each quantile that differs from the log by more than 1 % and more than 1 ms.
-fn differences(total: &Statistics, log: &[Logged]) -> Vec<String> {
+pub fn differences(total: &Statistics, log: &[Logged]) -> Vec<String> {
     let since = |from: Instant, to: Instant| (to - from).as_secs_f64();
     let all = |value: &dyn Fn(&Logged) -> f64| log.iter().map(value).collect::<Vec<f64>>();
     #[allow(clippy::cast_precision_loss)]

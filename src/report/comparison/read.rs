@@ -59,6 +59,9 @@ pub fn read(text: &str) -> Result<Report, ReadError> {
     if counts.max().is_some_and(|count| count > MOST_COUNT) {
         return Err(ReadError::NotAReport("a count is out of range".to_owned()));
     }
+    if report.shard.as_ref().is_some_and(|shard| !shard.is_plausible()) {
+        return Err(ReadError::NotAReport("the sums of the shard are out of range".to_owned()));
+    }
     Ok(report)
 }
 
