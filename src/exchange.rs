@@ -44,6 +44,8 @@ pub struct RequestSpec {
     pub terminal: Terminal,
     /// True if llmload requests usage. In this case, a response without usage is an anomaly.
     pub expects_usage: bool,
+    /// The number of vectors in a complete response. 0 if the API has no vectors.
+    pub expected_vectors: usize,
     pub timeouts: Timeouts,
 }
 
@@ -250,7 +252,8 @@ async fn send_and_read<E: Endpoint>(
     request_spec: RequestSpec,
     HeadFacts { request_id, retry_after, evidence }: HeadFacts<'_>,
 ) -> Result<(Measurement, Option<E::Response>), FailureDetail> {
-    let RequestSpec { request, model, api, terminal, expects_usage, timeouts } = request_spec;
+    let RequestSpec { request, model, api, terminal, expects_usage, expected_vectors, timeouts } =
+        request_spec;
     let is_stream = request.stream;
     let Sending { arrival, observer, begin, .. } = *sending;
     let mut timer = RequestTimer::new(begin, Arc::clone(&sending.waited), timeouts, is_stream);
@@ -281,7 +284,9 @@ async fn send_and_read<E: Endpoint>(
     evidence.add_head(response.status(), response.headers());
     check_head(&mut response, &mut timer, evidence).await?;
     if !is_stream {
-        let reader = BodyReader::new(api, ResponseLimits::default()).with_requested_model(&model);
+        let reader = BodyReader::new(api, ResponseLimits::default())
+            .with_requested_model(&model)
+            .with_expected_vectors(expected_vectors);
         return Ok((read_body(response, reader, timer, arrival.due, evidence).await?, None));
     }
     let mut first_read = None;

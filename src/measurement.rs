@@ -138,7 +138,7 @@ failures! {
     /// The connection broke after the response head and before the response was complete.
     Truncated "truncated" Target,
     /// The response ended normally, but without the sign that `terminal` requires, such as a finish
-    /// reason.
+    /// reason, or without a vector for each input.
     Incomplete "incomplete" Target,
     /// An event or a body is not valid JSON, or its structure does not fit the API.
     BadFrame "bad_frame" Target,
@@ -146,7 +146,7 @@ failures! {
     TooLarge "too_large" Target,
     /// A content filter withheld or shortened the response.
     Filtered "filtered" Policy,
-    /// The response was complete but contained no text.
+    /// The response was complete but contained no text, or an empty vector.
     EmptyOutput "empty_output" Target,
     /// A defect in llmload; please report it.
     Internal "internal" Client,

@@ -7,8 +7,10 @@
 //! |---|---|
 //! | [`prompt`] | the prompt of one request, before it is encoded for an API |
 //! | [`dialect`] | the APIs, and the settings in which endpoints of one API differ |
-//! | [`chat`], [`completions`] | one API each: path, encoding, decoding, end of a stream |
-//! | `openai_body` | the body fields that chat and completions share |
+//! | [`chat`], [`completions`], [`responses`], [`messages`], [`embeddings`] | one API each: path, encoding, decoding, end of a stream |
+//! | `request_body` | the fields of a request body that the APIs share |
+//! | `usage` | the token counts of a response |
+//! | `raw_json`, `lenient` | JSON without allocations, and with the faults of some servers |
 //! | [`decoded`] | a decoded event, in the same form for every API |
 //! | [`sse`] | the decoder of server-sent events |
 //! | [`stream_reader`], [`body_reader`] | a response, from its first byte to the verdict |
@@ -26,15 +28,21 @@ pub mod chat;
 pub mod completions;
 pub mod decoded;
 pub mod dialect;
+pub mod embeddings;
 pub mod headers;
-mod openai_body;
+mod lenient;
+pub mod messages;
 mod pattern;
 pub mod prompt;
+mod raw_json;
 pub mod reported_error;
+mod request_body;
 pub mod response;
+pub mod responses;
 pub mod sse;
 pub mod stream_reader;
 pub mod trace;
+mod usage;
 
 pub use body_reader::{BodyReader, explain_missing_stream};
 pub use decoded::{Channel, DecodeError, DecodedEvent, discard_text};

@@ -12,7 +12,7 @@ use std::fmt;
 
 use crate::measurement::{ClientFault, Failure, FailureCause, FailureDetail, printable};
 use crate::plan::{self, Auth, Target};
-use crate::protocol::ResponseLimits;
+use crate::protocol::{Api, ResponseLimits};
 use address::Address;
 pub use address::usual_paths;
 
@@ -93,6 +93,9 @@ impl DiagnosedTarget<'_> {
             }
             Failure::Truncated => {
                 "check the server's log, and whether a proxy on the way cuts off long responses"
+            }
+            Failure::Incomplete if !self.target.dialect.api.generates_text() => {
+                "check whether the model accepts several inputs in one request"
             }
             Failure::Incomplete => incomplete(detail.cause),
             Failure::BadFrame => {
@@ -208,6 +211,12 @@ impl DiagnosedTarget<'_> {
 
     fn key(&self) -> String {
         match &self.target.auth {
+            Auth::XApiKey(key) if self.target.dialect.api == Api::Messages => {
+                let origin = &key.origin;
+                format!(
+                    "check that {origin} holds a valid key, or set `auth: bearer`, as vLLM expects"
+                )
+            }
             Auth::Bearer(key) | Auth::ApiKey(key) | Auth::XApiKey(key) => {
                 format!("check that {} holds a valid key, and that this key has access", key.origin)
             }
@@ -349,7 +358,7 @@ const REDIRECTED: &str = "use the address that the redirect points to (`curl -sI
 fn redirected(cause: Option<FailureCause>) -> &'static str {
     match status(cause) {
         Some(300..=399) => REDIRECTED,
-        _ => "check the address: no chat API returns this status",
+        _ => "check the address: no API of a model returns this status",
     }
 }
 
@@ -359,7 +368,7 @@ fn incomplete(cause: Option<FailureCause>) -> &'static str {
             "set `terminal: done` if the server never sends a finish reason"
         }
         Some(FailureCause::NoEndMarker) => {
-            "set `terminal: finish_reason` if the server never sends [DONE]"
+            "set `terminal: finish_reason` if the server never sends its end marker"
         }
         _ => {
             "check the server's log and any proxy on the way, or set `terminal: eof` if the server \

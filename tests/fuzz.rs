@@ -150,7 +150,13 @@ fn cuts(length: usize, random: &mut ChaCha8Rng) -> Vec<usize> {
 /// Returns the default limits, or limits that most bodies exceed.
 fn limits(random: &mut ChaCha8Rng) -> ResponseLimits {
     if random.random_bool(0.2) {
-        return ResponseLimits { event: 400, stream_body: 1500, unstreamed_body: 1000, events: 9 };
+        return ResponseLimits {
+            event: 400,
+            stream_body: 1500,
+            unstreamed_body: 1000,
+            vectors_body: 1000,
+            events: 9,
+        };
     }
     ResponseLimits::default()
 }
@@ -158,12 +164,13 @@ fn limits(random: &mut ChaCha8Rng) -> ResponseLimits {
 // ---- Responses ----------------------------------------------------------------------------------
 
 fn verdict(
+    api: Api,
     bytes: &[u8],
     terminal: Terminal,
     limits: ResponseLimits,
     cuts: &[usize],
 ) -> Result<CompletedResponse, FailureDetail> {
-    let mut reader = StreamReader::new(Api::Chat, terminal, limits);
+    let mut reader = StreamReader::new(api, terminal, limits);
     let mut from = 0;
     for &to in cuts.iter().chain([&bytes.len()]) {
         if reader.read(&bytes[from..to], &mut discard_text).finished {
@@ -184,8 +191,9 @@ fn no_bytes_cause_a_panic_and_the_verdict_does_not_depend_on_the_split_into_read
         let terminal =
             [Terminal::FinishReason, Terminal::Done, Terminal::Eof][random.random_range(0..3)];
         let limits = limits(&mut random);
-        let unsplit = verdict(&bytes, terminal, limits, &[]);
-        let cut = verdict(&bytes, terminal, limits, &cuts(bytes.len(), &mut random));
+        let api = Api::ALL[random.random_range(0..Api::ALL.len())];
+        let unsplit = verdict(api, &bytes, terminal, limits, &[]);
+        let cut = verdict(api, &bytes, terminal, limits, &cuts(bytes.len(), &mut random));
         assert_eq!(cut, unsplit, "FUZZ_SEED={seed} FUZZ_RUNS=1: {}", bytes.escape_ascii());
         match &unsplit {
             Ok(_) => good += 1,
@@ -195,13 +203,12 @@ fn no_bytes_cause_a_panic_and_the_verdict_does_not_depend_on_the_split_into_read
                 bad += 1;
             }
         }
-        let mut reader = BodyReader::new(Api::Chat, limits);
+        let mut reader = BodyReader::new(api, limits);
         let _fits = reader.read(&bytes);
         let _verdict = reader.end(&mut discard_text);
         assert!(ReportedError::from_body(&bytes).message.len() <= 1 << 10);
         let status = random.random_range(0..1000);
-        let _details =
-            (explain_missing_stream(Api::Chat, &bytes), failure_of_status(status, &bytes));
+        let _details = (explain_missing_stream(api, &bytes), failure_of_status(status, &bytes));
     }
     assert_both_occurred(good, bad);
 }
@@ -443,6 +450,127 @@ fn the_decoded_text_of_an_event_is_never_longer_than_the_event() {
     assert_both_occurred(decoded_count, error_count);
 }
 
+/// Bytes with a special meaning for the decoders of typed events and of vectors.
+const TYPED_PIECES: [&[u8]; 20] = [
+    b"event: message_stop\n",
+    b"event: response.completed\n",
+    b"event: error\n",
+    b"\"type\":\"error\",",
+    b"\"type\":\"response.completed\",",
+    b"\"type\":\"message_delta\",",
+    b"\"response\":{\"status\":\"failed\"},",
+    b"\"delta\":{\"stop_reason\":\"refusal\"},",
+    b"\"delta\":\"a\",",
+    b"\"usage\":{\"output_tokens\":9},",
+    b"\"cache_read_input_tokens\":1000000000,",
+    b"\"embedding\":[1],",
+    b"{\"embedding\":[]},",
+    b"NaN",
+    b"null",
+    b"[",
+    b"}",
+    b"\\ud83d",
+    b"\n\n",
+    b"\xff",
+];
+
+/// Returns the files of `tests/corpus` for this API.
+fn corpus_of(api: Api, extension: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.starts_with(api.as_str()) && path.extension().is_some_and(|kind| kind == extension)
+    });
+    paths.sort();
+    assert!(!paths.is_empty(), "{api:?} {extension}");
+    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+/// Inserts pieces and damages bytes, so that many streams stay valid.
+fn damaged_typed(original: &[u8], random: &mut ChaCha8Rng) -> Vec<u8> {
+    let mut bytes = original.to_vec();
+    for _ in 0..random.random_range(0..3) {
+        // The start of the JSON of an event is the place where a member stays valid.
+        let starts: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'{').collect();
+        let at = starts.get(random.random_range(0..=starts.len())).map_or(0, |at| at + 1);
+        let piece = TYPED_PIECES[random.random_range(0..TYPED_PIECES.len())];
+        drop(bytes.splice(at..at, piece.iter().copied()));
+    }
+    let times = random.random_range(0..2);
+    damage(bytes, times, random)
+}
+
+#[test]
+fn streams_of_typed_events_do_not_depend_on_the_split_into_reads() {
+    let corpora = [Api::Responses, Api::Messages].map(|api| (api, corpus_of(api, "sse")));
+    let (mut good, mut bad) = (0, 0);
+    for seed in seeds() {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let (api, corpus) = &corpora[random.random_range(0..corpora.len())];
+        let bytes = damaged_typed(&corpus[random.random_range(0..corpus.len())], &mut random);
+        let read = |cuts: &[usize]| {
+            let mut reader =
+                StreamReader::new(*api, Terminal::FinishReason, ResponseLimits::default());
+            let (mut text_bytes, mut token_events, mut from) = (0, 0, 0);
+            let mut sink = |_, _, text: &str| text_bytes += text.len();
+            for &to in cuts.iter().chain([&bytes.len()]) {
+                token_events += reader.read(&bytes[from..to], &mut sink).token_events;
+                from = to;
+            }
+            let end = reader.end(&mut sink);
+            (text_bytes, token_events + end.progress.token_events, end.verdict)
+        };
+        let unsplit = read(&[]);
+        let cut = read(&cuts(bytes.len(), &mut random));
+        assert_eq!(cut, unsplit, "FUZZ_SEED={seed} FUZZ_RUNS=1: {}", bytes.escape_ascii());
+        let (text_bytes, token_events, verdict) = unsplit;
+        // A byte that is not UTF-8 becomes a character of three bytes.
+        assert!(text_bytes <= 3 * bytes.len(), "FUZZ_SEED={seed}");
+        if let Ok(completed) = &verdict {
+            let Usage { input, cached_input, .. } = completed.usage;
+            assert_eq!(completed.token_events, token_events, "FUZZ_SEED={seed}");
+            assert!(input.is_none() || cached_input <= input || *api == Api::Responses);
+        }
+        *(if verdict.is_ok() { &mut good } else { &mut bad }) += 1;
+    }
+    assert_both_occurred(good, bad);
+}
+
+#[test]
+fn a_body_of_any_api_causes_no_panic_and_succeeds_only_with_text_or_vectors() {
+    let corpora =
+        [Api::Responses, Api::Messages, Api::Embeddings].map(|api| (api, corpus_of(api, "json")));
+    let (mut good, mut bad) = (0, 0);
+    for seed in seeds() {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let (api, corpus) = &corpora[random.random_range(0..corpora.len())];
+        let bytes = damaged_typed(&corpus[random.random_range(0..corpus.len())], &mut random);
+        let expected_vectors = random.random_range(1..3);
+        let mut reader = BodyReader::new(*api, ResponseLimits::default())
+            .with_expected_vectors(expected_vectors);
+        let _fits = reader.read(&bytes);
+        let mut text_bytes = 0;
+        let verdict = reader.end(&mut |_, _, text: &str| text_bytes += text.len());
+        let shown = || format!("FUZZ_SEED={seed} FUZZ_RUNS=1: {}", bytes.escape_ascii());
+        assert!(text_bytes <= 3 * bytes.len(), "{}", shown());
+        match &verdict {
+            Ok(completed) if *api == Api::Embeddings => {
+                assert_eq!((text_bytes, completed.usage.output), (0, None), "{}", shown());
+                assert!(bytes.windows(9).any(|part| part == b"embedding"), "{}", shown());
+            }
+            Ok(completed) => {
+                assert_eq!(text_bytes > 0, completed.token_events > 0, "{}", shown());
+                assert!(text_bytes > 0 || completed.usage.output > Some(0), "{}", shown());
+            }
+            Err(detail) => assert!(!detail.message.contains(char::is_control), "{}", shown()),
+        }
+        *(if verdict.is_ok() { &mut good } else { &mut bad }) += 1;
+    }
+    assert_both_occurred(good, bad);
+}
+
 // ---- Usage --------------------------------------------------------------------------------------
 
 /// Counts in the forms that servers use, and the values that llmload must read.
@@ -550,8 +678,13 @@ fn each_count_of_a_response_is_the_last_valid_count_of_its_usages() {
         body += "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"b\"},\"finish_reason\":\"stop\"}]}\n\n";
         body += "data: [DONE]\n\n";
         let cuts = cuts(body.len(), &mut random);
-        let verdict =
-            verdict(body.as_bytes(), Terminal::FinishReason, ResponseLimits::default(), &cuts);
+        let verdict = verdict(
+            Api::Chat,
+            body.as_bytes(),
+            Terminal::FinishReason,
+            ResponseLimits::default(),
+            &cuts,
+        );
         let usage =
             verdict.unwrap_or_else(|detail| panic!("FUZZ_SEED={seed}: {detail:?}: {body}")).usage;
         // A count of 0 is wrong, because text arrived and a prompt is never empty.

@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 
+#[path = "wire/apis.rs"]
+mod apis;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -26,14 +29,24 @@ struct Reading {
     verdict: Result<CompletedResponse, FailureDetail>,
 }
 
-/// Reads a response. Also returns the index of the read with the first token, and the number of
-/// events up to the end of that read.
+/// Reads a response of the chat API, as [`read_stream_of`].
 fn read_stream<'a>(
     model: &str,
     terminal: Terminal,
     reads: impl IntoIterator<Item = &'a [u8]>,
 ) -> (Reading, Option<(usize, u32)>) {
-    let mut reader = StreamReader::new(Api::Chat, terminal, ResponseLimits::default());
+    read_stream_of(Api::Chat, model, terminal, reads)
+}
+
+/// Reads a response. Also returns the index of the read with the first token, and the number of
+/// events up to the end of that read.
+fn read_stream_of<'a>(
+    api: Api,
+    model: &str,
+    terminal: Terminal,
+    reads: impl IntoIterator<Item = &'a [u8]>,
+) -> (Reading, Option<(usize, u32)>) {
+    let mut reader = StreamReader::new(api, terminal, ResponseLimits::default());
     if !model.is_empty() {
         reader = reader.with_requested_model(model);
     }
@@ -80,21 +93,33 @@ fn read_stream<'a>(
     (reading, first)
 }
 
-/// Reads the bytes in one piece, byte by byte, and in two pieces at each split point. All results
-/// must be equal. The first token must arrive with the read that completes its event. Returns the
-/// result and the index of that event.
+/// Reads a response of the chat API, as [`read_every_way_of`].
 fn read_every_way(
     model: &str,
     terminal: Terminal,
     bytes: &[u8],
     splits: impl IntoIterator<Item = usize>,
 ) -> (Reading, Option<u32>) {
-    let (unsplit, _) = read_stream(model, terminal, [bytes]);
-    let (bytewise, first) = read_stream(model, terminal, bytes.chunks(1));
+    read_every_way_of(Api::Chat, model, terminal, bytes, splits)
+}
+
+/// Reads the bytes in one piece, byte by byte, and in two pieces at each split point. All results
+/// must be equal. The first token must arrive with the read that completes its event. Returns the
+/// result and the index of that event.
+fn read_every_way_of(
+    api: Api,
+    model: &str,
+    terminal: Terminal,
+    bytes: &[u8],
+    splits: impl IntoIterator<Item = usize>,
+) -> (Reading, Option<u32>) {
+    let (unsplit, _) = read_stream_of(api, model, terminal, [bytes]);
+    let (bytewise, first) = read_stream_of(api, model, terminal, bytes.chunks(1));
     assert_eq!(bytewise, unsplit, "byte by byte");
     let mut tried = 0;
     for at in splits {
-        let (split, first_in_split) = read_stream(model, terminal, [&bytes[..at], &bytes[at..]]);
+        let (split, first_in_split) =
+            read_stream_of(api, model, terminal, [&bytes[..at], &bytes[at..]]);
         assert_eq!(split, unsplit, "split at {at}");
         let expected = first.map(|(byte, _)| usize::from(byte >= at));
         // A blank line completes an event. Without this line, the end of the stream completes the

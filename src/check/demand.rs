@@ -342,12 +342,14 @@ impl<'a> Replay<'a> {
 }
 
 /// Returns the mean number of input tokens of a request, with its system message, and its mean
-/// limit of output tokens. `lengths` are from the trace row of the request, if it has one.
+/// limit of output tokens, which is 0 without text. `lengths` are from the trace row of the
+/// request, if it has one.
 pub fn mean_tokens(scenario: &Scenario, lengths: Lengths) -> (f64, f64) {
     let system = scenario.request.system.as_ref().map_or(0, String::len);
     let limit = most_output_tokens(&scenario.request);
     let (input, output) = scenario.prompts.mean_tokens(lengths, limit);
-    ((input + as_f64(system as u64) / 4.0).ceil(), output)
+    let generates = scenario.target.dialect.api.generates_text();
+    ((input + as_f64(system as u64) / 4.0).ceil(), if generates { output } else { 0.0 })
 }
 
 /// Returns the limit of output tokens of a request: `max_completion_tokens`, or else `max_tokens`.

@@ -174,6 +174,9 @@ fn prompts(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
 
 fn responses(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
     let request = &scenario.request;
+    if !scenario.target.dialect.api.generates_text() {
+        return "vectors, not text: no TTFT, no TPOT, no output tokens".to_owned();
+    }
     let (_, output) = tokens_per_request(scenario, forecast);
     let streamed = if request.stream { "streamed" } else { "not streamed: no TTFT, no TPOT" };
     // Other limits than `max_tokens` differ between requests, so only their mean is shown.

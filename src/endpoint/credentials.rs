@@ -59,6 +59,11 @@ pub(super) fn headers(target: &Target) -> Result<HeaderMap, BuildError> {
     if target.connection.keep_alive.is_none() && !target.connection.http2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    for &(name, value) in target.dialect.api.headers() {
+        if !target.headers.iter().any(|(configured, _)| configured == name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
     let secret = |header: &str, text: &str| sensitive(target, header, text);
     for (name, value) in &target.headers {
         headers.append(name, secret(name.as_str(), value.expose_secret())?);

@@ -52,7 +52,8 @@ impl RequestTemplate {
         let limit = self.dialect.output_limit(&self.parameters);
         let most = prompts.most_tokens(*seed, scenario, arrival.k, arrival.lengths, limit);
         let input_tokens = most.input + tokens_of_bytes(system as u64);
-        Demand { input_tokens, output_tokens: most.output }
+        let generates = self.dialect.api.generates_text();
+        Demand { input_tokens, output_tokens: if generates { most.output } else { Some(0) } }
     }
 
     /// Builds the request of an arrival.
@@ -71,13 +72,14 @@ impl RequestTemplate {
             request: Request {
                 path: self.dialect.path(),
                 body: self.dialect.encode(&self.model, &self.parameters, &prompt).into(),
-                stream: self.parameters.stream,
+                stream: self.dialect.streams(&self.parameters),
                 trace: self.traceparent.then(trace),
             },
             model: self.model.clone(),
             terminal: self.terminal,
             api: self.dialect.api,
             expects_usage: self.dialect.include_usage,
+            expected_vectors: self.dialect.expected_vectors(&prompt),
             timeouts: self.timeouts,
         })
     }

@@ -27,7 +27,7 @@ anomalies! {
     /// The response contains no valid count of output tokens, although llmload requested usage
     /// (`include_usage`). The metrics of output tokens do not count this response.
     MissingUsage "missing_usage",
-    /// The stream ended without `[DONE]`.
+    /// The stream ended without the end marker of its API, such as `[DONE]`.
     MissingDone "missing_done",
     /// The response contains no finish reason.
     MissingFinishReason "missing_finish_reason",

@@ -153,6 +153,7 @@ impl Scenario {
         let (input, output) = self.prompts.mean_tokens(Lengths::default(), limit);
         let (input, output) = (tokens(input), tokens(output));
         self.targets().map(move |target| {
+            let output = if target.dialect.api.generates_text() { output } else { 0 };
             (&**target, Spending::of_request(input, output, target.prices.as_ref()))
         })
     }

@@ -22,7 +22,8 @@ pub async fn send<E: Endpoint>(
     prompt: &str,
 ) -> ProbedRequest {
     let body = target.dialect.encode(model, parameters, &prompt.into());
-    send_body(endpoint, target, model, body.into(), parameters.stream).await
+    let stream = target.dialect.streams(parameters);
+    send_body(endpoint, target, model, body.into(), stream).await
 }
 
 /// Sends a complete request body.
@@ -36,6 +37,7 @@ pub async fn send_body<E: Endpoint>(
     let inspector = Arc::new(Mutex::new(Inspector::new(target.dialect.api, target.terminal)));
     let inspected =
         InspectedEndpoint { endpoint: Arc::clone(endpoint), inspector: Arc::clone(&inspector) };
+    let expected_vectors = target.dialect.expected_vectors_of_body(&body);
     let request_spec = || {
         Ok(RequestSpec {
             request: Request { path: target.dialect.path(), body, stream, trace: None },
@@ -43,6 +45,7 @@ pub async fn send_body<E: Endpoint>(
             api: target.dialect.api,
             terminal: target.terminal,
             expects_usage: target.dialect.include_usage,
+            expected_vectors,
             timeouts: target.timeouts,
         })
     };

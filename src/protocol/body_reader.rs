@@ -22,17 +22,21 @@ pub struct BodyReader {
 
 impl BodyReader {
     pub fn new(api: Api, limits: ResponseLimits) -> BodyReader {
-        BodyReader {
-            body: Vec::new(),
-            limit: limits.unstreamed_body,
-            response: ResponseState::new(api),
-        }
+        let limit = if api.generates_text() { limits.unstreamed_body } else { limits.vectors_body };
+        BodyReader { body: Vec::new(), limit, response: ResponseState::new(api) }
     }
 
     /// A response from another model has an anomaly.
     #[must_use]
     pub fn with_requested_model(mut self, model: &str) -> BodyReader {
         self.response.set_requested_model(model);
+        self
+    }
+
+    /// A response with another number of vectors is a failure. The default is 1.
+    #[must_use]
+    pub fn with_expected_vectors(mut self, expected: usize) -> BodyReader {
+        self.response.set_expected_vectors(expected);
         self
     }
 

@@ -7,15 +7,14 @@
 use serde_json::{Value, json};
 
 use super::decoded::{Channel, DecodeError, DecodedEvent};
+use super::lenient::{self, JsonDecoder};
 use super::prompt::{Prompt, Role};
 use super::reported_error::ReportedError;
 use super::sse::SseEvent;
-use super::{Dialect, RequestParameters, openai_body};
+use super::{Dialect, RequestParameters, request_body};
 use crate::measurement::FinishReason;
 
 mod decode;
-mod text;
-mod usage;
 
 pub use decode::decode;
 
@@ -42,14 +41,14 @@ pub(super) fn encode(
     parameters: &RequestParameters,
     prompt: &Prompt<'_>,
 ) -> Vec<u8> {
-    let text = prompt.content.messages(parameters).map(|messages| messages_field(&messages));
-    openai_body::encode(dialect, model, parameters, prompt, text)
+    let messages = prompt.content.messages(parameters);
+    let text = messages.map(|messages| ("messages", messages_value(&messages)));
+    request_body::encode(dialect, model, parameters, prompt, text)
 }
 
-fn messages_field(messages: &[(Role, &str)]) -> (&'static str, Value) {
-    let messages =
-        messages.iter().map(|(role, text)| json!({"role": role.as_str(), "content": text}));
-    ("messages", messages.collect())
+/// The messages as the APIs with roles write them.
+pub(super) fn messages_value(messages: &[(Role, &str)]) -> Value {
+    messages.iter().map(|(role, text)| json!({"role": role.as_str(), "content": text})).collect()
 }
 
 /// An event that has no data or is named `ping` becomes an empty [`DecodedEvent`].
@@ -74,7 +73,7 @@ where
     if data.is_empty() || event.name == b"ping" {
         return Ok(DecodedEvent::default());
     }
-    decode_json(data, Shape::Event, sink)
+    lenient::decode(data, Shape::Event, sink)
 }
 
 /// # Errors
@@ -86,55 +85,16 @@ pub(super) fn decode_body<'a, S>(
 where
     S: FnMut(u32, Channel, &str),
 {
-    decode_json(body, Shape::Body, sink)
+    lenient::decode(body, Shape::Body, sink)
 }
 
-fn decode_json<'a, S>(
-    bytes: &'a [u8],
-    shape: Shape,
-    sink: &mut S,
-) -> Result<DecodedEvent<'a>, DecodeError>
-where
-    S: FnMut(u32, Channel, &str),
-{
-    // WHATWG requires a replacement character for invalid UTF-8. Some gateways cut a character in
-    // two, and the request must not fail.
-    let Ok(json) = str::from_utf8(bytes) else {
-        let json = String::from_utf8_lossy(bytes);
-        return Ok(decode_lenient(&json, shape, sink)?.into_owned());
-    };
-    decode_lenient(json, shape, sink)
-}
-
-/// Reads `NaN`, `Infinity` and `-Infinity` as null. Python writes them by default, for example as a
-/// logarithm of a probability.
-fn decode_lenient<'a, S>(
-    json: &'a str,
-    shape: Shape,
-    sink: &mut S,
-) -> Result<DecodedEvent<'a>, DecodeError>
-where
-    S: FnMut(u32, Channel, &str),
-{
-    let mut emitted = 0;
-    let decoded = decode(json, shape, &mut |choice, channel, text: &str| {
-        emitted += 1;
-        sink(choice, channel, text);
-    });
-    let error = match decoded {
-        Ok(decoded) => return Ok(decoded),
-        Err(error) => error,
-    };
-    let Some(json) = text::without_non_finite_numbers(json) else { return Err(error.into()) };
-    // The sink already has the text before the first of these values.
-    let decoded = decode(&json, shape, &mut |choice, channel, text: &str| {
-        if emitted == 0 {
-            sink(choice, channel, text);
-        } else {
-            emitted -= 1;
-        }
-    })?;
-    Ok(decoded.into_owned())
+impl JsonDecoder for Shape {
+    fn decode<'a, S>(self, json: &'a str, sink: &mut S) -> serde_json::Result<DecodedEvent<'a>>
+    where
+        S: FnMut(u32, Channel, &str),
+    {
+        decode(json, self, sink)
+    }
 }
 
 /// Maps the names that servers use. An empty name is no finish reason, because some servers send
@@ -143,7 +103,11 @@ pub fn finish_reason(name: &str) -> Option<FinishReason> {
     Some(match name.to_ascii_lowercase().as_str() {
         "" | "null" => return None,
         "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" => FinishReason::Stop,
-        "length" | "max_tokens" | "max_output_tokens" | "model_length" => FinishReason::Length,
+        "length"
+        | "max_tokens"
+        | "max_output_tokens"
+        | "model_length"
+        | "model_context_window_exceeded" => FinishReason::Length,
         "tool_calls" | "function_call" | "tool_use" => FinishReason::ToolCalls,
         "content_filter" | "safety" | "refusal" | "sensitive" | "recitation" | "blocklist"
         | "prohibited_content" | "spii" => FinishReason::ContentFilter,

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::prompt::{Prompt, Role};
-use super::{Dialect, RequestParameters, openai_body};
+use super::{Dialect, RequestParameters, request_body};
 
 pub(super) use super::chat::{END_MARKER, decode_body, decode_event};
 
@@ -17,13 +17,13 @@ pub(super) fn encode(
     parameters: &RequestParameters,
     prompt: &Prompt<'_>,
 ) -> Vec<u8> {
-    let text = prompt.content.messages(parameters).map(|messages| prompt_field(&messages));
-    openai_body::encode(dialect, model, parameters, prompt, text)
+    let text = prompt.content.messages(parameters).map(|messages| ("prompt", joined(&messages)));
+    request_body::encode(dialect, model, parameters, prompt, text)
 }
 
 /// Joins the messages into one text. Their roles are lost, because only a chat template could
 /// express them.
-fn prompt_field(messages: &[(Role, &str)]) -> (&'static str, Value) {
+pub(super) fn joined(messages: &[(Role, &str)]) -> Value {
     let texts: Vec<&str> = messages.iter().map(|(_, text)| *text).collect();
-    ("prompt", texts.join("\n\n").into())
+    texts.join("\n\n").into()
 }

@@ -35,11 +35,54 @@ pub struct DecodedEvent<'a> {
     /// The last finish reason in the event.
     pub finish: Option<FinishReason>,
     pub usage: Usage,
+    pub separate_cache: SeparateCache,
+    /// The vectors of an embeddings response.
+    pub vectors: Option<VectorCounts>,
     /// An event with an error can also have the other fields.
     pub error: Option<ReportedError>,
     pub model: Option<Cow<'a, str>>,
     /// True for the end marker of the API, such as `[DONE]`.
     pub is_end: bool,
+}
+
+/// The input tokens that `input_tokens` of the Messages API does not include.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeparateCache {
+    pub read: Option<u64>,
+    pub written: Option<u64>,
+}
+
+impl SeparateCache {
+    /// Fills each unknown count from an earlier event.
+    #[must_use]
+    pub fn or(self, earlier: SeparateCache) -> SeparateCache {
+        SeparateCache {
+            read: self.read.or(earlier.read),
+            written: self.written.or(earlier.written),
+        }
+    }
+
+    /// Adds these tokens to a `usage` without them.
+    #[must_use]
+    pub(super) fn added_to(self, usage: Usage) -> Usage {
+        let SeparateCache { read, written } = self;
+        let separate = read.unwrap_or(0) + written.unwrap_or(0);
+        Usage {
+            input: usage.input.map(|input| input + separate),
+            cached_input: read.or(usage.cached_input),
+            ..usage
+        }
+    }
+}
+
+/// The numbers of vectors in a response, without their values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VectorCounts {
+    pub total: usize,
+    /// Vectors without a value.
+    pub empty: usize,
+    /// Vectors with a value that is not a number, such as null.
+    pub not_numeric: usize,
 }
 
 impl DecodedEvent<'_> {

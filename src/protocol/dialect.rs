@@ -1,6 +1,6 @@
 //! The APIs that llmload can use, and the settings in which endpoints of one API differ.
 //!
-//! An [`Api`] is chat or completions. A [`Dialect`] adds the request fields that one target expects
+//! An [`Api`] has a path and formats. A [`Dialect`] adds the request fields that one target expects
 //! or refuses. The encoder needs the dialect; the decoder needs only the `Api`.
 //!
 //! Only this file knows the module of each API. To add an API, write its module and add a variant
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::decoded::{Channel, DecodeError, DecodedEvent};
 use super::prompt::Prompt;
 use super::sse::SseEvent;
-use super::{RequestParameters, chat, completions, openai_body};
+use super::{RequestParameters, chat, completions, embeddings, messages, request_body, responses};
 
 /// An API: the path of its requests and the format of its responses.
 ///
@@ -26,27 +26,69 @@ pub enum Api {
     Chat,
     /// `/completions`
     Completions,
+    /// `/responses`
+    Responses,
+    /// `/messages`
+    Messages,
+    /// `/embeddings`
+    Embeddings,
 }
 
 impl Api {
     /// `chat/completions` is first, so that a search for a path at the end of a URL finds the
     /// longer path first.
-    pub const ALL: [Api; 2] = [Api::Chat, Api::Completions];
+    pub const ALL: [Api; 5] =
+        [Api::Chat, Api::Completions, Api::Responses, Api::Messages, Api::Embeddings];
+
+    /// The value of the key `api`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Api::Chat => "chat",
+            Api::Completions => "completions",
+            Api::Responses => "responses",
+            Api::Messages => "messages",
+            Api::Embeddings => "embeddings",
+        }
+    }
 
     /// Relative to the base URL.
     pub const fn path(self) -> &'static str {
         match self {
             Api::Chat => chat::PATH,
             Api::Completions => completions::PATH,
+            Api::Responses => responses::PATH,
+            Api::Messages => messages::PATH,
+            Api::Embeddings => embeddings::PATH,
         }
     }
 
-    /// Returns the data of the last event of a stream, such as `[DONE]`.
-    pub const fn end_marker(self) -> &'static str {
+    /// Returns the headers that the API requires in each request.
+    pub const fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Api::Chat => chat::END_MARKER,
-            Api::Completions => completions::END_MARKER,
+            Api::Messages => messages::HEADERS,
+            Api::Chat | Api::Completions | Api::Responses | Api::Embeddings => &[],
         }
+    }
+
+    /// Returns the last event of a stream, such as `[DONE]`. `None` if the API has no streams.
+    pub const fn end_marker(self) -> Option<&'static str> {
+        match self {
+            Api::Chat => Some(chat::END_MARKER),
+            Api::Completions => Some(completions::END_MARKER),
+            Api::Responses => Some(responses::END_MARKER),
+            Api::Messages => Some(messages::END_MARKER),
+            Api::Embeddings => None,
+        }
+    }
+
+    /// False if the response has vectors instead of text, and so no output tokens.
+    pub const fn generates_text(self) -> bool {
+        !matches!(self, Api::Embeddings)
+    }
+
+    /// False if every response is in one piece.
+    pub const fn has_streams(self) -> bool {
+        self.end_marker().is_some()
     }
 
     /// Decodes one event of a stream. Passes each text to `sink`, with the index of its choice.
@@ -64,6 +106,10 @@ impl Api {
         match self {
             Api::Chat => chat::decode_event(event, sink),
             Api::Completions => completions::decode_event(event, sink),
+            Api::Responses => responses::decode_event(event, sink),
+            Api::Messages => messages::decode_event(event, sink),
+            // A stream of this API has no events that llmload knows.
+            Api::Embeddings => Ok(DecodedEvent::default()),
         }
     }
 
@@ -82,6 +128,9 @@ impl Api {
         match self {
             Api::Chat => chat::decode_body(body, sink),
             Api::Completions => completions::decode_body(body, sink),
+            Api::Responses => responses::decode_body(body, sink),
+            Api::Messages => messages::decode_body(body, sink),
+            Api::Embeddings => embeddings::decode_body(body, sink),
         }
     }
 }
@@ -132,15 +181,38 @@ impl Dialect {
         self.api.path()
     }
 
+    /// Returns true if requests with these parameters request a stream.
+    pub fn streams(&self, parameters: &RequestParameters) -> bool {
+        parameters.stream && self.api.has_streams()
+    }
+
+    /// Returns the number of vectors that the response to this prompt must contain. 0 if the API
+    /// has no vectors.
+    pub fn expected_vectors(&self, prompt: &Prompt<'_>) -> usize {
+        match self.api {
+            Api::Embeddings => embeddings::inputs(prompt),
+            _ => 0,
+        }
+    }
+
+    /// As [`Dialect::expected_vectors`], for a complete request body.
+    pub fn expected_vectors_of_body(&self, body: &[u8]) -> usize {
+        let input = || serde_json::from_slice::<Value>(body).ok()?.get("input").cloned();
+        match self.api {
+            Api::Embeddings => input().map_or(0, |input| embeddings::inputs_of(&input)),
+            _ => 0,
+        }
+    }
+
     /// Returns the output limit of a request whose prompt sets none. `None` if such a request has
-    /// no limit.
+    /// no limit; 0 if the API generates no text.
     pub fn output_limit(&self, parameters: &RequestParameters) -> Option<u64> {
-        openai_body::configured_limit(self, parameters)
+        request_body::configured_limit(self, parameters)
     }
 
     /// Returns the field of `extra_body` that removes the output limit; `None` if no field does.
     pub fn removed_output_limit(&self, parameters: &RequestParameters) -> Option<&'static str> {
-        openai_body::removed_limit(self, parameters)
+        request_body::removed_limit(self, parameters)
     }
 
     pub fn encode(
@@ -152,6 +224,9 @@ impl Dialect {
         match self.api {
             Api::Chat => chat::encode(self, model, parameters, prompt),
             Api::Completions => completions::encode(self, model, parameters, prompt),
+            Api::Responses => responses::encode(self, model, parameters, prompt),
+            Api::Messages => messages::encode(self, model, parameters, prompt),
+            Api::Embeddings => embeddings::encode(self, model, parameters, prompt),
         }
     }
 }

@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use super::decoded::{Channel, DecodedEvent};
+use super::decoded::{Channel, DecodedEvent, SeparateCache};
 use super::sse::SseEvent;
 use crate::measurement::Usage;
 
@@ -76,9 +76,20 @@ impl EventPattern {
         let EventTexts { count: 1, first: Some((choice, channel, position)) } = texts else {
             return;
         };
-        let DecodedEvent { has_text: _, finish, usage, error, model: _, is_end } = decoded;
-        let has_facts =
-            finish.is_some() || *usage != Usage::default() || error.is_some() || *is_end;
+        let DecodedEvent {
+            has_text: _,
+            finish,
+            usage,
+            separate_cache,
+            vectors,
+            error,
+            model: _,
+            is_end,
+        } = decoded;
+        let has_counts = *usage != Usage::default()
+            || *separate_cache != SeparateCache::default()
+            || vectors.is_some();
+        let has_facts = has_counts || finish.is_some() || error.is_some() || *is_end;
         let (before, after) = (&event.data[..position.start], &event.data[position.end..]);
         let is_string = before.ends_with(b"\"") && after.starts_with(b"\"");
         let length = before.len() + after.len();

@@ -52,6 +52,11 @@ pub enum Role {
 impl Role {
     pub const ALL: [Role; 4] = [Role::System, Role::Developer, Role::User, Role::Assistant];
 
+    /// True for a message that precedes the conversation.
+    pub fn is_system(self) -> bool {
+        matches!(self, Role::System | Role::Developer)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Role::System => "system",
@@ -92,7 +97,9 @@ impl Content<'_> {
             Content::Payload(body) => {
                 let contents = body.get("messages").and_then(Value::as_array);
                 let contents = contents.into_iter().flatten().filter_map(|m| m.get("content"));
-                contents.chain(body.get("prompt")).map(text_bytes).sum()
+                let others = ["prompt", "input", "instructions", "system"];
+                let others = others.into_iter().filter_map(|name| body.get(name));
+                contents.chain(others).map(text_bytes).sum()
             }
         }
     }
@@ -104,9 +111,7 @@ impl Content<'_> {
         parameters: &'a RequestParameters,
     ) -> Option<Vec<(Role, &'a str)>> {
         let Content::Conversation(messages) = self else { return None };
-        let has_own_system = messages
-            .first()
-            .is_some_and(|first| matches!(first.role, Role::System | Role::Developer));
+        let has_own_system = messages.first().is_some_and(|first| first.role.is_system());
         let system = parameters.system.as_deref().filter(|_| !has_own_system);
         let system = system.map(|text| (Role::System, text));
         let messages = messages.iter().map(|message| (message.role, message.text.as_ref()));
@@ -114,14 +119,14 @@ impl Content<'_> {
     }
 }
 
-/// The length of the text in a `content` or `prompt`, in bytes. The value is a text, or a list of
-/// texts, parts or token ids.
+/// The length of the text in a `content`, `prompt` or `input`, in bytes. The value is a text, or a
+/// list of texts, messages, parts or token ids.
 fn text_bytes(value: &Value) -> u64 {
     match value {
         Value::String(text) => text.len() as u64,
         Value::Number(_) => 4,
         Value::Array(parts) => parts.iter().map(text_bytes).sum(),
-        Value::Object(part) => part.get("text").map_or(0, text_bytes),
+        Value::Object(part) => part.get("text").or(part.get("content")).map_or(0, text_bytes),
         Value::Null | Value::Bool(_) => 0,
     }
 }
@@ -131,7 +136,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::protocol::openai_body::LIMIT_FIELDS;
+    use crate::protocol::request_body::LIMIT_FIELDS;
     use crate::protocol::{Dialect, MaxTokensField};
 
     fn parameters(extra: &Value, stream: bool) -> RequestParameters {

@@ -4,7 +4,7 @@
 //! The same rules apply with and without streaming.
 
 use super::Terminal;
-use super::decoded::{Channel, DecodedEvent};
+use super::decoded::{Channel, DecodedEvent, SeparateCache, VectorCounts};
 use super::dialect::Api;
 use super::reported_error::ReportedError;
 use crate::measurement::{
@@ -28,6 +28,9 @@ pub(super) struct ResponseState {
     expects_usage: bool,
     finish: Option<FinishReason>,
     usage: Usage,
+    separate_cache: SeparateCache,
+    vectors: Option<VectorCounts>,
+    expected_vectors: usize,
     /// True if text arrived after a finish reason.
     has_text_after_finish: bool,
     has_end_marker: bool,
@@ -51,6 +54,9 @@ impl ResponseState {
             expects_usage: true,
             finish: None,
             usage: Usage::default(),
+            separate_cache: SeparateCache::default(),
+            vectors: None,
+            expected_vectors: 1,
             has_text_after_finish: false,
             has_end_marker: false,
             token_events: 0,
@@ -67,6 +73,10 @@ impl ResponseState {
 
     pub(super) fn set_requested_model(&mut self, model: &str) {
         self.requested_model = Some(model.into());
+    }
+
+    pub(super) fn set_expected_vectors(&mut self, expected: usize) {
+        self.expected_vectors = expected;
     }
 
     pub(super) fn set_expects_usage(&mut self, expects_usage: bool) {
@@ -92,6 +102,8 @@ impl ResponseState {
     /// Adds an event. Returns true if it is a token event: it has text and reports no error.
     pub(super) fn apply(&mut self, decoded: DecodedEvent<'_>) -> bool {
         self.usage = decoded.usage.or(self.usage);
+        self.separate_cache = decoded.separate_cache.or(self.separate_cache);
+        self.vectors = decoded.vectors.or(self.vectors);
         if let Some(error) = decoded.error {
             self.failure.get_or_insert_with(|| error.detail(Failure::StreamError));
             return false;
@@ -192,7 +204,11 @@ impl ResponseState {
         }
         // Treat a count of 0 as unknown: it is wrong for a prompt, and for a response with text.
         let counted = |tokens: Option<u64>| tokens.filter(|tokens| *tokens > 0);
-        let (input, output) = (counted(self.usage.input), counted(self.usage.output));
+        let usage = self.separate_cache.added_to(self.usage);
+        let (input, output) = (counted(usage.input), counted(usage.output));
+        if !self.api.generates_text() {
+            return self.vector_verdict(Usage { input, ..usage });
+        }
         // A response without text but with counted output tokens is not empty: a server can count
         // hidden reasoning without sending it.
         if self.token_events == 0 && output.is_none() {
@@ -205,14 +221,39 @@ impl ResponseState {
         anomalies.add_if(Anomaly::ModelMismatch, self.is_requested_model == Some(false));
         Ok(CompletedResponse {
             finish: self.finish,
-            usage: Usage { input, output, ..self.usage },
+            usage: Usage { input, output, ..usage },
             token_events: self.token_events,
             anomalies,
         })
     }
 
+    /// Returns the verdict on a response with vectors.
+    fn vector_verdict(&self, usage: Usage) -> Result<CompletedResponse, FailureDetail> {
+        let VectorCounts { total, empty, not_numeric } = self.vectors.unwrap_or_default();
+        let expected = self.expected_vectors;
+        let (failure, message) = if total == 0 {
+            (Failure::EmptyOutput, "the response contains no vector".to_owned())
+        } else if total != expected {
+            let message =
+                format!("the number of vectors is {total}, but the number of inputs is {expected}");
+            (Failure::Incomplete, message)
+        } else if empty > 0 {
+            (Failure::EmptyOutput, format!("{empty} of {total} vectors are empty"))
+        } else if not_numeric > 0 {
+            let message =
+                format!("{not_numeric} of {total} vectors contain a value that is not a number");
+            (Failure::BadFrame, message)
+        } else {
+            let mut anomalies = Anomalies::default();
+            anomalies.add_if(Anomaly::MissingUsage, usage.input.is_none() && self.expects_usage);
+            anomalies.add_if(Anomaly::ModelMismatch, self.is_requested_model == Some(false));
+            return Ok(CompletedResponse { finish: None, usage, token_events: 0, anomalies });
+        };
+        Err(FailureDetail::new(failure, &message))
+    }
+
     fn incomplete(&self) -> FailureDetail {
-        let marker = self.api.end_marker();
+        let marker = self.api.end_marker().unwrap_or("the end");
         let fail = |message: &str| FailureDetail::new(Failure::Incomplete, message);
         match (self.has_end_marker, self.finish) {
             (true, None) => fail(&format!("{marker} arrived without a finish reason"))

@@ -29,6 +29,9 @@ pub struct ResponseLimits {
     /// The bytes of an unstreamed body, which llmload keeps until the response ends. 100,000 tokens
     /// of text are about 0.5 MB.
     pub unstreamed_body: usize,
+    /// The bytes of a body with vectors, which llmload keeps until the response ends. 500 vectors
+    /// with 3,072 dimensions are about 32 MB.
+    pub vectors_body: usize,
     pub events: u32,
 }
 
@@ -38,6 +41,7 @@ impl Default for ResponseLimits {
             event: 4 << 20,
             stream_body: 64 << 20,
             unstreamed_body: 4 << 20,
+            vectors_body: 32 << 20,
             events: 200_000,
         }
     }

@@ -155,7 +155,7 @@ fn the_remedy_for_a_refusal_follows_from_its_message() {
     let plain = "Client sent an HTTP request to an HTTPS server.";
     assert!(refused(URL, 400, plain).contains("https://localhost:8000/v1"));
     assert!(refused(URL, 308, "").contains("the address that the redirect points to"));
-    assert!(refused(URL, 204, "").contains("no chat API"));
+    assert!(refused(URL, 204, "").contains("no API of a model"));
 }
 
 #[test]

@@ -39,6 +39,7 @@ fn request_spec(terminal: Terminal, timeouts: Timeouts) -> RequestSpec {
         api: Api::Chat,
         terminal,
         expects_usage: true,
+        expected_vectors: 0,
         timeouts,
     }
 }

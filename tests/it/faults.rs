@@ -77,6 +77,7 @@ pub fn request_spec(target: &Target, stream: bool) -> RequestSpec {
         api: target.dialect.api,
         terminal: target.terminal,
         expects_usage: target.dialect.include_usage,
+        expected_vectors: 0,
         timeouts: target.timeouts,
     }
 }

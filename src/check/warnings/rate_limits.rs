@@ -94,7 +94,9 @@ impl Bounds {
         let limit = target.dialect.output_limit(&scenario.request);
         let tokens = |k: u64, lengths: Option<Lengths>| {
             let most = scenario.prompts.most_tokens(seed, &scenario.name, k, lengths, limit);
-            most.input + tokens_of_bytes(system) + most.output.unwrap_or(0)
+            let generates = target.dialect.api.generates_text();
+            let output = most.output.filter(|_| generates).unwrap_or(0);
+            most.input + tokens_of_bytes(system) + output
         };
         let mut bounds = Bounds { lowest: u64::MAX, highest: 0, per_mean_token: 1.0 };
         let (mut sum, mut means) = (0.0, 0.0);

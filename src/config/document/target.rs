@@ -20,18 +20,19 @@ pub struct Target {
     /// A simulated endpoint, which runs inside llmload on a free port of the loopback interface.
     /// Write exactly one of `base_url` and `simulator`. Example: `{}`.
     pub simulator: Field<Simulator>,
-    /// The API that llmload calls: `chat` for `/chat/completions`, or `completions` for
-    /// `/completions`. Default: `chat`.
+    /// The API that llmload calls: `chat`, `completions`, `responses`, `messages` or `embeddings`.
+    /// Default: `chat`.
     #[schemars(extend("default" = "chat"))]
     pub api: Field<Api>,
     /// The name of the request field that limits the response length: `max_tokens`, or
-    /// `max_completion_tokens` for newer models of OpenAI. The latter needs `api: chat`. Default:
-    /// `max_tokens`.
+    /// `max_completion_tokens` for newer models of OpenAI. The latter needs `api: chat`. With
+    /// `api: responses`, the name is always `max_output_tokens`. Default: `max_tokens`.
     #[schemars(extend("default" = "max_tokens"))]
     pub max_tokens_field: Field<MaxTokensField>,
-    /// The way in which llmload requests the token counts of a stream. `include_usage` sends the
-    /// field `stream_options`. `none` is for endpoints that reject this field. If such an endpoint
-    /// sends no token counts, llmload reports no token counts, no TPOT and no TPS. Default:
+    /// The way in which llmload requests the token counts of a stream, for `api: chat` and
+    /// `api: completions`. The other APIs always send token counts. `include_usage` sends the field
+    /// `stream_options`. `none` is for endpoints that reject this field. If such an endpoint sends
+    /// no token counts, llmload reports no token counts, no TPOT and no TPS. Default:
     /// `include_usage`.
     #[schemars(extend("default" = "include_usage"))]
     pub stream_options: Field<StreamOptions>,
@@ -48,8 +49,9 @@ pub struct Target {
     /// most one of `api_key_env` and `api_key_file`. Default: no key. Example:
     /// `/run/secrets/staging`.
     pub api_key_file: Field<String>,
-    /// The header that carries the API key: `bearer`, `api-key`, `x-api-key` or `none`. Default:
-    /// `bearer` if the target has an API key, otherwise `none`.
+    /// The header that carries the API key: `bearer`, `api-key`, `x-api-key` or `none`. Default: if
+    /// the target has an API key, `x-api-key` with `api: messages` and `bearer` with any other API;
+    /// otherwise `none`.
     pub auth: Field<Auth>,
     /// Further headers of every request. The value of a header is a text, or a map that names an
     /// environment variable or a file. Default: no further headers. Example:
@@ -136,6 +138,14 @@ pub enum Api {
     Chat,
     /// llmload calls `/completions`, where a prompt is a text without roles.
     Completions,
+    /// llmload calls `/responses`.
+    Responses,
+    /// llmload calls `/messages`, the API of Anthropic, with the header
+    /// `anthropic-version: 2023-06-01` unless `headers` contains another version.
+    Messages,
+    /// llmload calls `/embeddings`. A response has vectors instead of text, so it has no TTFT, no
+    /// TPOT and no output tokens.
+    Embeddings,
 }
 
 /// The name of the request field that limits the response length.

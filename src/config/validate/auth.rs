@@ -5,6 +5,7 @@ use crate::config::document::{self, Target};
 use crate::config::field::{Field, Located};
 use crate::config::tree::NodeId;
 use crate::plan::{Auth, BasicCredentials, Secret};
+use crate::protocol::Api;
 
 impl Validator<'_> {
     /// Reads the credentials. `credentials` are the user and the password in the base URL.
@@ -58,7 +59,14 @@ impl Validator<'_> {
                 return None;
             }
         };
-        match scheme.map_or(document::Auth::Bearer, |located| located.value) {
+        // Every client of Anthropic's API sends the key in `x-api-key`.
+        let usual = match super::dialect::api(target) {
+            Api::Messages => document::Auth::XApiKey,
+            Api::Chat | Api::Completions | Api::Responses | Api::Embeddings => {
+                document::Auth::Bearer
+            }
+        };
+        match scheme.map_or(usual, |located| located.value) {
             document::Auth::Bearer => Some(Auth::Bearer(secret)),
             document::Auth::ApiKey => Some(Auth::ApiKey(secret)),
             document::Auth::XApiKey => Some(Auth::XApiKey(secret)),

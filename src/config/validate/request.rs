@@ -13,12 +13,15 @@ use crate::plan::RequestParameters;
 
 /// Fields of a request body that only llmload sets, each with the remedy for a user who sets them
 /// in `extra`.
-pub(super) const RESERVED: [(&str, &str); 8] = [
+pub(super) const RESERVED: [(&str, &str); 11] = [
     ("model", "set `model` in the target"),
     ("messages", "remove it, because llmload fills it with the prompt"),
     ("prompt", "remove it, because llmload fills it with the prompt"),
+    ("input", "remove it, because llmload fills it with the prompt"),
+    ("instructions", "write `request.system`"),
     ("stream", "write `request.stream`"),
     ("max_tokens", "write `request.max_tokens`"),
+    ("max_output_tokens", "write `request.max_tokens`"),
     ("temperature", "write `request.temperature`"),
     ("n", ONE_RESPONSE),
     ("best_of", ONE_RESPONSE),

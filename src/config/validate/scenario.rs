@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::phase_end::PromptCount;
 use super::schedule::PhaseContext;
 use super::search::Objectives;
+use super::slo::ResponseForm;
 use super::{Definitions, Validator};
 use crate::config::document::{Arrivals, ArrivalsName, Scenario};
 use crate::config::field::{Field, Located};
@@ -44,14 +45,15 @@ impl Validator<'_> {
             Some(None) => PromptCount::Endless,
             Some(Some(number)) => PromptCount::Known(number),
         };
-        let streams = request.as_ref().is_none_or(|request| request.stream);
-        let slo = self.slo(&scenario.slo, streams);
+        self.warn_of_text_settings(&scenario.request, all.as_deref().unwrap_or_default());
+        let form = response_form(request.as_ref(), all.as_deref().unwrap_or_default());
+        let slo = self.slo(&scenario.slo, form);
         let objectives = match &slo {
             None => Objectives::Invalid,
             Some(None) => Objectives::Absent,
             Some(Some(slo)) => Objectives::Present(slo.clone()),
         };
-        let context = PhaseContext { max_concurrency, prompts: prompt_count, streams, objectives };
+        let context = PhaseContext { max_concurrency, prompts: prompt_count, form, objectives };
         let planned = self.schedule(scenario, node, context);
         let (schedule, mut phases) =
             planned.map_or((None, Vec::new()), |(schedule, phases)| (Some(schedule), phases));
@@ -248,4 +250,17 @@ fn limits_every_output(schedule: &Schedule) -> bool {
         Some(trace) => trace.rows().iter().all(|row| row.lengths().output.is_some()),
         None => phase.load == Load::Pause,
     })
+}
+
+fn response_form(
+    request: Option<&plan::RequestParameters>,
+    targets: &[Arc<plan::Target>],
+) -> ResponseForm {
+    if targets.iter().any(|target| !target.dialect.api.generates_text()) {
+        ResponseForm::Vectors
+    } else if request.is_none_or(|request| request.stream) {
+        ResponseForm::Stream
+    } else {
+        ResponseForm::Unstreamed
+    }
 }

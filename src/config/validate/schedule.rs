@@ -11,6 +11,7 @@ use super::Validator;
 use super::phase_end::{PromptCount, RequestCount};
 use super::search::Objectives;
 use super::shapes::{Level, MAX_PHASES, PHASE_KINDS, PreviousRate, ShapeContext};
+use super::slo::ResponseForm;
 use crate::config::document::{Phase, Scenario};
 use crate::config::field::{Field, FieldList, Located};
 use crate::config::tree::{NodeId, excerpt};
@@ -51,8 +52,7 @@ struct Expansion {
     /// The configured names of earlier entries.
     names: HashSet<String>,
     prompts: PromptCount,
-    /// True if the scenario requests streamed responses.
-    streams: bool,
+    form: ResponseForm,
     next_id: usize,
 }
 
@@ -60,8 +60,7 @@ struct Expansion {
 pub(super) struct PhaseContext {
     pub(super) max_concurrency: Option<NonZeroU32>,
     pub(super) prompts: PromptCount,
-    /// True if the scenario requests streamed responses.
-    pub(super) streams: bool,
+    pub(super) form: ResponseForm,
     pub(super) objectives: Objectives,
 }
 
@@ -122,7 +121,7 @@ impl Validator<'_> {
     fn phases(
         &self,
         list: &Located<FieldList<Phase>>,
-        PhaseContext { max_concurrency, prompts, streams, objectives }: PhaseContext,
+        PhaseContext { max_concurrency, prompts, form, objectives }: PhaseContext,
     ) -> Option<Vec<PhaseSpec>> {
         let mut expansion = Expansion {
             context: ShapeContext {
@@ -132,7 +131,7 @@ impl Validator<'_> {
             },
             names: HashSet::new(),
             prompts,
-            streams,
+            form,
             next_id: 0,
         };
         let phases = self.expand(list, &mut expansion)?;
@@ -218,7 +217,7 @@ impl Validator<'_> {
         name: PhaseName,
         expansion: &mut Expansion,
     ) -> Option<Vec<PhaseSpec>> {
-        let objectives = self.phase_objectives(phase, expansion.streams);
+        let objectives = self.phase_objectives(phase, expansion.form);
         let of_phase = match &objectives {
             None => Objectives::Invalid,
             Some((Some(slo), _)) => Objectives::Present(Slo::clone(slo)),
@@ -260,7 +259,7 @@ impl Validator<'_> {
     fn phase_objectives(
         &self,
         phase: &Located<Phase>,
-        streams: bool,
+        form: ResponseForm,
     ) -> Option<(Option<Arc<Slo>>, bool)> {
         let phase = &phase.value;
         if phase.pause.node().is_some() {
@@ -273,7 +272,7 @@ impl Validator<'_> {
             }
         }
         let explore = phase.explore.present().is_some_and(|explore| explore.value);
-        Some((self.slo(&phase.slo, streams)?.map(Arc::new), explore))
+        Some((self.slo(&phase.slo, form)?.map(Arc::new), explore))
     }
 
     fn expand_loop(

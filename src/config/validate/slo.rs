@@ -9,11 +9,24 @@ use crate::config::scalar::Span;
 use crate::config::tree::{NodeId, excerpt};
 use crate::slo::{Criterion, LatencyMetric, Objective, Share, Slo};
 
+/// The form of the responses of a scenario, which determines the times that they have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ResponseForm {
+    Stream,
+    /// Text in one piece.
+    Unstreamed,
+    /// No text.
+    Vectors,
+}
+
 impl Validator<'_> {
-    /// Returns `None` for a mistake, and `Some(None)` without objectives. `streams` is true if the
-    /// scenario requests streamed responses.
+    /// Returns `None` for a mistake, and `Some(None)` without objectives.
     #[allow(clippy::option_option)]
-    pub(super) fn slo(&self, field: &Field<document::Slo>, streams: bool) -> Option<Option<Slo>> {
+    pub(super) fn slo(
+        &self,
+        field: &Field<document::Slo>,
+        form: ResponseForm,
+    ) -> Option<Option<Slo>> {
         let Located { node, value: keys } = match field {
             Field::Absent => return Some(None),
             Field::Invalid(_) => return None,
@@ -27,12 +40,19 @@ impl Validator<'_> {
                 LatencyMetric::E2eLatency => &keys.e2e_latency,
             };
             let Some(located) = thresholds.present() else { continue };
-            if !streams && measure != LatencyMetric::E2eLatency {
-                self.problem(
+            match form {
+                _ if measure == LatencyMetric::E2eLatency => {}
+                ResponseForm::Stream => {}
+                ResponseForm::Unstreamed => self.problem(
                     located.node,
                     "llmload cannot measure the times of single tokens with `stream: false`",
                     "remove the objective, or write `stream: true`",
-                );
+                ),
+                ResponseForm::Vectors => self.problem(
+                    located.node,
+                    "a response of `/embeddings` has no tokens",
+                    "remove the objective, or write `e2e_latency`",
+                ),
             }
             self.thresholds(measure, located, &mut objectives);
         }

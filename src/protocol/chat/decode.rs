@@ -10,8 +10,9 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::text::{elements, members, string};
-use super::{Channel, DecodedEvent, ReportedError, Shape, finish_reason, usage};
+use super::{Channel, DecodedEvent, ReportedError, Shape, finish_reason};
+use crate::protocol::raw_json::{elements, is_truthy, members, string};
+use crate::protocol::usage;
 
 /// More deeply nested content parts are ignored. Real servers nest at most two levels.
 const MAX_PART_DEPTH: u8 = 8;
@@ -43,15 +44,6 @@ where
         reading.decoded.error = Some(ReportedError::from_body(json.as_bytes()));
     }
     Ok(reading.decoded)
-}
-
-/// False for null, false, 0 and empty values. A key `error` with one of these values is no error.
-fn is_truthy(raw: &str) -> bool {
-    match raw.as_bytes() {
-        [b'{' | b'[', inner @ .., _] => !inner.trim_ascii().is_empty(),
-        b"null" | b"false" | b"\"\"" => false,
-        _ => raw.parse() != Ok(0.0),
-    }
 }
 
 struct Reading<'s, 'de, S> {

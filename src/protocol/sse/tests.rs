@@ -106,7 +106,7 @@ fn the_decoder_stops_if_the_callback_returns_break() {
 }
 
 const SMALL: ResponseLimits =
-    ResponseLimits { event: 10, stream_body: 64, unstreamed_body: 64, events: 3 };
+    ResponseLimits { event: 10, stream_body: 64, unstreamed_body: 64, vectors_body: 64, events: 3 };
 
 #[test]
 fn a_response_can_reach_each_limit_but_not_exceed_it() {

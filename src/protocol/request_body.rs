@@ -1,52 +1,94 @@
-//! The request body of chat and completions. The two APIs differ only in the field with the text.
+//! The request body of every API: the merge of the configured fields, the output limit, and the
+//! place of a nonce.
 
 use serde_json::{Map, Value, json};
 
 use super::prompt::{Content, Prompt};
-use super::{Dialect, MaxTokensField, RequestParameters};
+use super::{Api, Dialect, MaxTokensField, RequestParameters, responses};
 
-/// The fields that limit the output tokens. An endpoint that knows both uses the first one.
-pub(super) const LIMIT_FIELDS: [&str; 2] =
-    [MaxTokensField::MaxCompletionTokens.as_str(), MaxTokensField::MaxTokens.as_str()];
+/// The fields that limit the output tokens. An endpoint that knows several uses the first one.
+pub(super) const LIMIT_FIELDS: [&str; 3] = [
+    responses::LIMIT_FIELD,
+    MaxTokensField::MaxCompletionTokens.as_str(),
+    MaxTokensField::MaxTokens.as_str(),
+];
 
-/// Encodes a request. `text` is the field with the conversation and its value. `None` means a
-/// recorded body, which already contains its text.
+/// Encodes a request. `text` has the fields with the conversation. It is empty for a recorded body,
+/// which already contains its text.
 ///
 /// If a field is set several times, the last setting applies. The order is: the scenario's
 /// parameters, the target's `extra_body`, the scenario's `extra`, a recorded body, the settings of
 /// this prompt.
 ///
-/// The body contains exactly one output limit, because servers that expect `max_completion_tokens`
-/// refuse `max_tokens`. If the target expects `max_completion_tokens`, the limit gets this name.
-/// Otherwise, it keeps the name that was configured or recorded.
+/// The body contains at most one output limit, because servers that expect `max_completion_tokens`
+/// refuse `max_tokens`. A limit with a name that the target does not know gets the name that the
+/// target expects.
 pub(super) fn encode(
     dialect: &Dialect,
     model: &str,
     parameters: &RequestParameters,
     prompt: &Prompt<'_>,
-    text: Option<(&'static str, Value)>,
+    text: impl IntoIterator<Item = (&'static str, Value)>,
 ) -> Vec<u8> {
     let mut body: Map<String, Value> =
         text.into_iter().map(|(field, text)| (field.to_owned(), text)).collect();
-    body.insert(dialect.max_tokens_field.as_str().into(), parameters.max_tokens.get().into());
-    if let Some(temperature) = parameters.temperature {
+    let generates = dialect.api.generates_text();
+    if let Some(temperature) = parameters.temperature.filter(|_| generates) {
         body.insert("temperature".into(), temperature.into());
+    }
+    if generates {
+        body.insert(limit_field(dialect).into(), parameters.max_tokens.get().into());
+    }
+    if dialect.api == Api::Responses {
+        // The server would keep every response for weeks.
+        body.insert("store".into(), false.into());
     }
     merge_fields(&mut body, dialect.extra_body.iter());
     merge_fields(&mut body, parameters.extra.iter());
     if let Content::Payload(payload) = &prompt.content {
         merge_fields(&mut body, payload.iter());
     }
-    if dialect.max_tokens_field == MaxTokensField::MaxCompletionTokens
-        && let Some(limit) = body.remove(MaxTokensField::MaxTokens.as_str())
-    {
-        body.insert(MaxTokensField::MaxCompletionTokens.as_str().into(), limit);
+    for name in LIMIT_FIELDS {
+        if !knows_limit(dialect, name)
+            && let Some(limit) = body.remove(name)
+            && generates
+        {
+            body.entry(limit_field(dialect)).or_insert(limit);
+        }
     }
-    set_stream_options(&mut body, parameters.stream && dialect.include_usage);
-    set_prompt_fields(&mut body, prompt);
+    let streams = dialect.streams(parameters);
+    match dialect.api {
+        Api::Chat | Api::Completions => {
+            set_stream_options(&mut body, streams && dialect.include_usage);
+        }
+        _ if !streams => _ = body.remove("stream_options"),
+        // Their streams end with the usage, so these APIs have no option for it.
+        _ => {}
+    }
+    set_prompt_fields(&mut body, dialect, prompt);
     body.insert("model".into(), model.into());
-    body.insert("stream".into(), parameters.stream.into());
+    if dialect.api.has_streams() {
+        body.insert("stream".into(), streams.into());
+    } else {
+        body.remove("stream");
+    }
     Value::Object(body).to_string().into_bytes()
+}
+
+/// The name of the output limit in the requests of llmload.
+fn limit_field(dialect: &Dialect) -> &'static str {
+    match dialect.api {
+        Api::Responses => responses::LIMIT_FIELD,
+        _ => dialect.max_tokens_field.as_str(),
+    }
+}
+
+/// Returns true if the endpoint accepts an output limit with this name.
+fn knows_limit(dialect: &Dialect, name: &str) -> bool {
+    match (dialect.api, dialect.max_tokens_field) {
+        (Api::Chat | Api::Completions, MaxTokensField::MaxTokens) => name != responses::LIMIT_FIELD,
+        _ => dialect.api.generates_text() && name == limit_field(dialect),
+    }
 }
 
 /// Requests usage if `include_usage` is true. Otherwise, removes `stream_options`, which endpoints
@@ -59,13 +101,14 @@ fn set_stream_options(body: &mut Map<String, Value>, include_usage: bool) {
     }
 }
 
-fn set_prompt_fields(body: &mut Map<String, Value>, prompt: &Prompt<'_>) {
-    if let Some(limit) = prompt.max_tokens {
+fn set_prompt_fields(body: &mut Map<String, Value>, dialect: &Dialect, prompt: &Prompt<'_>) {
+    let generates = dialect.api.generates_text();
+    if let Some(limit) = prompt.max_tokens.filter(|_| generates) {
         let name = LIMIT_FIELDS.into_iter().find(|name| body.contains_key(*name));
-        let name = name.unwrap_or(MaxTokensField::MaxTokens.as_str());
+        let name = name.unwrap_or(limit_field(dialect));
         body.insert(name.into(), limit.get().into());
     }
-    if prompt.ignore_eos {
+    if prompt.ignore_eos && generates {
         body.insert("ignore_eos".into(), true.into());
     }
     if let Some(nonce) = &prompt.nonce {
@@ -105,6 +148,9 @@ fn merge_fields<'a>(
 /// Returns the output limit of a request whose prompt sets none. `None` if the configuration
 /// removes the limit with `null`.
 pub(super) fn configured_limit(dialect: &Dialect, parameters: &RequestParameters) -> Option<u64> {
+    if !dialect.api.generates_text() {
+        return Some(0);
+    }
     let set = output_limit(&parameters.extra.iter());
     match set.or_else(|| output_limit(&dialect.extra_body.iter())) {
         Some((_, limit)) => limit.as_u64(),
@@ -117,6 +163,9 @@ pub(super) fn removed_limit(
     dialect: &Dialect,
     parameters: &RequestParameters,
 ) -> Option<&'static str> {
+    if !dialect.api.generates_text() {
+        return None;
+    }
     let set = output_limit(&parameters.extra.iter());
     let (name, limit) = set.or_else(|| output_limit(&dialect.extra_body.iter()))?;
     limit.as_u64().is_none().then_some(name)
@@ -133,12 +182,22 @@ pub(super) fn output_limit<'a>(
     limits.clone().find(|(_, value)| !value.is_null()).or_else(|| limits.clone().next())
 }
 
-/// Returns the `prompt`, or the content of the first message. If it is a list, returns the first
-/// text in the list.
+/// Returns the text that the model reads first: the system message, the first message, the `input`
+/// or the `prompt`. If it is a list, returns the first text in the list.
 pub(super) fn first_text(body: &mut Map<String, Value>) -> Option<&mut String> {
+    let has = |name: &str| body.get(name).is_some_and(|value| !value.is_null());
     let first_message = body.get("messages").and_then(|messages| messages.get(0)?.get("content"));
-    let content = if first_message.is_some() {
+    let has_item = body.get("input").is_some_and(|input| input.pointer("/0/content").is_some());
+    let content = if first_message.is_some() && has("system") {
+        body.get_mut("system")?
+    } else if first_message.is_some() {
         body.get_mut("messages")?.get_mut(0)?.get_mut("content")?
+    } else if has("input") && has("instructions") {
+        body.get_mut("instructions")?
+    } else if has_item {
+        body.get_mut("input")?.get_mut(0)?.get_mut("content")?
+    } else if has("input") {
+        body.get_mut("input")?
     } else {
         body.get_mut("prompt")?
     };

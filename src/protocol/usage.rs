@@ -1,6 +1,6 @@
 //! Reads `usage`, the token counts of the endpoint.
 
-use super::text::members;
+use super::raw_json::members;
 use crate::measurement::Usage;
 
 /// A higher count is a defect of the server, and would make a counter wrong forever.
@@ -46,7 +46,7 @@ fn member(raw: &str, name: &str) -> serde_json::Result<Option<u64>> {
 
 /// Some servers write 13 as `13.0`, `1.3e1` or `"13"`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-fn count(raw: &str) -> Option<u64> {
+pub(super) fn count(raw: &str) -> Option<u64> {
     let number = raw.trim_matches('"');
     let integer = number.parse().ok().or_else(|| {
         let number: f64 = number.parse().ok()?;

@@ -22,6 +22,44 @@ pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
     deserializer.deserialize_bytes(Unescaped).ok().map(Cow::Owned)
 }
 
+/// Returns the raw values of some members of an object, each `null` if the object does not have it.
+/// If a key is repeated, the last value counts.
+///
+/// # Errors
+/// The text is not one JSON object.
+pub(super) fn fields<'a, const N: usize>(
+    json: &'a str,
+    names: [&str; N],
+) -> serde_json::Result<[&'a str; N]> {
+    let mut values = ["null"; N];
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let keep = |key: &str, value: &'a str| {
+        if let Some(at) = names.iter().position(|name| *name == key) {
+            values[at] = value;
+        }
+    };
+    Members(keep).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(values)
+}
+
+/// As [`fields`], but each value of anything other than an object is `null`.
+pub(super) fn fields_or_null<'a, const N: usize>(
+    raw: &'a str,
+    names: [&str; N],
+) -> serde_json::Result<[&'a str; N]> {
+    if raw.starts_with('{') { fields(raw, names) } else { Ok(["null"; N]) }
+}
+
+/// False for null, false, 0 and empty values. A key `error` with one of these values is no error.
+pub(super) fn is_truthy(raw: &str) -> bool {
+    match raw.as_bytes() {
+        [b'{' | b'[', inner @ .., _] => !inner.trim_ascii().is_empty(),
+        b"null" | b"false" | b"\"\"" => false,
+        _ => raw.parse() != Ok(0.0),
+    }
+}
+
 /// Replaces `NaN`, `Infinity` and `-Infinity` outside of strings by null. Returns `None` if the
 /// JSON contains none of these names.
 pub(super) fn without_non_finite_numbers(json: &str) -> Option<String> {
@@ -183,6 +221,14 @@ mod tests {
         ] {
             assert_eq!(without_non_finite_numbers(json).as_deref(), expected, "{json}");
         }
+    }
+
+    #[test]
+    fn the_last_value_of_a_key_counts_and_an_absent_key_is_null() {
+        let json = r#" {"a": 1, "b": [2], "a": {"c": 3}} "#;
+        assert_eq!(fields(json, ["a", "x", "b"]).unwrap(), [r#"{"c": 3}"#, "null", "[2]"]);
+        assert!(fields("[1]", ["a"]).is_err() && fields("{}{}", ["a"]).is_err());
+        assert_eq!(fields_or_null("[1]", ["a"]).unwrap(), ["null"]);
     }
 
     #[test]
