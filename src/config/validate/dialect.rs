@@ -29,7 +29,7 @@ impl Validator<'_> {
             .present()
             .filter(|located| matches!(located.value, MaxTokensField::MaxCompletionTokens));
         let has_options = matches!(api, protocol::Api::Chat | protocol::Api::Completions);
-        let options = target.stream_options.node().filter(|_| !has_options);
+        let unknown_options = target.stream_options.node().filter(|_| !has_options);
         if let Some(located) = newer.filter(|_| api != protocol::Api::Chat) {
             self.problem(
                 located.node,
@@ -37,7 +37,7 @@ impl Validator<'_> {
                 "remove `max_tokens_field`",
             );
         }
-        if let Some(node) = options {
+        if let Some(node) = unknown_options {
             let message = format!("`/{}` has no option for token counts", api.path());
             self.problem(node, message, "remove `stream_options`");
         }
@@ -59,7 +59,7 @@ impl Validator<'_> {
             &[&ELSEWHERE, &super::request::RESERVED],
             |_, _| true,
         )?;
-        let is_valid = options.is_none() && (newer.is_none() || api == protocol::Api::Chat);
+        let is_valid = unknown_options.is_none() && (newer.is_none() || api == protocol::Api::Chat);
         is_valid.then_some(Dialect { api, max_tokens_field, include_usage, extra_body })
     }
 
@@ -70,7 +70,8 @@ impl Validator<'_> {
         targets: &[Arc<plan::Target>],
     ) {
         let Some(located) = request.present() else { return };
-        if targets.iter().any(|target| target.dialect.api.generates_text()) {
+        let has_text = targets.iter().any(|target| target.dialect.api.generates_text());
+        if targets.is_empty() || has_text {
             return;
         }
         let Request { max_tokens, temperature, stream, .. } = &located.value;
