@@ -154,6 +154,10 @@ struct SimulatorArgs {
     /// Number of reasoning tokens before the text of each response
     #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().reasoning_tokens.to_string())]
     reasoning_tokens: String,
+    /// Number of tokens that the prefix cache holds, in blocks of 16. Cached tokens of a prompt need
+    /// no time. With 0, there is no cache
+    #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().prefix_cache_tokens.to_string())]
+    prefix_cache_tokens: String,
     /// Time after the start during which all requests get status 503, as if a model were loading
     #[arg(long, value_name = "DURATION", default_value_t = HumanDuration(SimulatorOptions::default().loading).to_string())]
     loading: String,
@@ -344,6 +348,7 @@ fn simulator_options(args: &SimulatorArgs) -> Result<SimulatorOptions, Invalid> 
         ("full_load_speed", &args.full_load_speed),
         ("jitter", &args.jitter),
         ("reasoning_tokens", &args.reasoning_tokens),
+        ("prefix_cache_tokens", &args.prefix_cache_tokens),
         ("loading", &args.loading),
         ("seed", &args.seed),
     ];

@@ -10,6 +10,8 @@
 //! | `api` | the chat and completions APIs, finish reasons, errors |
 //! | `faults` | the faults and how often they occur |
 //! | `pace` | the delays of tokens |
+//! | `tokenizer` | the division of a text into tokens |
+//! | `prefix_cache` | the blocks of recent prompts |
 //! | `variation` | the random choices for one request |
 //! | `text` | the text of the responses |
 //! | `request` | the parsing of request bodies |
@@ -25,9 +27,11 @@ mod faults;
 mod generation;
 mod http;
 mod pace;
+mod prefix_cache;
 mod request;
 mod response;
 mod text;
+mod tokenizer;
 mod ttft_histogram;
 mod variation;
 
@@ -62,6 +66,8 @@ pub struct SimulatorOptions {
     /// The relative standard deviation of each delay (0 to 1).
     pub jitter: f64,
     pub reasoning_tokens: u32,
+    /// The size of the prefix cache in tokens; 0 means no cache.
+    pub prefix_cache_tokens: u32,
     /// The time after the start in which every path except `/metrics` returns a 503.
     pub loading: Duration,
     pub faults: Faults,
@@ -79,6 +85,7 @@ impl Default for SimulatorOptions {
             full_load_speed: 0.5,
             jitter: 0.1,
             reasoning_tokens: 0,
+            prefix_cache_tokens: 0,
             loading: Duration::ZERO,
             faults: Faults::default(),
             seed: 0,

@@ -238,6 +238,74 @@ async fn reasoning_tokens_are_before_the_answer_and_are_counted() {
     assert_eq!(message["content"].as_str().unwrap().split(' ').count(), 2);
 }
 
+/// Returns the prompt tokens of a response, and the cached tokens among them.
+fn prompt_and_cached(usage: &Value) -> (u64, u64) {
+    let count = |value: &Value| value.as_u64().unwrap();
+    (count(&usage["prompt_tokens"]), count(&usage["prompt_tokens_details"]["cached_tokens"]))
+}
+
+#[tokio::test]
+async fn each_turn_of_a_conversation_finds_the_turns_before_it_in_the_prefix_cache() {
+    let endpoint = Endpoint::start(SimulatorOptions { prefix_cache_tokens: 10_000, ..fast() });
+    let question = "Name a colour and a reason for it, please. ".repeat(10);
+    let mut messages = vec![json!({"role": "user", "content": question})];
+    let mut before = 0;
+    for turn in 1..=4 {
+        let fields = json!({"messages": messages, "max_tokens": 40, "stream": turn % 2 == 0,
+                            "stream_options": (turn % 2 == 0).then(|| json!({"include_usage": true}))});
+        let response = endpoint.chat(&chat_body(fields)).await;
+        let (usage, text) = if turn % 2 == 0 {
+            let (events, _) = response.events();
+            let text: String = events.iter().filter_map(|event| delta(event, "content")).collect();
+            (events.last().unwrap()["usage"].clone(), text)
+        } else {
+            let response = response.json();
+            let text = response["choices"][0]["message"]["content"].as_str().unwrap();
+            (response["usage"].clone(), text.to_owned())
+        };
+        let (prompt, cached) = prompt_and_cached(&usage);
+        // The cache holds complete blocks of 16 tokens of the prompt before and of its response,
+        // which has at least one token per word.
+        let known = if turn == 1 { 0 } else { before + 40 - 16 };
+        assert!(cached >= known && cached % 16 == 0 && cached < prompt, "{turn}: {cached}");
+        assert_eq!(cached > 0, turn > 1);
+        before = prompt;
+        messages.push(json!({"role": "assistant", "content": text}));
+        messages.push(json!({"role": "user", "content": "And one more?"}));
+    }
+}
+
+#[tokio::test]
+async fn the_prefix_cache_holds_its_configured_number_of_tokens() {
+    let prompt = |name: &str| {
+        let text = format!("{name} ").repeat(64);
+        json!({"model": "simulated-8b", "prompt": text.trim(), "max_tokens": 1})
+    };
+    for (tokens, cached) in [(0, 0), (64, 0), (96, 32), (160, 48)] {
+        let endpoint = Endpoint::start(SimulatorOptions { prefix_cache_tokens: tokens, ..fast() });
+        for name in ["red", "blue"] {
+            let usage = endpoint.complete(&prompt(name)).await.json()["usage"].clone();
+            assert_eq!(prompt_and_cached(&usage), (64, 0));
+        }
+        // A prompt has four blocks. The last one is not used, because the engine must read the
+        // last token. The second prompt has pushed out the last blocks of the first prompt.
+        let usage = endpoint.complete(&prompt("red")).await.json()["usage"].clone();
+        assert_eq!(prompt_and_cached(&usage), (64, cached), "{tokens}");
+        assert_eq!(endpoint.metric("vllm:prefix_cache_hits_total").await, cached);
+    }
+}
+
+#[tokio::test]
+async fn prompts_with_different_salts_share_no_prefix() {
+    let endpoint = Endpoint::start(SimulatorOptions { prefix_cache_tokens: 10_000, ..fast() });
+    let text = "word ".repeat(100);
+    for (salt, cached) in [("a", 0), ("b", 0), ("a", 96)] {
+        let body = json!({"prompt": text, "max_tokens": 1, "cache_salt": salt});
+        let usage = endpoint.complete(&body).await.json()["usage"].clone();
+        assert_eq!(prompt_and_cached(&usage).1, cached, "{salt}");
+    }
+}
+
 #[tokio::test]
 async fn a_completion_is_returned_as_a_stream_or_as_one_object() {
     let endpoint = Endpoint::start(SimulatorOptions { reasoning_tokens: 4, ..fast() });

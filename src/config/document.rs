@@ -234,6 +234,11 @@ pub struct Simulator {
     /// to 100000. Default: 0.
     #[schemars(extend("default" = 0))]
     pub reasoning_tokens: Field<Count>,
+    /// The number of tokens that the prefix cache of the simulator holds, 0 to 100000000. Cached
+    /// tokens of a prompt need no time, and the usage of the response reports them. The cache holds
+    /// blocks of 16 tokens. With 0, there is no cache. Default: 0. Example: `500000`.
+    #[schemars(extend("default" = 0))]
+    pub prefix_cache_tokens: Field<Count>,
     /// The time after the start of the simulator, 0s to 24h, during which each request gets status
     /// 503. A server that loads its model also sends this status. Default: 0s.
     #[schemars(extend("default" = "0s"))]

@@ -4,8 +4,8 @@
 //! disconnects, the admission is dropped, which frees the slot.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,6 +15,7 @@ use super::SimulatorOptions;
 use super::api::FinishReason;
 use super::faults::Fault;
 use super::pace::Pace;
+use super::prefix_cache::{PrefixCache, PromptTokens};
 use super::ttft_histogram::TtftHistogram;
 
 /// A longer loading time could overflow an instant.
@@ -32,6 +33,7 @@ pub(super) struct Engine {
     admitted: AtomicU32,
     /// Requests in slots.
     running: AtomicU32,
+    prefix_cache: Mutex<PrefixCache>,
     counters: Counters,
 }
 
@@ -42,6 +44,7 @@ struct Counters {
     faults: [AtomicU64; Fault::ALL.len()],
     endings: [AtomicU64; ENDINGS.len()],
     prompt_tokens: AtomicU64,
+    cached_tokens: AtomicU64,
     output_tokens: AtomicU64,
     ttft: TtftHistogram,
 }
@@ -78,6 +81,7 @@ impl Engine {
             slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
             admitted: AtomicU32::new(0),
             running: AtomicU32::new(0),
+            prefix_cache: Mutex::new(PrefixCache::new(options.prefix_cache_tokens)),
             counters: Counters::default(),
             options,
         }
@@ -180,6 +184,19 @@ impl Engine {
             let kind = format!("{name} counter");
             family(&mut text, &kind, help, [(labels, count.load(Ordering::Relaxed))]);
         }
+        if self.options.prefix_cache_tokens > 0 {
+            for (name, help, count) in [
+                (
+                    "queries",
+                    "Prompt tokens looked up in the prefix cache.",
+                    &counters.prompt_tokens,
+                ),
+                ("hits", "Prompt tokens found in the prefix cache.", &counters.cached_tokens),
+            ] {
+                let kind = format!("vllm:prefix_cache_{name}_total counter");
+                family(&mut text, &kind, help, [(model.clone(), count.load(Ordering::Relaxed))]);
+            }
+        }
         let faults = Fault::ALL.iter().zip(&counters.faults).map(|(fault, count)| {
             (format!("fault=\"{}\"", fault.as_str()), count.load(Ordering::Relaxed))
         });
@@ -234,8 +251,27 @@ impl Admission {
         }
     }
 
-    pub(super) fn count_prompt(&self, tokens: u32) {
-        self.engine.counters.prompt_tokens.fetch_add(tokens.into(), Ordering::Relaxed);
+    /// Returns the number of prompt tokens in the prefix cache.
+    pub(super) fn cached_tokens(&self, prompt: &PromptTokens) -> u32 {
+        self.prefix_cache(|cache| cache.cached_tokens(prompt))
+    }
+
+    /// Counts a prompt that the engine has read, and caches it.
+    pub(super) fn count_prompt(&self, prompt: &PromptTokens, cached: u32) {
+        let counters = &self.engine.counters;
+        counters.prompt_tokens.fetch_add(prompt.count().into(), Ordering::Relaxed);
+        counters.cached_tokens.fetch_add(cached.into(), Ordering::Relaxed);
+        self.prefix_cache(|cache| cache.insert(prompt));
+    }
+
+    /// Caches a prompt with its response.
+    pub(super) fn cache(&self, context: &PromptTokens) {
+        self.prefix_cache(|cache| cache.insert(context));
+    }
+
+    fn prefix_cache<T>(&self, action: impl FnOnce(&mut PrefixCache) -> T) -> T {
+        // The cache is consistent even after a panic, which no action causes.
+        action(&mut self.engine.prefix_cache.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Call this when the first token is sent.

@@ -9,6 +9,7 @@ use super::api::{FinishReason, OutputLength};
 use super::engine::{Admission, Ending};
 use super::faults::Fault;
 use super::pace::MAX_DELAY;
+use super::prefix_cache::PromptTokens;
 use super::request::TextRequest;
 use super::text::SampleText;
 use super::variation::Variation;
@@ -35,7 +36,10 @@ pub(super) struct Generation {
     admission: Option<Admission>,
     variation: Variation,
     output: OutputLength,
-    prompt_tokens: u32,
+    /// The prompt, and then also the response. A later prompt can contain both.
+    context: PromptTokens,
+    /// The number of prompt tokens in the prefix cache.
+    cached_tokens: u32,
     /// The due instant of the latest event; `None` before prefill.
     due: Option<Instant>,
     sent_tokens: u32,
@@ -46,14 +50,15 @@ pub(super) struct Generation {
 impl Generation {
     pub(super) fn new(
         admission: Admission,
-        request: &TextRequest,
+        request: TextRequest,
         output: OutputLength,
         variation: Variation,
     ) -> Generation {
         Generation {
             admission: Some(admission),
             output,
-            prompt_tokens: request.prompt_tokens,
+            context: request.prompt,
+            cached_tokens: 0,
             due: None,
             sent_tokens: 0,
             reasoning: SampleText::reasoning(variation.topic),
@@ -68,11 +73,14 @@ impl Generation {
         let Some(due) = self.due else {
             admission.acquire_slot().await;
             let pace = admission.engine().pace();
-            let prefill = pace.prefill(self.prompt_tokens, &mut self.variation.jitter);
+            self.cached_tokens = admission.cached_tokens(&self.context);
+            let uncached = self.context.count() - self.cached_tokens;
+            let prefill = pace.prefill(uncached, &mut self.variation.jitter);
             let due = Instant::now() + prefill;
             sleep_until(due).await;
             self.due = Some(due);
-            admission.count_prompt(self.prompt_tokens);
+            admission.count_prompt(&self.context, self.cached_tokens);
+            self.context.begin_message("assistant");
             return Some(Event::Start);
         };
         if let Some(fault) = self.variation.fault
@@ -81,6 +89,7 @@ impl Generation {
             return Some(self.fail(fault).await);
         }
         if self.sent_tokens == self.output.total {
+            admission.cache(&self.context);
             self.leave(Ending::Finished(self.output.finish_reason));
             return Some(Event::Finish(self.output.finish_reason));
         }
@@ -95,11 +104,16 @@ impl Generation {
         }
         admission.count_token();
         self.sent_tokens += 1;
-        Some(if self.sent_tokens <= self.output.reasoning {
-            Event::Reasoning(self.reasoning.next_token())
-        } else {
-            Event::Content(self.answer.next_token())
-        })
+        let is_reasoning = self.sent_tokens <= self.output.reasoning;
+        let text = if is_reasoning { &mut self.reasoning } else { &mut self.answer };
+        let token = text.next_token();
+        self.context.push_text(token);
+        Some(if is_reasoning { Event::Reasoning(token) } else { Event::Content(token) })
+    }
+
+    /// The number of prompt tokens in the prefix cache; 0 before [`Event::Start`].
+    pub(super) fn cached_tokens(&self) -> u32 {
+        self.cached_tokens
     }
 
     async fn fail(&mut self, fault: Fault) -> Event {
@@ -151,13 +165,17 @@ mod tests {
     }
 
     fn generation(engine: &Arc<Engine>, max_tokens: u32) -> Generation {
+        request(engine, "Hi there", max_tokens)
+    }
+
+    fn request(engine: &Arc<Engine>, text: &str, max_tokens: u32) -> Generation {
         let body = format!(
-            r#"{{"messages":[{{"role":"user","content":"12345678"}}],"max_tokens":{max_tokens},"ignore_eos":true}}"#
+            r#"{{"messages":[{{"role":"user","content":"{text}"}}],"max_tokens":{max_tokens},"ignore_eos":true}}"#
         );
         let request = TextRequest::parse(Api::Chat, body.as_bytes(), "").unwrap();
         let variation = Variation::draw(engine.options(), engine.count_request());
         let output = request.output_length(engine.options(), &variation);
-        Generation::new(engine.admit().unwrap(), &request, output, variation)
+        Generation::new(engine.admit().unwrap(), request, output, variation)
     }
 
     async fn all(mut generation: Generation) -> Vec<Event> {
@@ -192,6 +210,30 @@ mod tests {
         assert_eq!(generation.next().await, Some(Event::Finish(FinishReason::Length)));
         assert_eq!(engine.running(), 0, "the slot is free before the last event");
         assert_eq!(generation.next().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cached_tokens_need_no_prefill() {
+        let engine =
+            Arc::new(Engine::new(SimulatorOptions { prefix_cache_tokens: 1600, ..options() }));
+        let words = |count| vec!["word"; count].join(" ");
+        let prefill = async |text: &str| {
+            let mut generation = request(&engine, text, 1);
+            let start = Instant::now();
+            assert_eq!(generation.next().await, Some(Event::Start));
+            (Instant::now() - start, generation.cached_tokens())
+        };
+        let (took, cached) = prefill(&words(100)).await;
+        assert!(near(Instant::now(), Instant::now() - took, 1_000_000), "{took:?}");
+        assert_eq!(cached, 0);
+        let (took, cached) = prefill(&words(120)).await;
+        assert!(near(Instant::now(), Instant::now() - took, 240_000), "{took:?}");
+        assert_eq!(cached, 96, "six blocks of the first prompt");
+        assert!(
+            engine
+                .metrics()
+                .contains("vllm:prefix_cache_hits_total{model_name=\"simulated-8b\"} 96\n")
+        );
     }
 
     #[tokio::test(start_paused = true)]

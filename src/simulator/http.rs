@@ -189,6 +189,7 @@ async fn generate(api: Api, body: Incoming, engine: &Arc<Engine>) -> Result<Resp
     };
     let options = engine.options();
     let output = request.output_length(options, &variation);
+    let (stream, include_usage) = (request.stream, request.include_usage);
     let pending = PendingResponse {
         envelope: Envelope {
             api,
@@ -199,14 +200,14 @@ async fn generate(api: Api, body: Incoming, engine: &Arc<Engine>) -> Result<Resp
             created: unix_seconds(),
             model: options.model.clone(),
         },
-        usage: Usage::new(request.prompt_tokens, output),
-        generation: Generation::new(admission, &request, output, variation),
+        usage: Usage::new(request.prompt.count(), output),
+        generation: Generation::new(admission, request, output, variation),
     };
-    if request.stream {
+    if stream {
         let mut response = respond_with(
             StatusCode::OK,
             "text/event-stream; charset=utf-8",
-            streamed_body(pending, request.include_usage),
+            streamed_body(pending, include_usage),
         );
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         Ok(response)
@@ -255,6 +256,13 @@ struct PendingResponse {
     generation: Generation,
 }
 
+impl PendingResponse {
+    /// The usage with the tokens from the prefix cache, whose number is known after the prefill.
+    fn usage(&self) -> Usage {
+        self.usage.with_cached_tokens(self.generation.cached_tokens())
+    }
+}
+
 /// Returns a body that generates each event when the connection polls it. If the connection ends,
 /// it drops the body, and the request leaves the engine.
 fn streamed_body(pending: PendingResponse, include_usage: bool) -> Body {
@@ -269,7 +277,7 @@ fn streamed_body(pending: PendingResponse, include_usage: bool) -> Body {
                 Event::Reasoning(text) => envelope.reasoning(text),
                 Event::Content(text) => envelope.content(text),
                 Event::Finish(finish) => {
-                    envelope.end(finish, include_usage.then_some(pending.usage))
+                    envelope.end(finish, include_usage.then(|| pending.usage()))
                 }
                 Event::Error => ApiError::internal().event(),
                 Event::Disconnect => return Some((Err(BrokenBody), pending)),
@@ -281,10 +289,10 @@ fn streamed_body(pending: PendingResponse, include_usage: bool) -> Body {
 }
 
 /// Waits for the complete text and returns one JSON object.
-async fn unstreamed_response(pending: PendingResponse) -> Response<Body> {
-    let PendingResponse { envelope, usage, mut generation } = pending;
+async fn unstreamed_response(mut pending: PendingResponse) -> Response<Body> {
     let (mut reasoning, mut content) = (String::new(), String::new());
-    while let Some(event) = generation.next().await {
+    while let Some(event) = pending.generation.next().await {
+        let (envelope, usage) = (&pending.envelope, pending.usage());
         match event {
             Event::Start => {}
             Event::Reasoning(text) => reasoning.push_str(text),

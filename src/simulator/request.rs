@@ -6,6 +6,7 @@ use serde::de::IgnoredAny;
 
 use super::SimulatorOptions;
 use super::api::{Api, ApiError, FinishReason, OutputLength};
+use super::prefix_cache::PromptTokens;
 use super::variation::Variation;
 
 /// The highest number of tokens of a prompt and its output together.
@@ -14,14 +15,13 @@ pub(super) const CONTEXT_LENGTH: u32 = 131_072;
 /// The token limit of a completion without `max_tokens`, as in `OpenAI` and vLLM.
 const DEFAULT_COMPLETION_TOKENS: u64 = 16;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TextRequest {
     pub(super) api: Api,
     pub(super) stream: bool,
     /// True if the client requests usage in a last chunk.
     pub(super) include_usage: bool,
-    /// An estimate.
-    pub(super) prompt_tokens: u32,
+    pub(super) prompt: PromptTokens,
     max_tokens: Option<u32>,
     /// True if the output must have exactly `max_tokens` tokens.
     ignore_eos: bool,
@@ -45,19 +45,21 @@ impl TextRequest {
             });
         }
         let invalid = |message: &str| Err(ApiError::invalid_request(message.to_owned()));
-        let prompt_tokens = match api {
+        let mut prompt = PromptTokens::new(document.cache_salt.as_deref());
+        match api {
             Api::Chat if document.messages.is_empty() => {
                 return invalid("`messages` must have at least one message");
             }
-            Api::Chat => estimate_tokens(document.messages.iter().flat_map(Message::texts)),
-            Api::Completions => match document.prompt.as_ref().map(Prompt::tokens) {
-                Some(Some(tokens)) => tokens,
-                Some(None) => {
+            Api::Chat => document.messages.iter().for_each(|message| message.push_to(&mut prompt)),
+            Api::Completions => match document.prompt.as_ref().map(|p| p.push_to(&mut prompt)) {
+                Some(true) => {}
+                Some(false) => {
                     return invalid("`prompt` must have exactly one prompt");
                 }
                 None => return invalid("`prompt` is missing"),
             },
-        };
+        }
+        let prompt_tokens = prompt.count();
         // These settings change the content of a response, so the simulator must not ignore them.
         if api == Api::Completions && (document.echo == Some(true) || document.logprobs.is_some()) {
             return invalid("`echo` and `logprobs` are not supported");
@@ -91,7 +93,7 @@ impl TextRequest {
             api,
             stream,
             include_usage: document.stream_options.is_some_and(|o| o.include_usage == Some(true)),
-            prompt_tokens,
+            prompt,
             // At most CONTEXT_LENGTH, by the check above.
             max_tokens: max_tokens.and_then(|n| u32::try_from(n).ok()),
             ignore_eos: document.ignore_eos.unwrap_or(false),
@@ -109,7 +111,7 @@ impl TextRequest {
             Api::Completions => 0,
         };
         let natural = reasoning.saturating_add(variation.natural_length);
-        let limit = self.max_tokens.unwrap_or(CONTEXT_LENGTH - self.prompt_tokens);
+        let limit = self.max_tokens.unwrap_or(CONTEXT_LENGTH - self.prompt.count());
         let exact = self.ignore_eos && self.max_tokens.is_some();
         let (total, finish_reason) = if exact || limit < natural {
             (limit, FinishReason::Length)
@@ -128,6 +130,8 @@ struct Document {
     #[serde(default)]
     messages: Vec<Message>,
     prompt: Option<Prompt>,
+    /// A field of vLLM.
+    cache_salt: Option<String>,
     echo: Option<bool>,
     logprobs: Option<IgnoredAny>,
     stream: Option<bool>,
@@ -145,9 +149,7 @@ struct StreamOptions {
 
 #[derive(Deserialize)]
 struct Message {
-    // The simulator does not read the role, but rejects a message without a role.
-    #[serde(rename = "role")]
-    _role: String,
+    role: String,
     content: Option<Content>,
 }
 
@@ -164,13 +166,18 @@ struct Part {
 }
 
 impl Message {
-    fn texts(&self) -> impl Iterator<Item = &String> {
-        let (text, parts) = match &self.content {
-            None => (None, &[][..]),
-            Some(Content::Text(text)) => (Some(text), &[][..]),
-            Some(Content::Parts(parts)) => (None, parts.as_slice()),
-        };
-        text.into_iter().chain(parts.iter().filter_map(|part| part.text.as_ref()))
+    fn push_to(&self, prompt: &mut PromptTokens) {
+        prompt.begin_message(&self.role);
+        match &self.content {
+            None => {}
+            Some(Content::Text(text)) => prompt.push_text(text),
+            Some(Content::Parts(parts)) => {
+                parts
+                    .iter()
+                    .filter_map(|part| part.text.as_ref())
+                    .for_each(|t| prompt.push_text(t));
+            }
+        }
     }
 }
 
@@ -188,26 +195,31 @@ enum Prompt {
 }
 
 impl Prompt {
-    /// `None` unless there is exactly one prompt.
-    fn tokens(&self) -> Option<u32> {
-        let count = |tokens: &Vec<u32>| u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+    /// Returns false unless there is exactly one prompt.
+    fn push_to(&self, prompt: &mut PromptTokens) -> bool {
+        let mut push_ids = |ids: &[u32]| {
+            ids.iter().for_each(|id| prompt.push_id(*id));
+            !ids.is_empty()
+        };
         match self {
-            Prompt::Text(text) => Some(estimate_tokens(std::iter::once(text))),
-            Prompt::Tokens(tokens) if !tokens.is_empty() => Some(count(tokens)),
-            Prompt::Texts(texts) if texts.len() == 1 => Some(estimate_tokens(texts.iter())),
+            Prompt::Tokens(ids) => push_ids(ids),
             Prompt::TokenLists(lists) => match lists.as_slice() {
-                [tokens] if !tokens.is_empty() => Some(count(tokens)),
-                _ => None,
+                [ids] => push_ids(ids),
+                _ => false,
             },
-            Prompt::Tokens(_) | Prompt::Texts(_) => None,
+            Prompt::Text(text) => {
+                prompt.push_text(text);
+                true
+            }
+            Prompt::Texts(texts) => match texts.as_slice() {
+                [text] => {
+                    prompt.push_text(text);
+                    true
+                }
+                _ => false,
+            },
         }
     }
-}
-
-/// A quarter of the number of characters, rounded up, and at least 1.
-fn estimate_tokens<'a>(texts: impl Iterator<Item = &'a String>) -> u32 {
-    let characters: usize = texts.map(|text| text.chars().count()).sum();
-    u32::try_from(characters.div_ceil(4)).unwrap_or(u32::MAX).max(1)
 }
 
 #[cfg(test)]
@@ -229,20 +241,19 @@ mod tests {
     }
 
     #[test]
-    fn the_estimate_is_one_token_per_four_characters_rounded_up() {
+    fn all_texts_of_a_conversation_count_and_a_prompt_has_at_least_one_token() {
         let tokens = |messages: &str| {
-            parse(&format!(r#"{{"messages":[{messages}]}}"#)).unwrap().prompt_tokens
+            parse(&format!(r#"{{"messages":[{messages}]}}"#)).unwrap().prompt.count()
         };
         assert_eq!(tokens(r#"{"role":"user","content":""}"#), 1);
         assert_eq!(tokens(r#"{"role":"assistant","content":null}"#), 1);
-        assert_eq!(tokens(r#"{"role":"user","content":"12345"}"#), 2);
-        assert_eq!(tokens(r#"{"role":"user","content":"ééüüéééé"}"#), 2);
+        assert_eq!(tokens(r#"{"role":"user","content":"The old man."}"#), 4);
         assert_eq!(
             tokens(
-                r#"{"role":"system","content":"1234"},
-                   {"role":"user","content":[{"type":"text","text":"5678"},{"type":"image_url"}]}"#
+                r#"{"role":"system","content":"Be brief."},
+                   {"role":"user","content":[{"type":"text","text":"Why?"},{"type":"image_url"}]}"#
             ),
-            2
+            5
         );
     }
 
@@ -273,11 +284,11 @@ mod tests {
     #[test]
     fn a_completion_accepts_one_prompt_as_text_tokens_or_a_list() {
         let tokens = |prompt: &str| {
-            parse_completion(&format!(r#"{{"prompt":{prompt}}}"#)).unwrap().prompt_tokens
+            parse_completion(&format!(r#"{{"prompt":{prompt}}}"#)).unwrap().prompt.count()
         };
         assert_eq!(tokens(r#"[""]"#), 1);
-        assert_eq!(tokens(r#""12345""#), 2);
-        assert_eq!(tokens(r#"["12345"]"#), 2);
+        assert_eq!(tokens(r#""Hi there""#), 2);
+        assert_eq!(tokens(r#"["Hi there"]"#), 2);
         assert_eq!(tokens("[17,4,2]"), 3);
         assert_eq!(tokens("[[17,4,2]]"), 3);
         for (body, word) in [

@@ -44,6 +44,10 @@ impl Usage {
             completion_tokens_details: CompletionTokens { reasoning_tokens: output.reasoning },
         }
     }
+
+    pub(super) fn with_cached_tokens(self, cached_tokens: u32) -> Usage {
+        Usage { prompt_tokens_details: PromptTokens { cached_tokens }, ..self }
+    }
 }
 
 #[derive(Serialize)]

@@ -35,6 +35,8 @@ impl Validator<'_> {
         let jitter = ratio(&keys.jitter, default.jitter);
         let reasoning_tokens =
             self.count(&keys.reasoning_tokens, default.reasoning_tokens, 0..=100_000);
+        let prefix_cache_tokens =
+            self.count(&keys.prefix_cache_tokens, default.prefix_cache_tokens, 0..=100_000_000);
         let loading =
             self.span(&keys.loading, default.loading, Duration::ZERO..=Duration::from_hours(24));
         let faults = match &keys.faults {
@@ -51,6 +53,7 @@ impl Validator<'_> {
             full_load_speed: full_load_speed?,
             jitter: jitter?,
             reasoning_tokens: reasoning_tokens?,
+            prefix_cache_tokens: prefix_cache_tokens?,
             loading: loading?,
             faults: faults?,
             seed,
