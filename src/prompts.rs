@@ -7,6 +7,7 @@
 mod builtin;
 mod filler_text;
 mod format;
+mod hash_blocks;
 mod load;
 mod mix;
 mod most_tokens;
@@ -22,7 +23,7 @@ use rand::Rng;
 
 use crate::protocol::Prompt;
 use crate::random::{self, Purpose};
-use crate::schedule::Lengths;
+use crate::schedule::{HashBlocks, Lengths};
 
 pub use format::RowFormat;
 pub use load::{
@@ -104,9 +105,10 @@ enum Source {
 /// The inputs of a prompt other than its number and its random sequence. All members of a mix get
 /// the same inputs.
 #[derive(Clone, Copy)]
-struct PromptInputs {
+struct PromptInputs<'a> {
     seed: u64,
     lengths: Lengths,
+    blocks: HashBlocks<'a>,
     nonce_tokens: u32,
 }
 
@@ -288,13 +290,28 @@ impl Prompts {
         k: u64,
         lengths: Option<Lengths>,
     ) -> Result<Prompt<'_>, PromptUnavailable> {
+        self.prompt_with_blocks(seed, scenario, k, lengths, HashBlocks::default())
+    }
+
+    /// Like [`Prompts::prompt_for`], but a generated prompt consists of the recorded blocks.
+    ///
+    /// # Errors
+    /// The file has changed or cannot be read.
+    pub fn prompt_with_blocks(
+        &self,
+        seed: u64,
+        scenario: &str,
+        k: u64,
+        lengths: Option<Lengths>,
+        blocks: HashBlocks<'_>,
+    ) -> Result<Prompt<'_>, PromptUnavailable> {
         // Each arrival has a separate random sequence, so earlier draws have no effect.
         let mut rng = random::seeded_rng(seed, scenario, Purpose::Prompts);
         rng.set_stream(k);
         let lengths = lengths.unwrap_or_default();
         let cold = self.prefix_cache == PrefixCache::Cold;
         let nonce_tokens = if cold { filler_text::NONCE_TOKENS } else { 0 };
-        let inputs = PromptInputs { seed, lengths, nonce_tokens };
+        let inputs = PromptInputs { seed, lengths, blocks, nonce_tokens };
         let mut prompt = self.take(k, inputs, &mut rng)?;
         if lengths.output.is_some() {
             prompt.max_tokens = lengths.output;
@@ -319,7 +336,7 @@ impl Prompts {
     fn take(
         &self,
         k: u64,
-        inputs: PromptInputs,
+        inputs: PromptInputs<'_>,
         rng: &mut impl Rng,
     ) -> Result<Prompt<'_>, PromptUnavailable> {
         let mut index = |count: u64| self.index_of(k, count, rng);
@@ -329,9 +346,7 @@ impl Prompts {
                 Ok(texts.get(index).map_or("", String::as_str).into())
             }
             Source::Rows(rows) => rows.prompt_at(index(rows.count())),
-            Source::Synthetic(name, synthetic) => {
-                Ok(synthetic.generate(name, inputs.seed, inputs.lengths, inputs.nonce_tokens, rng))
-            }
+            Source::Synthetic(name, synthetic) => Ok(synthetic.generate(name, inputs, rng)),
             Source::Mix(turns, members) => {
                 let (member, k) = turns.turn_of(k, self.order, index);
                 members
@@ -355,13 +370,9 @@ impl fmt::Debug for Prompts {
 }
 
 /// Returns a number that no other request of this run has. Almost certainly, no request of another
-/// run has it either. The algorithm is `SplitMix64` from a random start. It is invertible, so
-/// different states give different numbers.
+/// run has it either. The algorithm is `SplitMix64` from a random start.
 fn next_nonce(state: &AtomicU64) -> u64 {
-    let mut mixed = state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    random::scatter(state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
 }
 
 #[cfg(test)]

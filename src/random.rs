@@ -16,6 +16,8 @@ pub enum Purpose {
     Arrivals = 1,
     /// The prefixes that synthetic prompts share.
     Prefixes = 2,
+    /// The blocks that a trace names by their hash ids.
+    Blocks = 3,
 }
 
 /// All versions of llmload draw the same sequence, because the algorithm `ChaCha` has a fixed
@@ -31,6 +33,14 @@ pub fn seeded_rng(seed: u64, scenario: &str, purpose: Purpose) -> ChaCha8Rng {
 /// A number that differs in every run, even with the same seed.
 pub fn unique_number() -> u64 {
     RandomState::new().build_hasher().finish()
+}
+
+/// Scatters numbers as the last step of `SplitMix64` does. Different numbers stay different.
+pub fn scatter(number: u64) -> u64 {
+    let mut mixed = number;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 fn fnv(text: &str) -> u64 {

@@ -28,7 +28,7 @@ pub use load::Load;
 pub use rate::{Area, ParseRateError, Rate};
 pub use search::{SearchRange, SearchSpec};
 pub use shard::Shard;
-pub use trace::{Lengths, Trace, TraceRow};
+pub use trace::{HashBlocks, Lengths, Trace, TraceRow};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Phase {
@@ -201,6 +201,12 @@ impl Schedule {
         let (index, phase, (_, before)) = self.phase_reaching(area)?;
         let lengths = phase.load.trace().and_then(|trace| trace.lengths(area - before));
         Some((index, lengths))
+    }
+
+    /// Returns the blocks of a recorded prompt. No blocks if the phase replays no trace.
+    pub fn blocks(&self, phase: usize, lengths: Lengths) -> HashBlocks<'_> {
+        let trace = self.phases.get(phase).and_then(|phase| phase.load.trace());
+        trace.map(|trace| trace.blocks(lengths)).unwrap_or_default()
     }
 
     /// Returns the phase in which Λ reaches `area`, with its index, and the time and Λ at its

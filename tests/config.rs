@@ -384,8 +384,18 @@ fn the_published_trace_formats_can_be_replayed() {
         ]
     );
     let mooncake =
-        [(0, Some(6955), Some(52)), (0, Some(6472), Some(26)), (3053 * ms, Some(9447), Some(1))];
+        [(0, Some(6955), Some(52)), (0, Some(6472), Some(26)), (3053 * ms, Some(947), Some(1))];
     assert_eq!(replayed("mooncake.jsonl", ""), mooncake);
+    let bailian =
+        [(0, Some(42), Some(132)), (0, Some(20), Some(7)), (2386 * ms, Some(190), Some(1))];
+    assert_eq!(replayed("bailian.jsonl", ""), bailian);
+    // A file with a failed request, whose response is empty.
+    let burstgpt = [
+        (0, Some(472), Some(18)),
+        (40_500 * ms, Some(1087), Some(230)),
+        (113 * s, Some(417), Some(1)),
+    ];
+    assert_eq!(replayed("burstgpt.csv", ""), burstgpt);
     // A file with another order of columns, a byte order mark, quotes, blank lines and absent
     // lengths.
     let plain = [(0, Some(512), Some(64)), (0, None, None), (2750 * ms, Some(8), Some(32))];
@@ -396,6 +406,33 @@ fn the_published_trace_formats_can_be_replayed() {
     // With 3599 s, the phase ends before the last row.
     assert_eq!(replayed("plain.jsonl", ", for: 3599s"), lines[..2]);
     assert_eq!(replayed("plain.jsonl", ", for: 1h"), lines);
+}
+
+/// For each row of a trace: its hash ids, and the tokens of a block.
+fn blocks(keys: &str) -> Vec<(Vec<u64>, u32)> {
+    let text = format!("target: http://localhost:1/v1\nschedule: [{{replay: {{{keys}}}}}]\n");
+    let plan = config::parse(&text, "llmload.yml", Some(&folder("traces")), &environment).unwrap();
+    let schedule = &plan.scenarios[0].schedule;
+    let rows = u64::try_from(schedule.total().arrivals()).unwrap();
+    let marks = (0..rows).map(|k| Area::from_micro(k * 1_000_000 + 500_000));
+    marks
+        .map(|mark| {
+            let (phase, lengths) = schedule.phase_and_lengths(mark).unwrap();
+            let blocks = schedule.blocks(phase, lengths.unwrap());
+            (blocks.ids.to_vec(), blocks.size)
+        })
+        .collect()
+}
+
+#[test]
+fn the_hash_ids_of_a_trace_belong_to_their_rows() {
+    let mooncake = blocks("file: mooncake.jsonl");
+    assert_eq!(mooncake[0].0.last(), Some(&2354));
+    assert_eq!((mooncake[1].0.len(), mooncake[2].clone()), (13, (vec![0, 2367], 512)));
+    let bailian = blocks("file: bailian.jsonl");
+    assert_eq!(bailian[..2], [(vec![1089, 1090, 1091], 16), (vec![1089], 16)]);
+    let plain = blocks("file: plain-blocks.jsonl, block_size: 64");
+    assert_eq!(plain, [(vec![u64::MAX, 1], 64), (vec![7, 8, 9], 64), (vec![], 64)]);
 }
 
 #[test]

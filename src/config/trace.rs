@@ -1,4 +1,4 @@
-//! Reads traces of requests from files: in the format of Azure or Mooncake, or in llmload's plain
+//! Reads traces of requests from files: in the format of a public trace, or in llmload's plain
 //! format.
 //!
 //! One line is one row, and the rows are sorted by time. The first row is at instant 0. llmload
@@ -9,6 +9,7 @@ mod row;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,18 +20,26 @@ use row::{Format, RawRow};
 
 /// The highest number of bytes that llmload reads from a trace.
 const MAX_BYTES: u64 = 256 << 20;
-/// The highest number of rows in a trace. They need 16 MB of memory.
+/// The highest number of rows in a trace. They need 24 MB of memory.
 const MAX_ROWS: usize = 1_000_000;
+/// The highest number of hash ids in a trace. They need 200 MB of memory.
+const MAX_HASH_IDS: usize = 25_000_000;
 /// The longest line, in bytes. A line of a Mooncake trace lists the hashes of all blocks of a
 /// prompt.
 const MAX_LINE: u64 = 1 << 20;
 
 /// Reads a trace, and divides the instants of its rows by `speed`. Later rows than `until` are
-/// ignored.
+/// ignored. `block_size` is the number of tokens of a block with a hash id, if the format of the
+/// trace does not decide it.
 ///
 /// # Errors
 /// If the file cannot be read or is too large, or if a line before `until` is invalid.
-pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, Mistake> {
+pub fn read(
+    path: &Path,
+    speed: f64,
+    until: Option<Duration>,
+    block_size: Option<NonZeroU32>,
+) -> Result<Trace, Mistake> {
     let name = path.display();
     let unreadable = |error: std::io::Error| {
         Mistake::new(
@@ -81,17 +90,44 @@ pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, M
             continue;
         }
         let Some(row) = format.row(text).map_err(in_line)? else { continue };
+        let block_size = block_size.unwrap_or_else(|| format.block_size());
+        check_blocks(&row, block_size).map_err(in_line)?;
         if !rows.keep(&row).map_err(in_line)? {
             break;
         }
         if rows.kept.len() > MAX_ROWS {
             return Err(too_large("1,000,000 rows"));
         }
+        if rows.hash_ids.len() > MAX_HASH_IDS {
+            return Err(too_large("25,000,000 hash ids"));
+        }
     }
     if rows.kept.is_empty() {
         return Err(Mistake::new(format!("`{name}` has no rows"), "write at least one row"));
     }
-    Ok(Trace::new(&file_name(path), rows.kept))
+    let block_size = block_size.unwrap_or_else(|| format.block_size());
+    Ok(Trace::new(&file_name(path), rows.kept).with_hash_ids(rows.hash_ids, block_size))
+}
+
+/// Checks that the blocks have about as many tokens as the prompt. A trace can leave out the last,
+/// incomplete block, and it can have one more block, for the first token of the response.
+fn check_blocks(row: &RawRow, block_size: NonZeroU32) -> Result<(), Mistake> {
+    if row.hash_ids.is_empty() {
+        return Ok(());
+    }
+    let Some(tokens) = row.lengths.input else {
+        let message = "the row has `hash_ids`, but no number of prompt tokens";
+        return Err(Mistake::new(message, "write the number of prompt tokens"));
+    };
+    let needed = tokens.get().div_ceil(block_size.get()) as usize;
+    if row.hash_ids.len().abs_diff(needed) <= 1 {
+        return Ok(());
+    }
+    let message = format!(
+        "the row has {} hash ids, but {tokens} prompt tokens are {needed} blocks of {block_size}",
+        row.hash_ids.len()
+    );
+    Err(Mistake::new(message, "write one id for each block, or set `block_size`"))
 }
 
 struct Rows {
@@ -103,6 +139,8 @@ struct Rows {
     /// The instants of the first row and of the latest row, in nanoseconds.
     first_and_latest: Option<(i128, i128)>,
     kept: Vec<TraceRow>,
+    /// The hash ids of all rows.
+    hash_ids: Vec<u64>,
 }
 
 impl Rows {
@@ -114,6 +152,7 @@ impl Rows {
             end,
             first_and_latest: None,
             kept: Vec::new(),
+            hash_ids: Vec::new(),
         }
     }
 
@@ -134,7 +173,10 @@ impl Rows {
         let offset = Duration::from_nanos(((at - first) as f64 / self.speed).round() as u64);
         let within = offset <= self.end;
         if within {
-            self.kept.push(TraceRow::new(offset, row.lengths));
+            let part = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+            let (first, count) = (part(self.hash_ids.len()), part(row.hash_ids.len()));
+            self.kept.push(TraceRow::new(offset, row.lengths).with_blocks(first, count));
+            self.hash_ids.extend_from_slice(&row.hash_ids);
         } else if !self.cuts_after_end {
             let message = "the row is more than 366 days after the first row";
             return Err(Mistake::new(message, "cut the trace with `for` or raise `speed`"));

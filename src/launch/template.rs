@@ -1,6 +1,8 @@
 //! The template of all requests on a route (one scenario on one target). It builds the request of
 //! an arrival.
 
+use std::sync::Arc;
+
 use crate::endpoint::Request;
 use crate::event::Arrival;
 use crate::exchange::RequestSpec;
@@ -10,6 +12,7 @@ use crate::plan::{RequestParameters, Timeouts};
 use crate::prompts::{Prompts, tokens_of_bytes};
 use crate::protocol::{Dialect, Terminal, Trace};
 use crate::random::unique_number;
+use crate::schedule::{HashBlocks, Schedule};
 
 /// Everything that the requests of a route have in common.
 #[derive(Debug)]
@@ -42,12 +45,23 @@ pub struct PromptSource {
     /// The name of the scenario. It affects all random choices, so two scenarios with the same seed
     /// draw different prompts.
     pub scenario: String,
+    /// The schedule, whose traces contain the blocks of recorded prompts.
+    pub schedule: Arc<Schedule>,
+}
+
+impl PromptSource {
+    fn blocks(&self, arrival: &Arrival) -> HashBlocks<'_> {
+        let phase_and_lengths = arrival.phase.zip(arrival.lengths);
+        phase_and_lengths.map_or_else(HashBlocks::default, |(phase, lengths)| {
+            self.schedule.blocks(phase, lengths)
+        })
+    }
 }
 
 impl RequestTemplate {
     /// Returns the most tokens that the request of an arrival can use. Reads no file.
     pub fn demand(&self, arrival: &Arrival) -> Demand {
-        let PromptSource { prompts, seed, scenario } = &self.prompts;
+        let PromptSource { prompts, seed, scenario, .. } = &self.prompts;
         let system = self.parameters.system.as_ref().map_or(0, String::len);
         let limit = self.dialect.output_limit(&self.parameters);
         let most = prompts.most_tokens(*seed, scenario, arrival.k, arrival.lengths, limit);
@@ -61,8 +75,10 @@ impl RequestTemplate {
     /// # Errors
     /// Fails if the prompt can no longer be read from its file.
     pub fn request_spec(&self, arrival: Arrival) -> Result<RequestSpec, FailureDetail> {
-        let PromptSource { prompts, seed, scenario } = &self.prompts;
-        let prompt = prompts.prompt_for(*seed, scenario, arrival.k, arrival.lengths);
+        let PromptSource { prompts, seed, scenario, .. } = &self.prompts;
+        let blocks = self.prompts.blocks(&arrival);
+        let prompt =
+            prompts.prompt_with_blocks(*seed, scenario, arrival.k, arrival.lengths, blocks);
         let prompt = prompt.map_err(|unavailable| {
             FailureDetail::new(Failure::ClientResource, &unavailable.to_string())
                 .with_cause(FailureCause::Client(ClientFault::PromptFile))

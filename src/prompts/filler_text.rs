@@ -51,8 +51,27 @@ pub(super) fn write(text: &mut String, tokens: u32, rng: &mut impl Rng) {
 
 /// A sentence that is different for each number.
 pub(super) fn nonce(number: u64) -> String {
-    let words = number.to_be_bytes().map(|byte| NOUNS[usize::from(byte)]);
-    format!("The {}. ", words.join(" "))
+    let mut text = String::new();
+    write_nonce(&mut text, NONCE_TOKENS, number);
+    text.push(' ');
+    text
+}
+
+/// Appends the first tokens of the nonce of this number. Returns the number of these tokens, which
+/// is at most [`NONCE_TOKENS`].
+pub(super) fn write_nonce(text: &mut String, tokens: u32, number: u64) -> u32 {
+    let nouns = number.to_be_bytes().map(|byte| NOUNS[usize::from(byte)]);
+    let words = std::iter::once("The").chain(nouns);
+    for word in words.take(usize::try_from(tokens).unwrap_or(usize::MAX)) {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(word);
+    }
+    if tokens >= NONCE_TOKENS {
+        text.push('.');
+    }
+    tokens.min(NONCE_TOKENS)
 }
 
 pub(super) const NOUNS: [&str; 256] = [
@@ -396,4 +415,4 @@ pub(super) const PREPOSITIONS: [&str; 16] = [
 ];
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

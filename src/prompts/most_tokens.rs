@@ -149,6 +149,7 @@ mod tests {
             let lengths = given.map(|(input, output)| Lengths {
                 input: NonZeroU32::new(input),
                 output: NonZeroU32::new(output),
+                row: None,
             });
             for prompts in &SOURCES[usize::from(random)] {
                 let most = prompts.most_tokens(seed, "s", k, lengths, Some(50));
@@ -200,7 +201,7 @@ mod tests {
         let members = vec![(Prompts::builtin(), 1), (prompts.clone(), 1)];
         let mix = Prompts::mixed("mix", members, PromptOrder::Sequential).unwrap();
         assert_eq!(mix.removed_output_limit(), prompts.removed_output_limit());
-        let trace = Lengths { input: None, output: NonZeroU32::new(3) };
+        let trace = Lengths { output: NonZeroU32::new(3), ..Lengths::default() };
         assert_eq!(prompts.most_tokens(7, "s", 1, Some(trace), Some(50)).output, Some(3));
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::filler_text;
+use super::{PromptInputs, filler_text, hash_blocks};
 use crate::protocol::Prompt;
 use crate::random::{self, Purpose};
 use crate::schedule::Lengths;
@@ -75,28 +75,29 @@ impl Synthetic {
         (given.input.map_or(input, NonZeroU32::get).min(MAX_TOKENS), output)
     }
 
-    /// Generates a prompt. Lengths in `given` replace drawn lengths. The text is shorter by
-    /// `nonce_tokens`.
+    /// Generates a prompt. Recorded lengths replace drawn lengths, and recorded blocks replace the
+    /// shared prefix. The text leaves room for the nonce.
     pub(super) fn generate(
         &self,
         source: &Arc<str>,
-        seed: u64,
-        given: Lengths,
-        nonce_tokens: u32,
+        inputs: PromptInputs<'_>,
         rng: &mut impl Rng,
     ) -> Prompt<'static> {
-        let (input, output) = self.lengths(given, rng);
-        let length = input.saturating_sub(self.template).saturating_sub(nonce_tokens).max(1);
+        let (input, output) = self.lengths(inputs.lengths, rng);
+        let length = input.saturating_sub(self.template).saturating_sub(inputs.nonce_tokens).max(1);
 
-        // At least one token of the text is not shared.
-        let shared = self.shared_prefix.min(length - 1);
         let mut text = String::new();
         let prefix = scale_to(rng.next_u64(), u64::from(self.shared_prefixes.get()));
-        if shared > 0 {
-            let mut prefix_rng = random::seeded_rng(seed, source, Purpose::Prefixes);
+        let shared = if inputs.blocks.ids.is_empty() {
+            // At least one token of the text is not shared.
+            let shared = self.shared_prefix.min(length - 1);
+            let mut prefix_rng = random::seeded_rng(inputs.seed, source, Purpose::Prefixes);
             prefix_rng.set_stream(prefix);
             filler_text::write(&mut text, shared, &mut prefix_rng);
-        }
+            shared
+        } else {
+            hash_blocks::write(&mut text, length, inputs.seed, inputs.blocks)
+        };
         filler_text::write(&mut text, length - shared, rng);
 
         let mut prompt = Prompt::from(std::borrow::Cow::Owned(text));
@@ -115,6 +116,7 @@ pub(super) fn scale_to(draw: u64, count: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::protocol::prompt::Content;
+    use crate::schedule::HashBlocks;
 
     const PLAIN: Synthetic = Synthetic {
         input: LengthDistribution { mean: 100.0, stddev: 20.0, min: 1, max: MAX_TOKENS },
@@ -128,7 +130,9 @@ mod tests {
     fn generate(synthetic: &Synthetic, k: u64, given: Lengths) -> (String, Option<u32>) {
         let mut rng = random::seeded_rng(7, "s", Purpose::Prompts);
         rng.set_stream(k);
-        let prompt = synthetic.generate(&"source".into(), 7, given, 0, &mut rng);
+        let blocks = HashBlocks::default();
+        let inputs = PromptInputs { seed: 7, lengths: given, blocks, nonce_tokens: 0 };
+        let prompt = synthetic.generate(&"source".into(), inputs, &mut rng);
         let Content::Conversation(messages) = prompt.content else { panic!("no conversation") };
         (messages[0].text.to_string(), prompt.max_tokens.map(NonZeroU32::get))
     }
@@ -195,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_given_length_includes_the_template() {
-        let given = Lengths { input: NonZeroU32::new(777), output: None };
+        let given = Lengths { input: NonZeroU32::new(777), ..Lengths::default() };
         let (text, output) = generate(&PLAIN, 5, given);
         assert_eq!((tokens(&text), output), (777, generate(&PLAIN, 5, Lengths::default()).1));
         assert_eq!(tokens(&generate(&Synthetic { template: 30, ..PLAIN }, 5, given).0), 747);

@@ -92,7 +92,8 @@ const EXPECTED: &str = "The common room raised the leaf around the good ocean. T
 
 #[test]
 fn a_trace_sets_the_lengths_of_prompts_and_outputs() {
-    let lengths = Some(Lengths { input: NonZeroU32::new(300), output: NonZeroU32::new(77) });
+    let lengths =
+        Some(Lengths { input: NonZeroU32::new(300), output: NonZeroU32::new(77), row: None });
     let generated = synthetic();
     let prompt = generated.prompt_for(7, "s", 5, lengths).unwrap();
     assert_eq!((tokens(&text(&prompt)), prompt.max_tokens), (300, NonZeroU32::new(77)));
@@ -125,7 +126,7 @@ fn the_sources_of_a_mix_take_turns_by_weight() {
 #[test]
 fn cold_prompts_begin_with_a_unique_nonce_and_keep_their_length() {
     let runs = [0, 1].map(|_| synthetic().with_prefix_cache(PrefixCache::Cold));
-    let lengths = Some(Lengths { input: NonZeroU32::new(64), output: None });
+    let lengths = Some(Lengths { input: NonZeroU32::new(64), ..Lengths::default() });
     let nonce_of = |(run, scenario, k): (&'static usize, &'static &str, u64)| {
         let prompt = runs[*run].prompt_for(7, scenario, k, lengths).unwrap();
         let nonce = prompt.nonce.clone().unwrap();

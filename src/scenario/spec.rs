@@ -141,6 +141,7 @@ impl ScenarioSpec {
                     prompts: scenario.prompts.clone(),
                     seed: self.seed,
                     scenario: scenario.name.clone(),
+                    schedule: Arc::clone(&scenario.schedule),
                 },
                 parameters: scenario.request.clone(),
                 dialect: target.dialect.clone(),

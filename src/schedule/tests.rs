@@ -117,7 +117,7 @@ fn a_phase_includes_its_start_and_excludes_its_end() {
 fn replay(millis: &[u64], length: u64) -> Phase {
     let row = |(k, at): (usize, &u64)| {
         let input = NonZeroU32::new(u32::try_from(k).unwrap() + 1);
-        TraceRow::new(Duration::from_millis(*at), Lengths { input, output: None })
+        TraceRow::new(Duration::from_millis(*at), Lengths { input, ..Lengths::default() })
     };
     let trace = Trace::new("trace.csv", millis.iter().enumerate().map(row).collect());
     Phase {

@@ -15,19 +15,39 @@ use super::rate::{Area, nanos};
 pub struct Lengths {
     pub input: Option<NonZeroU32>,
     pub output: Option<NonZeroU32>,
+    /// The number of the row in its trace, from 0; `None` if the lengths are from no row.
+    pub row: Option<u32>,
 }
 
-/// A recorded request. A trace can have a million rows, so a row needs only 16 bytes.
+/// The blocks of a recorded prompt, in order. Two blocks with the same id have the same tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HashBlocks<'a> {
+    pub ids: &'a [u64],
+    /// In tokens. The last block can be shorter.
+    pub size: u32,
+}
+
+/// A recorded request. A trace can have a million rows, so a row needs only 24 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TraceRow {
     /// Nanoseconds from the start of the trace.
     at: u64,
-    lengths: Lengths,
+    input: Option<NonZeroU32>,
+    output: Option<NonZeroU32>,
+    /// The part of the hash ids of the trace: the first id, and the number of ids.
+    blocks: (u32, u32),
 }
 
 impl TraceRow {
-    pub fn new(at: Duration, lengths: Lengths) -> TraceRow {
-        TraceRow { at: nanos(at), lengths }
+    pub fn new(at: Duration, Lengths { input, output, .. }: Lengths) -> TraceRow {
+        TraceRow { at: nanos(at), input, output, blocks: (0, 0) }
+    }
+
+    /// Sets the part of the hash ids of the trace that belongs to this row: the first id, and the
+    /// number of ids.
+    #[must_use]
+    pub fn with_blocks(self, first: u32, count: u32) -> TraceRow {
+        TraceRow { blocks: (first, count), ..self }
     }
 
     /// The offset from the start of the trace.
@@ -36,7 +56,7 @@ impl TraceRow {
     }
 
     pub fn lengths(&self) -> Lengths {
-        self.lengths
+        Lengths { input: self.input, output: self.output, row: None }
     }
 }
 
@@ -45,6 +65,10 @@ impl TraceRow {
 pub struct Trace {
     name: Arc<str>,
     rows: Arc<[TraceRow]>,
+    /// The hash ids of all rows.
+    hash_ids: Arc<[u64]>,
+    /// The tokens of a block.
+    block_size: u32,
 }
 
 /// [`Trace::rate`] is the mean of ten seconds, as for the measured queries per second.
@@ -54,7 +78,12 @@ impl Trace {
     /// Rows with the same due time keep their order.
     pub fn new(name: &str, mut rows: Vec<TraceRow>) -> Trace {
         rows.sort_by_key(|row| row.at);
-        Trace { name: name.into(), rows: rows.into() }
+        Trace { name: name.into(), rows: rows.into(), hash_ids: Arc::default(), block_size: 0 }
+    }
+
+    #[must_use]
+    pub fn with_hash_ids(self, hash_ids: Vec<u64>, block_size: NonZeroU32) -> Trace {
+        Trace { hash_ids: hash_ids.into(), block_size: block_size.get(), ..self }
     }
 
     /// The name of the file.
@@ -65,6 +94,21 @@ impl Trace {
     /// Sorted by due time.
     pub fn rows(&self) -> &[TraceRow] {
         &self.rows
+    }
+
+    pub fn has_hash_ids(&self) -> bool {
+        !self.hash_ids.is_empty()
+    }
+
+    /// The blocks of the row with these lengths. No blocks if the row is from another trace, which
+    /// a reload has replaced.
+    pub fn blocks(&self, lengths: Lengths) -> HashBlocks<'_> {
+        let row = lengths.row.and_then(|row| self.rows.get(row as usize));
+        let ids = row.filter(|row| row.input == lengths.input).and_then(|row| {
+            let (first, count) = (row.blocks.0 as usize, row.blocks.1 as usize);
+            self.hash_ids.get(first..first + count)
+        });
+        HashBlocks { ids: ids.unwrap_or_default(), size: self.block_size }
     }
 
     /// The due time of the last row.
@@ -79,11 +123,12 @@ impl Trace {
 
     /// Returns Λ⁻¹(area), the due time of the row at which Λ reaches `area`.
     pub(super) fn due(&self, area: Area) -> u64 {
-        self.row(area).map_or(0, |row| row.at)
+        self.row(area).map_or(0, |(_, row)| row.at)
     }
 
     pub(super) fn lengths(&self, area: Area) -> Option<Lengths> {
-        self.row(area).map(|row| row.lengths)
+        let (index, row) = self.row(area)?;
+        Some(Lengths { row: u32::try_from(index).ok(), ..row.lengths() })
     }
 
     /// Rows per second in the ten seconds around `time`, without the seconds outside the phase.
@@ -100,10 +145,11 @@ impl Trace {
         self.rows.partition_point(|row| row.at <= time)
     }
 
-    /// The row at which Λ reaches `area`; `None` if `area` is 0.
-    fn row(&self, area: Area) -> Option<&TraceRow> {
+    /// The row at which Λ reaches `area`, with its index; `None` if `area` is 0.
+    fn row(&self, area: Area) -> Option<(usize, &TraceRow)> {
         let number = usize::try_from(area.0.div_ceil(Area::ARRIVAL.0)).ok()?;
-        self.rows.get(number.checked_sub(1)?)
+        let index = number.checked_sub(1)?;
+        Some((index, self.rows.get(index)?))
     }
 }
 

@@ -53,6 +53,7 @@ mod process;
 mod prometheus;
 mod prompts;
 mod reload;
+mod replay;
 mod report_page;
 mod resend;
 mod resources;

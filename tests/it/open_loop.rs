@@ -64,7 +64,12 @@ impl Bench {
         };
         let template = RequestTemplate {
             model: "m".into(),
-            prompts: PromptSource { prompts, seed: 0, scenario: "s".into() },
+            prompts: PromptSource {
+                prompts,
+                seed: 0,
+                scenario: "s".into(),
+                schedule: Arc::new(Schedule::new(Vec::new())),
+            },
             parameters,
             dialect: Dialect::default(),
             traceparent: true,

@@ -342,7 +342,8 @@ start: now
 repeat: 2
 schedule: [{constant: 1/h, for: 1h}]",
     );
-    let lengths = |input| Lengths { input: NonZeroU32::new(input), output: NonZeroU32::new(7) };
+    let lengths =
+        |input| Lengths { input: NonZeroU32::new(input), output: NonZeroU32::new(7), row: None };
     let row = |(millis, input)| TraceRow::new(Duration::from_millis(millis), lengths(input));
     let rows = [(0, 1000), (500, 0), (10_000, 1), (10_000, 1), (10_000, 1), (20_000, 1)].map(row);
     let load = Load::Replay(Trace::new("t.csv", rows.to_vec()));

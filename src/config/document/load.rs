@@ -211,17 +211,23 @@ pub struct Sine {
 #[schemars(deny_unknown_fields)]
 pub struct Replay {
     /// The path of the trace, relative to the configuration file. A `.csv` file has the header of
-    /// Azure traces, `TIMESTAMP,ContextTokens,GeneratedTokens`, or the header
+    /// Azure traces, `TIMESTAMP,ContextTokens,GeneratedTokens`, the columns of BurstGPT,
+    /// `Timestamp,Request tokens,Response tokens`, or the header
     /// `offset_seconds,input_tokens,output_tokens`. A `.jsonl` file has the keys of Mooncake traces
-    /// (`timestamp` in milliseconds, `input_length`, `output_length`), or the keys
-    /// `offset_seconds`, `input_tokens` and `output_tokens`. The rows are sorted by time, and the
-    /// first row is at the start of the phase. llmload reads no row after the end of the phase, and
-    /// at most a million rows and 256 MiB. Required. Example: `trace.jsonl`.
+    /// (`timestamp` in milliseconds, `input_length`, `output_length`), the keys of Bailian traces
+    /// (the same and `chat_id`, with `timestamp` in seconds), or the keys `offset_seconds`,
+    /// `input_tokens` and `output_tokens`. With `hash_ids`, synthetic prompts repeat the recorded
+    /// blocks of tokens. The rows are sorted by time, and the first row is at the start of the
+    /// phase. llmload reads no row after the end of the phase, and at most a million rows and
+    /// 256 MiB. Required. Example: `trace.jsonl`.
     pub file: Field<String>,
     /// The factor by which the replay is faster than the trace, 0.001 to 1000. With 2 the replay
     /// takes half of the time. Default: 1.
     #[schemars(extend("default" = 1))]
     pub speed: Field<Number>,
+    /// The number of tokens of each block with a hash id, 1 to 1000000. Default: 16 for Bailian
+    /// traces, otherwise 512. Example: `64`.
+    pub block_size: Field<Count>,
 }
 
 /// An open loop whose rate changes linearly from one rate to another.

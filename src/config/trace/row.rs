@@ -1,5 +1,5 @@
-//! Reads one line of a trace: a CSV record with the columns of an Azure trace or of the plain
-//! format, or a JSON object with the keys of a Mooncake trace or of the plain format.
+//! Reads one line of a trace: a CSV record with the columns of a public trace or of the plain
+//! format, or a JSON object with the keys of a public trace or of the plain format.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -23,6 +23,8 @@ pub struct RawRow {
     /// The instant in nanoseconds, from an origin that all rows share.
     pub instant_ns: i128,
     pub lengths: Lengths,
+    /// Empty if the row has none.
+    pub hash_ids: Vec<u64>,
 }
 
 /// The format of a trace. The columns or keys are `None` before the first line.
@@ -40,6 +42,12 @@ impl Format {
             "jsonl" | "ndjson" => Some(Format::Jsonl(None)),
             _ => None,
         }
+    }
+
+    /// The tokens of a block with a hash id, unless the configuration sets another number.
+    pub fn block_size(&self) -> NonZeroU32 {
+        let size = if matches!(self, Format::Jsonl(Some(Keys::Bailian))) { 16 } else { 512 };
+        NonZeroU32::new(size).unwrap_or(NonZeroU32::MIN)
     }
 
     /// Reads a line. Returns `None` if the line is the header.
@@ -82,33 +90,38 @@ fn cells(reader: &mut csv_core::Reader, line: &str) -> Result<Vec<String>, Mista
     }
 }
 
-/// The columns of a CSV trace. Both arrays contain the instant, the prompt tokens and the response
+/// The columns of a CSV trace. Each array contains the instant, the prompt tokens and the response
 /// tokens, in this order.
 pub struct Columns {
-    /// True if the instant is a date with a time, as in Azure traces. False if it is an offset in
-    /// seconds.
-    has_dates: bool,
     names: [&'static str; 3],
     indices: [usize; 3],
 }
 
 impl Columns {
+    /// The instant is a date with a time.
     const AZURE: [&str; 3] = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"];
+    /// The instant is an offset in seconds, as in the plain format.
+    const BURST_GPT: [&str; 3] = ["Timestamp", "Request tokens", "Response tokens"];
     const PLAIN: [&str; 3] = ["offset_seconds", "input_tokens", "output_tokens"];
 
     fn from_header(header: &[String]) -> Result<Columns, Mistake> {
         let index = |name: &str| header.iter().position(|cell| cell == name);
-        let has_dates = index(Columns::AZURE[0]).is_some();
-        let names = if has_dates { Columns::AZURE } else { Columns::PLAIN };
+        let public = [Columns::AZURE, Columns::BURST_GPT];
+        let found = public.into_iter().find(|names| index(names[0]).is_some());
+        let names = found.unwrap_or(Columns::PLAIN);
         if let [Some(at), Some(input), Some(output)] = names.map(index) {
-            return Ok(Columns { has_dates, names, indices: [at, input, output] });
+            return Ok(Columns { names, indices: [at, input, output] });
         }
         let missing = names.iter().find(|name| index(name).is_none()).unwrap_or(&names[0]);
-        let (azure, plain) = (Columns::AZURE.join(","), Columns::PLAIN.join(","));
-        let header = if has_dates {
-            format!("`{azure}`")
-        } else {
-            format!("`{plain}`, or Azure's `{azure}`")
+        let list = |names: [&str; 3]| format!("`{}`", names.join(","));
+        let header = match found {
+            Some(names) => list(names),
+            None => format!(
+                "{}, or Azure's {}, or BurstGPT's {}",
+                list(Columns::PLAIN),
+                list(Columns::AZURE),
+                list(Columns::BURST_GPT)
+            ),
         };
         let message = format!("the header has no column `{missing}`");
         Err(Mistake::new(message, format!("write the header {header}")))
@@ -133,7 +146,7 @@ impl Columns {
             }
         };
         let text = cell(0)?;
-        let instant_ns = if self.has_dates {
+        let instant_ns = if self.names == Columns::AZURE {
             date(text)?
         } else {
             let seconds = text.parse().map_err(|_| {
@@ -142,8 +155,8 @@ impl Columns {
             })?;
             instant(seconds, 1e9)?
         };
-        let lengths = Lengths { input: tokens(1)?, output: tokens(2)? };
-        Ok(RawRow { instant_ns, lengths })
+        let lengths = Lengths { input: tokens(1)?, output: tokens(2)?, row: None };
+        Ok(RawRow { instant_ns, lengths, hash_ids: Vec::new() })
     }
 }
 
@@ -151,6 +164,8 @@ impl Columns {
 pub enum Keys {
     /// `timestamp` in milliseconds, `input_length` and `output_length`.
     Mooncake,
+    /// The keys of Mooncake and `chat_id`, with `timestamp` in seconds.
+    Bailian,
     /// `offset_seconds`, `input_tokens` and `output_tokens`.
     Plain,
 }
@@ -165,9 +180,11 @@ impl Keys {
         struct TimeKeys {
             timestamp: Option<IgnoredAny>,
             offset_seconds: Option<IgnoredAny>,
+            chat_id: Option<IgnoredAny>,
         }
         match object::<TimeKeys>(line)? {
             TimeKeys { offset_seconds: Some(_), .. } => Ok(Keys::Plain),
+            TimeKeys { timestamp: Some(_), chat_id: Some(_), .. } => Ok(Keys::Bailian),
             TimeKeys { timestamp: Some(_), .. } => Ok(Keys::Mooncake),
             _ => Err(Mistake::new(
                 "the row has neither `offset_seconds` nor `timestamp`",
@@ -186,6 +203,7 @@ impl Keys {
             input_length: Option<u64>,
             #[serde(deserialize_with = "Option::deserialize")]
             output_length: Option<u64>,
+            hash_ids: Option<Vec<u64>>,
         }
         #[derive(Deserialize)]
         struct Plain {
@@ -194,23 +212,27 @@ impl Keys {
             input_tokens: Option<u64>,
             #[serde(deserialize_with = "Option::deserialize")]
             output_tokens: Option<u64>,
+            hash_ids: Option<Vec<u64>>,
         }
         let tokens =
             |key, tokens: Option<u64>| tokens.map_or(Ok(None), |tokens| length(key, tokens));
         match self {
-            Keys::Mooncake => {
+            Keys::Mooncake | Keys::Bailian => {
                 let row: Mooncake = object(line)?;
                 let input = tokens("input_length", row.input_length)?;
                 let output = tokens("output_length", row.output_length)?;
-                let instant_ns = instant(row.timestamp, 1e6)?;
-                Ok(RawRow { instant_ns, lengths: Lengths { input, output } })
+                let unit_ns = if matches!(self, Keys::Bailian) { 1e9 } else { 1e6 };
+                let instant_ns = instant(row.timestamp, unit_ns)?;
+                let lengths = Lengths { input, output, row: None };
+                Ok(RawRow { instant_ns, lengths, hash_ids: row.hash_ids.unwrap_or_default() })
             }
             Keys::Plain => {
                 let row: Plain = object(line)?;
                 let input = tokens("input_tokens", row.input_tokens)?;
                 let output = tokens("output_tokens", row.output_tokens)?;
                 let instant_ns = instant(row.offset_seconds, 1e9)?;
-                Ok(RawRow { instant_ns, lengths: Lengths { input, output } })
+                let lengths = Lengths { input, output, row: None };
+                Ok(RawRow { instant_ns, lengths, hash_ids: row.hash_ids.unwrap_or_default() })
             }
         }
     }

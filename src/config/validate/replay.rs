@@ -9,6 +9,9 @@ use crate::config::scalar::Span;
 use crate::config::trace;
 use crate::schedule::{self, Load};
 
+/// In tokens.
+const MAX_BLOCK_SIZE: u32 = 1_000_000;
+
 impl Validator<'_> {
     /// Reads the trace of a phase up to `length`, the value of `for`.
     pub(super) fn replay(
@@ -35,13 +38,19 @@ impl Validator<'_> {
                 None
             }
         };
+        let block_size = self.positive(&replay.block_size, MAX_BLOCK_SIZE, MAX_BLOCK_SIZE)?;
+        let block_size = (!replay.block_size.is_absent()).then_some(block_size);
         let file = replay.file.present()?;
         if length.is_invalid() {
             return None;
         }
         let until = length.present().map(|located| located.value.0);
-        let trace = trace::read(&self.path(&file.value), speed?, until);
-        trace.map_err(|mistake| self.report(file.node, mistake)).ok().map(Load::Replay)
+        let trace = trace::read(&self.path(&file.value), speed?, until, block_size);
+        let trace = trace.map_err(|mistake| self.report(file.node, mistake)).ok()?;
+        if let (Some(node), false) = (replay.block_size.node(), trace.has_hash_ids()) {
+            self.problem(node, "the trace has no `hash_ids`", "remove `block_size`");
+        }
+        Some(Load::Replay(trace))
     }
 
     /// Returns the length of a replay without `for`: the length of its trace.
