@@ -154,8 +154,8 @@ struct SimulatorArgs {
     /// Number of reasoning tokens before the text of each response
     #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().reasoning_tokens.to_string())]
     reasoning_tokens: String,
-    /// Number of tokens that the prefix cache holds, in blocks of 16. Cached tokens of a prompt need
-    /// no time. With 0, there is no cache
+    /// Number of tokens that the prefix cache holds, in blocks of 16. Cached tokens of a prompt
+    /// need no time. With 0, there is no cache
     #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().prefix_cache_tokens.to_string())]
     prefix_cache_tokens: String,
     /// Time after the start during which all requests get status 503, as if a model were loading

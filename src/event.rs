@@ -32,6 +32,15 @@ pub struct Arrival {
     pub lengths: Option<Lengths>,
 }
 
+impl Arrival {
+    /// Returns the time from the recorded instant of the row of a trace to the sending. `lag` is
+    /// the dispatch lag. `None` if the arrival is from no trace.
+    pub fn replay_lag(&self, lag: Duration) -> Option<Duration> {
+        // The recorded instant of a row is its due instant.
+        self.lengths.map(|_| lag)
+    }
+}
+
 /// Why an arrival was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DropReason {

@@ -19,6 +19,7 @@ mod merge;
 mod objectives;
 mod page;
 mod render;
+mod replay;
 mod routes;
 mod search;
 mod server;
@@ -51,6 +52,7 @@ pub use merge::{MergeError, ShardRun, merge};
 pub use objectives::ObjectiveResult;
 pub use page::{RenderError, html};
 pub use render::{styled_text, text};
+pub use replay::ReplayReport;
 pub use search::{QuantileReport, SearchReport, StepObjective, StepReport};
 pub use server::{ObservedPhase, ObservedQuantity, ObservedReport};
 pub use shard::ShardReport;
@@ -142,6 +144,9 @@ pub struct RouteReport {
     /// One entry per class of failure that occurred, in descending order of the count.
     pub failures: Vec<FailureClass>,
     pub connections: Connections,
+    /// `None` without a replay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayReport>,
     pub timeline: TimelineReport,
     /// One entry per metrics page of the server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

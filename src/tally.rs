@@ -9,6 +9,7 @@ mod distribution;
 mod hopeless;
 mod last_seconds;
 mod merge;
+mod replay;
 mod statistics;
 mod steps;
 mod timeline;
@@ -29,6 +30,7 @@ pub use distribution::Distribution;
 pub use hopeless::Hopeless;
 use last_seconds::LastSeconds;
 pub use last_seconds::RecentEvents;
+pub use replay::ReplayCounts;
 pub use statistics::RawStatistics;
 pub use steps::{SearchMeter, StepMeter};
 pub use timeline::{Timeline, TimelineInterval};
@@ -71,6 +73,8 @@ struct Inner {
     windows: WindowTally,
     timeline: Timeline,
     last_seconds: LastSeconds,
+    /// `None` before the first row of a trace.
+    replay: Option<ReplayCounts>,
 }
 
 /// The statistics of all phases with the same name.
@@ -110,6 +114,9 @@ pub struct TallySnapshot {
     #[serde(skip)]
     pub origin: Option<Instant>,
     pub timeline: Timeline,
+    /// `None` without a replay.
+    #[serde(default)]
+    pub replay: Option<ReplayCounts>,
 }
 
 impl Tally {
@@ -159,6 +166,7 @@ impl Tally {
                 windows,
                 timeline: Timeline::default(),
                 last_seconds: LastSeconds::default(),
+                replay: None,
             }),
         }
     }
@@ -200,6 +208,7 @@ impl Tally {
             tail: windows.tail,
             phases,
             timeline: inner.timeline.clone(),
+            replay: inner.replay.clone(),
         };
         snapshot.add_up_phases();
         snapshot
@@ -213,12 +222,13 @@ impl Observe for Tally {
             return;
         };
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let Inner { phases, windows, timeline, last_seconds } = &mut *inner;
+        let Inner { phases, windows, timeline, last_seconds, replay } = &mut *inner;
         if self.is_shard {
             timeline.start_at(windows.origin());
         }
         timeline.record(arrival, event);
         last_seconds.record(arrival, event);
+        ReplayCounts::record(replay, arrival, event);
         let Some(phase) = phases.get_mut(*index) else { return };
         let slo = phase.slo.clone();
         let is_good = phase.arrived.record(event, slo.as_deref());

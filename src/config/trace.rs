@@ -124,7 +124,8 @@ fn check_blocks(row: &RawRow, block_size: NonZeroU32) -> Result<(), Mistake> {
         return Ok(());
     }
     let message = format!(
-        "the row has {} hash ids, but {tokens} prompt tokens are {needed} blocks of {block_size}",
+        "the number of hash ids is {}, but {tokens} prompt tokens are {needed} blocks of \
+         {block_size}",
         row.hash_ids.len()
     );
     Err(Mistake::new(message, "write one id for each block, or set `block_size`"))

@@ -153,6 +153,7 @@ fn details(route: &RouteReport, report: &Report) -> Vec<Block> {
     }
     blocks.push(line(ledger(route)));
     blocks.extend(totals::connections(&route.connections).map(line));
+    blocks.extend(route.replay.as_ref().map(|replay| line(replay.text())));
     blocks.extend(difference(route, report).map(line));
     blocks.extend(tables::failures(route));
     let remedy = |class: &FailureClass| {

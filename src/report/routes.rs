@@ -8,8 +8,9 @@ use super::shard::{self, PlannedPhase, RouteSums};
 use super::statistics::TokensPerChunk;
 use super::{
     Connections, Distributions, FailureClass, LedgerReport, Level, LevelKind, MeanDifference,
-    PairedDifference, PhaseReport, PromptProfile, RouteReport, RunInfo, SearchReport, Statistics,
-    Summary, TailReport, TimelineReport, WindowReport, objectives, server, without_fraction,
+    PairedDifference, PhaseReport, PromptProfile, ReplayReport, RouteReport, RunInfo, SearchReport,
+    Statistics, Summary, TailReport, TimelineReport, WindowReport, objectives, server,
+    without_fraction,
 };
 use crate::calendar::rfc3339;
 use crate::capacity::Ending;
@@ -60,8 +61,16 @@ fn route_report(
     shard: Option<Shard>,
 ) -> RouteReport {
     let (info, counts) = (monitor.info(), monitor.state.ledger.counts());
-    let TallySnapshot { arrived, window, tail, peak_chunks_per_second, phases, origin, timeline } =
-        tally;
+    let TallySnapshot {
+        arrived,
+        window,
+        tail,
+        peak_chunks_per_second,
+        phases,
+        origin,
+        timeline,
+        replay,
+    } = tally;
     let per_chunk = TokensPerChunk::new(arrived);
     let prices = info.configured.prices.as_ref();
     let has_objectives = phases.iter().any(|phase| phase.slo.is_some());
@@ -99,6 +108,7 @@ fn route_report(
         phases: phases.collect(),
         failures: failures(monitor, &counts),
         connections: connections(arrived),
+        replay: replay.as_ref().map(ReplayReport::new),
         timeline: TimelineReport::new(timeline, *origin, per_chunk, ttft_quantile),
         observed,
         difference: paired_difference(monitor.difference.snapshot()),

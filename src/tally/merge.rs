@@ -12,6 +12,9 @@ impl TallySnapshot {
         }
         self.tail.add_shard(&other.tail);
         self.timeline.add(&other.timeline);
+        if let Some(others) = &other.replay {
+            self.replay.get_or_insert_default().add(others);
+        }
         // The peaks of the shards are not at the same second.
         self.peak_chunks_per_second = None;
         self.add_up_phases();
@@ -60,7 +63,7 @@ mod tests {
     use super::*;
     use crate::event::{Arrival, DropReason, Event, Evidence, Observe as _, RequestIds};
     use crate::measurement::{Anomalies, Failure, FailureDetail, Measurement, Usage};
-    use crate::schedule::{Load, Phase, Repeat, Schedule};
+    use crate::schedule::{Lengths, Load, Phase, Repeat, Schedule};
     use crate::schedule_state::PhaseWindows;
     use crate::slo::{Criterion, LatencyMetric, Objective, Share, Slo};
     use crate::tally::{PhaseRule, Tally};
@@ -123,7 +126,8 @@ mod tests {
             let Request { due: micros, first, rest, tokens, outcome, .. } = *request;
             let due = origin + Duration::from_micros(micros);
             let phase = Some(usize::from(micros >= 200_000_000));
-            let arrival = Arrival { k: 0, due, phase, lengths: None };
+            let lengths = tokens.is_multiple_of(2).then(Lengths::default);
+            let arrival = Arrival { k: 0, due, phase, lengths };
             if outcome == 0 {
                 tally.observe(&arrival, Event::Dropped(DropReason::Late));
                 continue;
@@ -183,6 +187,10 @@ mod tests {
             let mut sum = shard(0);
             (1..4).for_each(|index| sum.add_shard(&shard(index)));
             prop_assert!(sum.is_plausible());
+            let rows = |tally: &TallySnapshot| {
+                tally.replay.as_ref().map(|rows| (rows.dropped, rows.on_time, rows.lag.count()))
+            };
+            prop_assert_eq!(rows(&sum), rows(&all));
             let phases = sum.phases.iter().zip(&all.phases);
             let pairs = phases.map(|(one, other)| (&one.arrived, &other.arrived));
             for (one, other) in pairs.chain([(&sum.arrived, &all.arrived)]) {

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::binary::{Daemon, assert_balanced, sample};
+use crate::run::run;
 
 /// Runs one pass of a replay on a simulator with a prefix cache. Returns the last metrics.
 fn replay(file: &Path, cache_tokens: u32) -> String {
@@ -74,4 +75,40 @@ fn a_replay_has_the_cached_percentage_that_its_hash_ids_predict() {
 
     let exposition = replay(&file, 0);
     assert_eq!(sample(&exposition, "llmload_cached_input_tokens_total", &[]), 0.0);
+}
+
+#[test]
+fn the_report_contains_the_lag_and_the_drops_of_a_replay() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trace.csv");
+    // Only one of the four rows at the end can be in flight.
+    let rows = [0.0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4].map(|at| format!("{at},9,2\n"));
+    let header = "offset_seconds,input_tokens,output_tokens\n";
+    std::fs::write(&file, format!("{header}{}", rows.concat())).unwrap();
+    let ran = run(
+        &format!(
+            "target: {{simulator: {{decode_tokens_per_second: 20}}}}
+max_concurrency: 1
+max_lag: 1h
+schedule: [{{constant: 10/s, for: 500ms}}, {{replay: {{file: '{}', speed: 0.5}}}}]
+",
+            file.display()
+        ),
+        &["--no-gate"],
+    );
+    let report = ran.report.unwrap();
+    let route = &report.routes[0];
+    let (replay, ledger) = (route.replay.as_ref().unwrap(), &route.ledger);
+    assert_eq!((ledger.arrivals, replay.rows), (13, 8));
+    assert!(replay.dropped >= 3, "{replay:?}");
+    assert!(replay.dropped <= ledger.dropped["max_concurrency"], "{ledger:?}");
+    assert_eq!(replay.lag_seconds.count, 8 - replay.dropped);
+    assert!(replay.on_time * 8.0 <= (8 - replay.dropped) as f64, "{replay:?}");
+    assert!(ran.table.contains("rows sent within 100 ms of the trace"), "{}", ran.table);
+}
+
+#[test]
+fn a_run_without_a_trace_has_no_replay_in_its_report() {
+    let ran = run("target: {simulator: {}}\nschedule: [{constant: 20/s, for: 200ms}]\n", &[]);
+    assert_eq!(ran.report.unwrap().routes[0].replay, None);
 }

@@ -731,6 +731,8 @@ scenarios:
     // This run had no distortion, but the page must explain the fields of a distortion too.
     let (kind, message) = (String::new(), String::new());
     report.distortions.push(report::Distortion { kind, message });
+    // Nor did it replay a trace.
+    report.routes[0].replay = Some(report::ReplayReport::default());
     // The keys of this map are the classes of failure, as in the ledger.
     for route in &mut report.routes {
         route.timeline.failures.clear();

@@ -249,6 +249,7 @@ fn object<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, Mistake> {
         // number of the trace.
         let error = error.split(" at line ").next().unwrap_or_default();
         let error = error.replace("f64", "a number").replace("u64", "a whole number");
+        let error = error.replace("a sequence", "a list");
         Mistake::new(excerpt(&error), Keys::REMEDY)
     })
 }

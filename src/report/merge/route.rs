@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::super::shard::RouteSums;
 use super::super::statistics::{Cost, TokensPerChunk};
 use super::super::{
-    Distributions, FailureClass, LedgerReport, ObservedReport, PhaseReport, RouteReport,
-    Statistics, TailReport, TimelineReport, WindowReport, objectives, routes,
+    Distributions, FailureClass, LedgerReport, ObservedReport, PhaseReport, ReplayReport,
+    RouteReport, Statistics, TailReport, TimelineReport, WindowReport, objectives, routes,
 };
 use crate::tally::{PhaseTally, TallySnapshot};
 
@@ -19,7 +19,7 @@ pub(super) fn merge(parts: &[(&RouteReport, &RouteSums)]) -> RouteReport {
     for (_, others) in parts.iter().skip(1) {
         sums.add(others);
     }
-    let TallySnapshot { arrived, window, tail, timeline, .. } = &sums.tally;
+    let TallySnapshot { arrived, window, tail, timeline, replay, .. } = &sums.tally;
     let per_chunk = TokensPerChunk::new(arrived);
     let ledger = ledger(parts);
     let quantile = first.timeline.time_to_first_token_quantile;
@@ -47,6 +47,7 @@ pub(super) fn merge(parts: &[(&RouteReport, &RouteSums)]) -> RouteReport {
             .collect(),
         failures: failures(parts, ledger.finished),
         connections: routes::connections(arrived),
+        replay: replay.as_ref().map(ReplayReport::new),
         observed: observed(parts, &timeline),
         timeline,
         difference: routes::paired_difference(sums.difference),
