@@ -146,7 +146,7 @@ pub struct RouteReport {
     pub connections: Connections,
     /// `None` without a replay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replay: Option<ReplayReport>,
+    pub replay: Option<Box<ReplayReport>>,
     pub timeline: TimelineReport,
     /// One entry per metrics page of the server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

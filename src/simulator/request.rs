@@ -198,7 +198,9 @@ impl Prompt {
     /// Returns false unless there is exactly one prompt.
     fn push_to(&self, prompt: &mut PromptTokens) -> bool {
         let mut push_ids = |ids: &[u32]| {
-            ids.iter().for_each(|id| prompt.push_id(*id));
+            for id in ids {
+                prompt.push_id(*id);
+            }
             !ids.is_empty()
         };
         match self {

@@ -732,7 +732,7 @@ scenarios:
     let (kind, message) = (String::new(), String::new());
     report.distortions.push(report::Distortion { kind, message });
     // Nor did it replay a trace.
-    report.routes[0].replay = Some(report::ReplayReport::default());
+    report.routes[0].replay = Some(Box::default());
     // The keys of this map are the classes of failure, as in the ledger.
     for route in &mut report.routes {
         route.timeline.failures.clear();

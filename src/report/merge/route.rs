@@ -47,7 +47,7 @@ pub(super) fn merge(parts: &[(&RouteReport, &RouteSums)]) -> RouteReport {
             .collect(),
         failures: failures(parts, ledger.finished),
         connections: routes::connections(arrived),
-        replay: replay.as_ref().map(ReplayReport::new),
+        replay: replay.as_ref().map(|counts| Box::new(ReplayReport::new(counts))),
         observed: observed(parts, &timeline),
         timeline,
         difference: routes::paired_difference(sums.difference),
