@@ -59,3 +59,7 @@ chaos seconds="600" seed="0":
 soak minutes="60":
     cargo build --release --locked
     benches/soak.py --minutes {{minutes}}
+
+# Build the files of a release for this machine into target/release-files
+release:
+    .ci/release

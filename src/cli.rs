@@ -8,10 +8,12 @@ mod capacity;
 mod check;
 mod compare;
 mod core_dumps;
+mod export;
 mod failures;
 mod health;
 mod load;
 mod logs;
+mod manual;
 mod merge;
 mod probe;
 mod progress;
@@ -100,6 +102,12 @@ enum Command {
     Health(health::HealthArgs),
     /// Print the JSON Schema of the configuration
     Schema,
+    /// Write the shipped dashboards, rules or manifests to a folder
+    Export(export::ExportArgs),
+    /// Print the completions for a shell
+    Completions(manual::CompletionsArgs),
+    /// Write the manual pages to a folder
+    Man(manual::ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -272,6 +280,9 @@ fn execute(cli: Cli) -> Result<(), Failed> {
                 .context("cannot write the schema as JSON")?;
             Ok(print(&schema)?)
         }
+        Command::Export(args) => export::export(&args),
+        Command::Completions(args) => manual::completions(&args, Cli::command()),
+        Command::Man(args) => manual::man(&args, Cli::command()),
     }
 }
 

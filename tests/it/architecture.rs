@@ -59,6 +59,8 @@ const HOMES: &[(&str, &[&str])] = &[
     // The configuration checks that a text is a hash.
     ("bcrypt", &["config/web_file", "web/security"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli/manual"]),
+    ("clap_mangen", &["cli/manual"]),
     ("csv_core", &["config/trace/row"]),
     ("governor", &["guard/bucket", "pacer"]),
     // Only `h2` defines the kinds of HTTP/2 errors.

@@ -233,13 +233,65 @@ fn the_image_uses_the_pinned_compiler_and_runs_as_user_65532() {
     let from = lines("FROM ");
     assert_eq!(from[0], format!("rust:{channel}-bookworm AS build"));
     for image in from {
-        assert_pinned(image.split(' ').next().unwrap());
+        let name = image.split(' ').next().unwrap();
+        if name != "scratch" {
+            assert_pinned(name);
+        }
     }
     assert_eq!(lines("USER "), ["65532:65532"]);
     let entry = lines("ENTRYPOINT ")[0];
     let check = lines("HEALTHCHECK ")[0].split_once("CMD ").unwrap().1;
     assert_eq!(check.replace(", \"health\"", ""), entry);
     assert!(dockerfile.contains(&format!("--tag llmload:{VERSION} ")));
+    assert!(dockerfile.contains(&format!("ARG VERSION={VERSION}\n")));
+    // The layer of the dependencies has an empty file for each target of the manifest.
+    let (dependencies, _) = dockerfile.split_once("COPY . .").unwrap();
+    let manifest = read("Cargo.toml");
+    let benches: Vec<&str> = manifest
+        .split("[[bench]]\nname = \"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
+    assert!(!benches.is_empty());
+    for bench in benches {
+        assert!(dependencies.contains(&format!("benches/{bench}.rs")), "{bench}");
+    }
+}
+
+// ---- Packages --------------------------------------------------------------------------------
+
+#[test]
+fn the_systemd_unit_starts_llmload_with_options_that_exist() {
+    let unit = read("packaging/systemd/llmload.service");
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let (program, options) = start.split_once(' ').unwrap();
+    assert_eq!(program, "/usr/local/bin/llmload");
+    let options: Vec<&str> = options.split(' ').collect();
+    assert!(options.contains(&"--config.file=/etc/llmload/llmload.yml"));
+    // The binary must report only the wrong option that this test adds.
+    let (code, _, err) = llmload(&[&options[..], &["--log.format=none"]].concat());
+    assert!(code == Some(2) && err.contains("'none'"), "{err}");
+}
+
+#[test]
+fn the_workflow_of_a_release_runs_scripts_that_exist_and_uses_the_pinned_compiler() {
+    let workflow = read(".github/workflows/release.yml");
+    let toolchain = read("rust-toolchain.toml");
+    let channel = toolchain.split_once("channel = \"").unwrap().1.split('"').next().unwrap();
+    assert!(workflow.contains(&format!("container: rust:{channel}-bookworm\n")));
+    let scripts: Vec<&str> = workflow
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("run: .ci/"))
+        .map(|rest| rest.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(scripts, ["release", "sbom"]);
+    for script in scripts {
+        read(&format!(".ci/{script}"));
+    }
+    let release = read(".ci/release");
+    for file in ["packaging/systemd/llmload.service", "LICENSE-APACHE", "LICENSE-MIT"] {
+        assert!(release.contains(file) && repository().join(file).exists(), "{file}");
+    }
 }
 
 /// The build needs the manifest and each file of an `include_str!` or `include_bytes!`.
@@ -385,6 +437,102 @@ fn every_file_in_the_arguments_and_the_configuration_of_the_sidecar_is_mounted()
         assert_eq!(text(&patch["target"]["labelSelector"]), format!("llmload={}", text(label)));
         read(&format!("deploy/sidecar/{}", text(&patch["path"])));
     }
+}
+
+/// Checks a pod of deploy/sharded. Returns its container and its labels.
+fn shard_pod(template: &Value, folder: &str, shards: u64) -> (Value, Value) {
+    let container = template["spec"]["containers"][0].clone();
+    assert_eq!(text(&container["image"]), format!("llmload:{VERSION}"));
+    assert_eq!(container["securityContext"], self::container()["securityContext"]);
+    assert!(container["resources"]["limits"]["cpu"].is_null());
+    let env = container["env"].as_sequence().unwrap();
+    let count = env.iter().find(|variable| variable["name"] == "LLMLOAD_SHARDS").unwrap();
+    assert_eq!(text(&count["value"]), shards.to_string());
+    let mut args: Vec<_> = texts(&container["args"]);
+    assert!(args.contains(&"--config.file=/etc/llmload/llmload.yml"));
+    args.retain(|arg| *arg != "--start-at=$(START_AT)");
+    args.push("--web.listen-address=nowhere");
+    // The binary must report only the wrong option that this test adds.
+    let (code, _, err) = llmload(&args);
+    assert!(code == Some(2) && err.contains("'nowhere'"), "{err}");
+    let labels = template["metadata"]["labels"].clone();
+    let spread = &template["spec"]["topologySpreadConstraints"][0]["labelSelector"];
+    assert_eq!(spread["matchLabels"], labels);
+    let volumes = template["spec"]["volumes"].as_sequence().unwrap();
+    let generated = &yaml(&format!("{folder}/kustomization.yaml"))["configMapGenerator"][0];
+    assert_eq!(texts(&generated["files"]), ["llmload.yml"]);
+    for mount in container["volumeMounts"].as_sequence().unwrap() {
+        assert!(mount["subPath"].is_null());
+        let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
+        match text(&mount["mountPath"]) {
+            "/etc/llmload" => assert_eq!(volume["configMap"]["name"], generated["name"]),
+            path => assert_eq!(path, "/run/secrets/llmload"),
+        }
+    }
+    (container, labels)
+}
+
+/// Kustomize copies the number of shards into each place, and `deploy/validate` builds the
+/// manifests.
+#[test]
+fn the_shards_of_a_stateful_set_know_their_number() {
+    let folder = "deploy/sharded";
+    let set = yaml("deploy/sharded/statefulset.yaml");
+    let kustomization = yaml("deploy/sharded/kustomization.yaml");
+    let shards = kustomization["replicas"][0]["count"].as_u64().unwrap();
+    assert_eq!(kustomization["replicas"][0]["name"], set["metadata"]["name"]);
+    assert_eq!(set["spec"]["replicas"].as_u64(), Some(shards));
+    let (container, labels) = shard_pod(&set["spec"]["template"], folder, shards);
+    assert_eq!(set["spec"]["selector"]["matchLabels"], labels);
+    let paths = texts(&kustomization["replacements"][0]["targets"][0]["fieldPaths"]);
+    assert_eq!(
+        paths,
+        ["spec.template.spec.containers.[name=llmload].env.[name=LLMLOAD_SHARDS].value"]
+    );
+    for resource in texts(&kustomization["resources"]) {
+        read(&format!("{folder}/{resource}"));
+    }
+    let service = yaml("deploy/sharded/service.yaml");
+    assert_eq!(service["metadata"]["name"], set["spec"]["serviceName"]);
+    assert_eq!(service["spec"]["selector"], labels);
+    assert_eq!(text(&service["spec"]["clusterIP"]), "None");
+    let monitor = yaml("deploy/sharded/podmonitor.yaml");
+    assert_eq!(monitor["spec"]["selector"]["matchLabels"], labels);
+    let of_sidecar = yaml("deploy/sidecar/podmonitor.yaml");
+    assert_eq!(monitor["spec"]["podMetricsEndpoints"], of_sidecar["spec"]["podMetricsEndpoints"]);
+    assert_eq!(container["ports"][0]["name"], monitor["spec"]["podMetricsEndpoints"][0]["port"]);
+    // The schedule can be divided into this number of shards.
+    let config = repository().join(folder).join("llmload.yml");
+    for index in 0..shards {
+        let shard = format!("{index}/{shards}");
+        let (code, _, err) = llmload(&["check", "--shard", &shard, config.to_str().unwrap()]);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{shard}");
+    }
+}
+
+#[test]
+fn the_shards_of_a_job_start_at_the_same_time_and_none_stops_the_others() {
+    let job = yaml("deploy/sharded/run/job.yaml");
+    let shards = job["spec"]["completions"].as_u64().unwrap();
+    assert_eq!(job["spec"]["parallelism"].as_u64(), Some(shards));
+    assert_eq!(text(&job["spec"]["completionMode"]), "Indexed");
+    assert_eq!(job["spec"]["backoffLimitPerIndex"].as_u64(), Some(0));
+    assert_eq!(text(&job["spec"]["template"]["spec"]["restartPolicy"]), "Never");
+    let (container, _) = shard_pod(&job["spec"]["template"], "deploy/sharded/run", shards);
+    let args = texts(&container["args"]);
+    for needed in ["run", "--start-at=$(START_AT)", "--json", "--no-gate"] {
+        assert!(args.contains(&needed), "{needed}");
+    }
+    let env = container["env"].as_sequence().unwrap();
+    let start = env.iter().find(|variable| variable["name"] == "START_AT").unwrap();
+    let name = text(&start["valueFrom"]["configMapKeyRef"]["name"]);
+    let key = text(&start["valueFrom"]["configMapKeyRef"]["key"]);
+    let page = read("docs/kubernetes.md");
+    let command = format!("kubectl create configmap {name} --from-literal={key}=");
+    assert!(page.contains(&command), "{command}");
+    let config = repository().join("deploy/sharded/run/llmload.yml");
+    let (code, _, err) = llmload(&["check", config.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
 }
 
 #[test]
