@@ -83,6 +83,11 @@ enum By {
 
 pub(super) fn capacity(args: CapacityArgs) -> Result<(), Failed> {
     let plan = plan(&args)?;
+    if variable("LLMLOAD_SHARD").or_else(|| variable("LLMLOAD_SHARDS")).is_some() {
+        tracing::warn!(
+            "LLMLOAD_SHARD and LLMLOAD_SHARDS are ignored, because shards cannot share a search"
+        );
+    }
     let CapacityArgs { title, labels, report, wait, .. } = args;
     run::run_plan(&RunArgs::for_search(title, labels, report, wait), plan)
 }
