@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, SERVER};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SERVER};
 use secrecy::{ExposeSecret, SecretString};
 use url::{Position, Url};
 
@@ -135,6 +135,8 @@ pub struct Request {
     pub stream: bool,
     /// The trace context that is sent in a header.
     pub trace: Option<Trace>,
+    /// The header with the id of the session.
+    pub session: Option<(HeaderName, HeaderValue)>,
 }
 
 /// An error while building a client.
@@ -360,12 +362,15 @@ fn http1_client(target: &Target, base: &Url) -> Result<Http1Client, BoxError> {
 /// Returns the headers of a request for a response of the model.
 fn completion_headers(request: &Request) -> HeaderMap {
     let accept = if request.stream { "text/event-stream" } else { "application/json" };
-    let mut headers = HeaderMap::with_capacity(3);
+    let mut headers = HeaderMap::with_capacity(4);
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let trace = request.trace.and_then(|trace| trace.to_string().try_into().ok());
     if let Some(trace) = trace {
         headers.insert(Trace::HEADER, trace);
+    }
+    if let Some((name, id)) = &request.session {
+        headers.insert(name.clone(), id.clone());
     }
     headers
 }

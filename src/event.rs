@@ -6,6 +6,7 @@
 
 mod breaker;
 mod evidence;
+mod session_end;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::protocol::{RateLimits, Trace};
 use crate::schedule::Lengths;
 pub use breaker::{BreakerChange, OpenCause};
 pub use evidence::Evidence;
+pub use session_end::SessionEnd;
 
 /// One request that becomes due in a scenario. llmload sends it to each target of the scenario, or
 /// drops it.
@@ -30,6 +32,8 @@ pub struct Arrival {
     pub phase: Option<usize>,
     /// The lengths of the prompt and of the response, if a trace sets these lengths.
     pub lengths: Option<Lengths>,
+    /// The number of the turn in its session, from 0. Always 0 without sessions.
+    pub turn: u32,
 }
 
 impl Arrival {
@@ -52,6 +56,8 @@ pub enum DropReason {
     Late,
     /// The breaker was open, because requests had failed.
     Breaker,
+    /// `max_sessions` sessions were in progress, so llmload started no further session.
+    MaxSessions,
     /// `max_concurrency` requests were in flight.
     MaxConcurrency,
     /// A budget is used up, or its spending cannot be saved.
@@ -62,11 +68,12 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order in which [`Guard`](crate::guard::Guard) checks the reasons.
-    pub const ALL: [DropReason; 7] = [
+    pub const ALL: [DropReason; 8] = [
         DropReason::Draining,
         DropReason::Paused,
         DropReason::Late,
         DropReason::Breaker,
+        DropReason::MaxSessions,
         DropReason::MaxConcurrency,
         DropReason::Budget,
         DropReason::RateLimit,
@@ -79,6 +86,7 @@ impl DropReason {
             DropReason::Paused => "paused",
             DropReason::Late => "late",
             DropReason::Breaker => "breaker",
+            DropReason::MaxSessions => "max_sessions",
             DropReason::MaxConcurrency => "max_concurrency",
             DropReason::Budget => "budget",
             DropReason::RateLimit => "rate_limit",

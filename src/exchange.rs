@@ -20,11 +20,13 @@ use tokio::time::Instant;
 use crate::endpoint::{ConnectTiming, Endpoint, Request, Response, SendStep};
 use crate::event::{Arrival, Event, Evidence, Observe, RequestIds};
 use crate::guard::RequestOutcome;
-use crate::measurement::{ClientFault, Failure, FailureCause, FailureDetail, Measurement, Usage};
+use crate::measurement::{ClientFault, Failure, FailureCause, FailureDetail, Usage};
 use crate::pairing::Timing;
 use crate::plan::Timeouts;
-use crate::protocol::{self, Api, BodyReader, ResponseLimits, StreamReader, Terminal};
-use reading::{BodyStart, TokenTimes, read_body, read_stream, start_of_body, start_of_stream};
+use crate::protocol::{self, Answer, Api, BodyReader, ResponseLimits, StreamReader, Terminal};
+use reading::{
+    BodyStart, ReadResponse, TokenTimes, read_body, read_stream, start_of_body, start_of_stream,
+};
 use timer::RequestTimer;
 
 /// The time to wait for the end of a body when the result of the request is already known. If the
@@ -47,6 +49,8 @@ pub struct RequestSpec {
     /// The number of vectors in a complete response. 0 if the API has no vectors.
     pub expected_vectors: usize,
     pub timeouts: Timeouts,
+    /// True if a later turn of a session needs the answer.
+    pub keeps_answer: bool,
 }
 
 /// A request that has succeeded or failed. The rest of its response body can still be unread.
@@ -64,6 +68,11 @@ pub struct Finished<R> {
     pub was_sent: bool,
     /// The status of a response that refused the request.
     pub refusal: Option<u16>,
+    /// `None` unless the request keeps its answer.
+    pub answer: Option<Answer>,
+    /// The instant at which the last event of the response arrived, or at which the request
+    /// failed.
+    pub end: Instant,
     /// The response, if its body has not ended yet.
     undrained: Option<R>,
 }
@@ -119,7 +128,7 @@ pub async fn exchange<E: Endpoint>(
     // The arrival counts as sent even if its request could not be made.
     sending.end();
     match result {
-        Ok((measurement, undrained)) => {
+        Ok(ReadResponse { measurement, answer, undrained }) => {
             observer.observe(&arrival, Event::Succeeded(&measurement));
             let timing = Timing {
                 first_token: measurement.time_to_first_token(),
@@ -128,7 +137,8 @@ pub async fn exchange<E: Endpoint>(
             };
             let usage = measurement.usage;
             let (was_sent, refusal) = (true, None);
-            Finished { outcome: Ok(timing), usage, retry_after, was_sent, refusal, undrained }
+            let (outcome, end) = (Ok(timing), measurement.end);
+            Finished { outcome, usage, retry_after, was_sent, refusal, answer, end, undrained }
         }
         Err(detail) => {
             let now = Instant::now();
@@ -148,7 +158,8 @@ pub async fn exchange<E: Endpoint>(
                 Some(FailureCause::Status(status)) => Some(status),
                 _ => None,
             };
-            Finished { outcome, usage, retry_after, was_sent, refusal, undrained: None }
+            let (answer, undrained, end) = (None, None, now);
+            Finished { outcome, usage, retry_after, was_sent, refusal, answer, end, undrained }
         }
     }
 }
@@ -251,8 +262,17 @@ async fn send_and_read<E: Endpoint>(
     sending: &Sending<'_, impl Observe + ?Sized>,
     request_spec: RequestSpec,
     HeadFacts { request_id, retry_after, evidence }: HeadFacts<'_>,
-) -> Result<(Measurement, Option<E::Response>), FailureDetail> {
-    let RequestSpec { request, model, api, terminal, expects_usage, expected_vectors, timeouts } =
+) -> Result<ReadResponse<E::Response>, FailureDetail> {
+    let RequestSpec {
+        request,
+        model,
+        api,
+        terminal,
+        expects_usage,
+        expected_vectors,
+        timeouts,
+        keeps_answer,
+    } =
         request_spec;
     let is_stream = request.stream;
     let Sending { arrival, observer, begin, .. } = *sending;
@@ -286,8 +306,9 @@ async fn send_and_read<E: Endpoint>(
     if !is_stream {
         let reader = BodyReader::new(api, ResponseLimits::default())
             .with_requested_model(&model)
-            .with_expected_vectors(expected_vectors);
-        return Ok((read_body(response, reader, timer, arrival.due, evidence).await?, None));
+            .with_expected_vectors(expected_vectors)
+            .with_answer(keeps_answer);
+        return read_body(response, reader, timer, arrival.due, evidence).await;
     }
     let mut first_read = None;
     if !response.content_type().is_some_and(protocol::is_event_stream) {
@@ -298,7 +319,8 @@ async fn send_and_read<E: Endpoint>(
     }
     let reader = StreamReader::new(api, terminal, ResponseLimits::default())
         .with_requested_model(&model)
-        .with_expected_usage(expects_usage);
+        .with_expected_usage(expects_usage)
+        .with_answer(keeps_answer);
     let tokens = TokenTimes::new(timer.sent(), arrival, observer, evidence);
     read_stream(response, first_read, reader, timer, tokens).await
 }

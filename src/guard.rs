@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Arrival, DropReason};
+use crate::ledger::SessionLedger;
 use crate::plan::{PhaseObjectives, connection_limit};
 pub use account::{Mark, Proposal, Refusal, Saved, Window};
 pub use accounts::{
@@ -48,6 +49,8 @@ pub struct Guard {
     paused: Pause,
     max_lag: Duration,
     max_concurrency: NonZeroU32,
+    /// `None` if the scenario has no sessions.
+    sessions: Option<SessionLimit>,
     /// The breaker, and the phases of the schedule. `None` if the scenario has no breaker.
     breaker: Option<(Arc<Breaker>, Arc<[PhaseObjectives]>)>,
     /// `None` if the target has no rate limits.
@@ -69,10 +72,17 @@ impl Guard {
             paused,
             max_lag,
             max_concurrency,
+            sessions: None,
             breaker: None,
             rate_limiter: None,
             budgets: None,
         }
+    }
+
+    /// Sets the highest number of sessions in progress.
+    #[must_use]
+    pub fn with_sessions(self, sessions: Option<SessionLimit>) -> Guard {
+        Guard { sessions, ..self }
     }
 
     /// Sets the budgets of the scenario.
@@ -136,6 +146,10 @@ impl Guard {
             Some(breaker) => Some(breaker.admit(now).ok_or(DropReason::Breaker)?),
             None => None,
         };
+        let sessions = self.sessions.as_ref().filter(|_| arrival.turn == 0);
+        if sessions.is_some_and(SessionLimit::is_reached) {
+            return Err(DropReason::MaxSessions);
+        }
         if in_flight >= u64::from(self.max_concurrency.get()) {
             return Err(DropReason::MaxConcurrency);
         }
@@ -172,6 +186,19 @@ impl Guard {
             return Err(DropReason::RateLimit);
         }
         Ok(Permit::new(self.rate_limiter.clone(), budgeted))
+    }
+}
+
+/// The highest number of sessions in progress, and their counts.
+#[derive(Clone, Debug)]
+pub struct SessionLimit {
+    pub ledger: Arc<SessionLedger>,
+    pub most: NonZeroU32,
+}
+
+impl SessionLimit {
+    fn is_reached(&self) -> bool {
+        self.ledger.counts().in_progress >= u64::from(self.most.get())
     }
 }
 
@@ -238,7 +265,7 @@ mod tests {
         let limiter = Arc::new(RateLimiter::new(one_a_minute, due));
         let guard = Guard::new(draining.clone(), paused.clone(), Duration::from_millis(500), two)
             .with_rate_limiter(Some(limiter));
-        let arrival = Arrival { k: 0, due, phase: None, lengths: None };
+        let arrival = Arrival { k: 0, due, phase: None, lengths: None, turn: 0 };
         let admit = |now, in_flight| {
             let time = (now, SystemTime::UNIX_EPOCH);
             guard.admit(&arrival, Demand::NONE, time, in_flight).map(drop)
@@ -275,7 +302,7 @@ mod tests {
         .with_breaker(Some(Breaker::new(settings)), &phases);
         let admit = |phase, seconds, in_flight| {
             let now = start + Duration::from_secs(seconds);
-            let arrival = Arrival { k: 0, due: start, phase, lengths: None };
+            let arrival = Arrival { k: 0, due: start, phase, lengths: None, turn: 0 };
             guard.admit(&arrival, Demand::NONE, (now, SystemTime::UNIX_EPOCH), in_flight)
         };
         let failed = RequestOutcome {

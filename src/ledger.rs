@@ -13,10 +13,13 @@
 //! Each request in flight holds an [`InFlightGuard`], which counts the end of the request exactly
 //! once. If a panic drops the guard, the request is a failure of class `internal`.
 
+mod sessions;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::event::{AbortReason, DropReason};
 use crate::measurement::Failure;
+pub use sessions::{SessionCounts, SessionGuard, SessionLedger};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LedgerCounts {

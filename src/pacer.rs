@@ -166,6 +166,15 @@ impl Pacer {
         self.segment
     }
 
+    /// Returns the index of the phase that is active at an instant.
+    pub fn phase_at(&self, at: Instant) -> Option<usize> {
+        let barrier = self.next_barrier();
+        let is_stopped = at >= self.segment.cycle_start + barrier.time;
+        let untimed = barrier.untimed.filter(|_| is_stopped);
+        let current = || Some(self.schedule.phase_at(self.elapsed(at, &barrier))?.index);
+        untimed.or_else(current)
+    }
+
     /// Returns the next action at `now`. After [`Next::Due`], the caller must call again at once,
     /// because the next arrival can be due too.
     pub fn poll(&mut self, now: Instant) -> Next {

@@ -9,6 +9,7 @@ mod observe;
 mod open_files;
 mod phases;
 mod resources;
+mod sessions;
 mod single_run;
 mod unix_socket;
 
@@ -38,6 +39,7 @@ pub use observe::{MetricsPage, MetricsSource, PageLocation};
 pub use open_files::{OTHER_FILES, connection_limit};
 pub use phases::{MAX_REPORTED_PHASES, PhaseObjectives};
 pub use resources::Resources;
+pub use sessions::{History, Sessions};
 pub use single_run::SingleRunError;
 pub use unix_socket::{UNIX_SCHEME, unix_socket, unix_url};
 
@@ -102,6 +104,8 @@ pub struct Scenario {
     /// The highest number of requests in flight. At this number, llmload drops each further
     /// arrival.
     pub max_concurrency: NonZeroU32,
+    /// The settings of the sessions; `None` if the prompts are no conversations.
+    pub sessions: Option<Sessions>,
     /// llmload drops an arrival that it cannot send within this time after its due time.
     pub max_lag: Duration,
     /// `None` if the scenario has no breaker.

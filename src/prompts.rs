@@ -5,6 +5,7 @@
 //! [`PrefixCache::Salted`], which differ in each request.
 
 mod builtin;
+mod conversation;
 mod filler_text;
 mod format;
 mod hash_blocks;
@@ -12,6 +13,7 @@ mod load;
 mod mix;
 mod most_tokens;
 mod row_splitter;
+mod sessions;
 mod synthetic;
 
 use std::fmt;
@@ -21,16 +23,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::Rng;
 
+use self::sessions::SessionSource;
 use crate::protocol::Prompt;
 use crate::random::{self, Purpose};
 use crate::schedule::{HashBlocks, Lengths};
 
+pub use conversation::{MAX_THINK_TIME, Turn};
 pub use format::RowFormat;
 pub use load::{
     DEFAULT_TEMPLATE, LoadError, MAX_BYTES, PromptUnavailable, Rows, is_utf16, load_pairs,
     load_rows,
 };
 pub use most_tokens::{MostTokens, tokens_of_bytes};
+pub use sessions::{MAX_TURNS, SessionMeans, ThinkTime};
 pub use synthetic::{LengthDistribution, MAX_TOKENS, Synthetic};
 
 pub const BUILTIN: &str = "builtin";
@@ -99,6 +104,7 @@ enum Source {
     Texts(Arc<[String]>),
     Rows(Rows),
     Synthetic(Arc<str>, Synthetic),
+    Sessions(sessions::SessionSource),
     Mix(mix::WeightedRoundRobin, Arc<[Prompts]>),
 }
 
@@ -175,12 +181,13 @@ impl Prompts {
         }
     }
 
-    /// The kind of the source: `texts`, `rows`, `synthetic` or `mix`.
+    /// The kind of the source: `texts`, `rows`, `synthetic`, `sessions` or `mix`.
     pub fn source_kind(&self) -> &'static str {
         match self.source {
             Source::Texts(_) => "texts",
             Source::Rows(_) => "rows",
             Source::Synthetic(..) => "synthetic",
+            Source::Sessions(_) => "sessions",
             Source::Mix(..) => "mix",
         }
     }
@@ -215,7 +222,8 @@ impl Prompts {
         match &self.source {
             Source::Texts(texts) => Some(texts.len() as u64),
             Source::Rows(rows) => Some(rows.count()),
-            Source::Synthetic(..) => None,
+            Source::Sessions(SessionSource::Recorded { rows, .. }) => Some(rows.count()),
+            Source::Synthetic(..) | Source::Sessions(SessionSource::Synthetic { .. }) => None,
             Source::Mix(_, members) => members.iter().map(Prompts::len).sum(),
         }
     }
@@ -238,7 +246,7 @@ impl Prompts {
     #[must_use]
     pub fn count_without_text(&self) -> u64 {
         match &self.source {
-            Source::Texts(_) | Source::Synthetic(..) => 0,
+            Source::Texts(_) | Source::Synthetic(..) | Source::Sessions(_) => 0,
             Source::Rows(rows) => rows.count_without_text(),
             Source::Mix(_, members) => members.iter().map(Prompts::count_without_text).sum(),
         }
@@ -261,6 +269,10 @@ impl Prompts {
             Source::Synthetic(_, synthetic) => {
                 let output = synthetic.output.map_or(limit, |output| output.mean);
                 (from_trace(lengths.input).unwrap_or(synthetic.input.mean), output)
+            }
+            Source::Sessions(_) => {
+                let means = self.session_means(limit);
+                means.map_or((0.0, limit), |means| (means.input, means.output))
             }
             Source::Mix(turns, members) => {
                 let each = members.iter().zip(turns.fractions());
@@ -316,12 +328,7 @@ impl Prompts {
         if lengths.output.is_some() {
             prompt.max_tokens = lengths.output;
         }
-        let number = || next_nonce(&self.nonces);
-        match self.prefix_cache {
-            PrefixCache::Warm => {}
-            PrefixCache::Cold => prompt.nonce = Some(filler_text::nonce(number())),
-            PrefixCache::Salted => prompt.cache_salt = Some(format!("{:016x}", number())),
-        }
+        self.set_nonce(&mut prompt);
         Ok(prompt)
     }
 
@@ -347,6 +354,13 @@ impl Prompts {
             }
             Source::Rows(rows) => rows.prompt_at(index(rows.count())),
             Source::Synthetic(name, synthetic) => Ok(synthetic.generate(name, inputs, rng)),
+            // The first turn. Only warm-up requests have no session.
+            Source::Sessions(SessionSource::Recorded { rows, .. }) => {
+                rows.prompt_at(index(rows.count()))
+            }
+            Source::Sessions(SessionSource::Synthetic { name, prompts, .. }) => {
+                Ok(prompts.generate(name, inputs, rng))
+            }
             Source::Mix(turns, members) => {
                 let (member, k) = turns.turn_of(k, self.order, index);
                 members

@@ -11,6 +11,7 @@
 //! | `request_body` | the fields of a request body that the APIs share |
 //! | `usage` | the token counts of a response |
 //! | `raw_json`, `lenient` | JSON without allocations, and with the faults of some servers |
+//! | [`answer`] | the answer of a model, which a later turn of a session sends back |
 //! | [`decoded`] | a decoded event, in the same form for every API |
 //! | [`sse`] | the decoder of server-sent events |
 //! | [`stream_reader`], [`body_reader`] | a response, from its first byte to the verdict |
@@ -23,6 +24,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
+pub mod answer;
 pub mod body_reader;
 pub mod chat;
 pub mod completions;
@@ -44,6 +46,7 @@ pub mod stream_reader;
 pub mod trace;
 mod usage;
 
+pub use answer::{Answer, ToolCall};
 pub use body_reader::{BodyReader, explain_missing_stream};
 pub use decoded::{Channel, DecodeError, DecodedEvent, discard_text};
 pub use dialect::{Api, Dialect, MaxTokensField};

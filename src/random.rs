@@ -18,6 +18,8 @@ pub enum Purpose {
     Prefixes = 2,
     /// The blocks that a trace names by their hash ids.
     Blocks = 3,
+    /// The number of turns of sessions, and the think times between them.
+    Sessions = 4,
 }
 
 /// All versions of llmload draw the same sequence, because the algorithm `ChaCha` has a fixed

@@ -168,7 +168,7 @@ mod tests {
 
     fn first_token(recent: &Recent, seconds: f64) {
         let since_sent = Duration::from_secs_f64(seconds);
-        let arrival = Arrival { k: 0, due: Instant::now(), phase: None, lengths: None };
+        let arrival = Arrival { k: 0, due: Instant::now(), phase: None, lengths: None, turn: 0 };
         recent.observe(&arrival, Event::FirstToken { since_sent, since_due: since_sent });
     }
 

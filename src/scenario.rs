@@ -23,6 +23,7 @@ use crate::archive::Archive;
 use crate::calendar::rfc3339;
 use crate::config::HumanDuration;
 use crate::endpoint::HttpEndpoint;
+use crate::event::SessionEnd;
 use crate::generator::GeneratorMonitor;
 use crate::guard::{Accounts, Pause};
 use crate::launch::{Alarm, Driver, Mailbox, ReadinessGate, Route, RouteSet, RouteTable};
@@ -200,6 +201,9 @@ impl ScenarioHandle {
         controls.routes.replace(after.build_routes(&monitors, &controls.gate, context));
         controls.routes_replaced.notify_one();
         self.monitors = monitors;
+        if !before.has_same_conversations(after) {
+            controls.mailbox.end_sessions();
+        }
         if !before.has_same_timing(after) {
             let arrivals = after.arrival_spec(context.shard);
             self.completion.reset();
@@ -305,6 +309,7 @@ impl ScenarioTask {
             driver,
             routes: Arc::clone(&routes),
             stop: stop.clone(),
+            draining: context.draining.clone(),
             scenario: scenario.clone(),
             completion,
         };
@@ -371,6 +376,7 @@ struct Driving {
     driver: Driver,
     routes: Arc<HttpRouteTable>,
     stop: CancellationToken,
+    draining: CancellationToken,
     scenario: String,
     completion: Completion,
 }
@@ -379,13 +385,18 @@ impl Driving {
     /// Runs the schedule until `stop` is cancelled. A run also ends after its schedule and its last
     /// request. In a daemon, a command can start an ended schedule again.
     async fn run(self, is_run: bool) {
-        let Driving { mut driver, routes, stop, scenario, completion } = self;
+        let Driving { mut driver, routes, stop, draining, scenario, completion } = self;
         let mut alarm = Alarm::most_precise();
         while !stop.is_cancelled() {
             completion.reset();
             driver.run(&*routes, &mut alarm, &stop).await;
             if stop.is_cancelled() {
                 driver.cut_windows(Instant::now());
+                driver.end_sessions(match (draining.is_cancelled(), is_run) {
+                    (true, _) => SessionEnd::Shutdown,
+                    (false, true) => SessionEnd::ScheduleEnd,
+                    (false, false) => SessionEnd::Reload,
+                });
             }
             if !stop.is_cancelled() && !is_run {
                 tracing::info!(scenario, "schedule ended; the daemon keeps serving /metrics");

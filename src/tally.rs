@@ -287,7 +287,7 @@ mod tests {
         let tally = tally(&schedule(&["a", "b", "a"]), Some(Arc::new(slo)), origin);
         let at = |millis| origin + Duration::from_millis(millis);
         let finish = |phase, due, first: u64, ok: bool| {
-            let arrival = Arrival { k: 0, due: at(due), phase, lengths: None };
+            let arrival = Arrival { k: 0, due: at(due), phase, lengths: None, turn: 0 };
             tally.observe(&arrival, Event::Sent { lag: Duration::ZERO, waited: Duration::ZERO });
             let since = Duration::from_millis(first);
             tally.observe(&arrival, Event::FirstToken { since_sent: since, since_due: since });
@@ -324,7 +324,7 @@ mod tests {
         finish(Some(2), 2000, 200, true);
         finish(Some(1), 1000, 100, false);
         finish(None, 9000, 100, true);
-        let late = Arrival { k: 3, due: at(1500), phase: Some(1), lengths: None };
+        let late = Arrival { k: 3, due: at(1500), phase: Some(1), lengths: None, turn: 0 };
         tally.observe(&late, Event::Dropped(DropReason::Late));
         let TallySnapshot { arrived: total, window, phases, .. } = tally.read(at(5000));
         let rows: Vec<_> = phases
@@ -348,7 +348,8 @@ mod tests {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let tally = tally(&schedule(&names), None, Instant::now());
         for phase in [0, 98, 99, 999] {
-            let arrival = Arrival { k: 0, due: Instant::now(), phase: Some(phase), lengths: None };
+            let arrival =
+                Arrival { k: 0, due: Instant::now(), phase: Some(phase), lengths: None, turn: 0 };
             tally.observe(&arrival, Event::Dropped(DropReason::Late));
         }
         let phases = tally.read(Instant::now()).phases;
@@ -368,7 +369,8 @@ mod tests {
         let at = |millis| origin + Duration::from_millis(millis);
         let (detail, ids) = (FailureDetail::new(Failure::Reset, ""), RequestIds::default());
         let fail = |tally: &Tally, phase, due| {
-            let arrival = Arrival { k: 0, due: at(due), phase: Some(phase), lengths: None };
+            let arrival =
+                Arrival { k: 0, due: at(due), phase: Some(phase), lengths: None, turn: 0 };
             let zero = Duration::ZERO;
             tally.observe(&arrival, Event::Sent { lag: zero, waited: zero });
             let (detail, ids, evidence) = (&detail, &ids, &Evidence::default());

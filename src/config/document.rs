@@ -13,6 +13,7 @@ mod metrics;
 mod observe;
 mod prompts;
 mod resources;
+mod sessions;
 mod slo;
 mod target;
 
@@ -34,13 +35,14 @@ pub use prompts::{
     Synthetic,
 };
 pub use resources::Resources;
+pub use sessions::{History, ThinkTime, TurnCount};
 pub use slo::Slo;
 pub use target::{
     Api, Auth, MaxTokensField, Prices, StreamOptions, Target, Terminal, Timeouts, Tls, ValueSource,
 };
 
 use super::field::{Field, FieldList, FieldMap};
-use super::scalar::{Count, Number, Rate, Ratio, Repeat, Span};
+use super::scalar::{Count, Number, Rate, Ratio, Repeat, Size, Span};
 
 /// The short form: one target and one scenario.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -104,6 +106,21 @@ pub struct ShortForm {
     /// llmload drops every further arrival. Default: 256.
     #[schemars(extend("default" = 256))]
     pub max_concurrency: Field<Count>,
+    /// The answers that later turns of a session send back to the model: `live` for the answers
+    /// that the model really gave, or `recorded` for those in the file of `conversations`. Default:
+    /// `live`.
+    #[schemars(extend("default" = "live"))]
+    pub history: Field<History>,
+    /// The highest number of sessions in progress, 1 to 1000000. While this number is in progress,
+    /// llmload starts no further session. Default: `max_concurrency`.
+    pub max_sessions: Field<Count>,
+    /// The highest length of the texts that the sessions in progress have exchanged so far, 1MiB to
+    /// 1TiB. A session that would exceed it ends early. Default: 256MiB.
+    #[schemars(extend("default" = "256MiB"))]
+    pub max_history: Field<Size>,
+    /// The header with the id of the session, for example for a router that sends all turns of a
+    /// session to the same server. Default: no header. Example: `x-session-id`.
+    pub session_header: Field<String>,
     /// The longest delay of an arrival, 1ms to 1h. llmload drops an arrival with a longer delay,
     /// because many late arrivals would form a burst. Default: 500ms.
     #[schemars(extend("default" = "500ms"))]
@@ -346,6 +363,21 @@ pub struct Scenario {
     /// llmload drops every further arrival. Default: 256.
     #[schemars(extend("default" = 256))]
     pub max_concurrency: Field<Count>,
+    /// The answers that later turns of a session send back to the model: `live` for the answers
+    /// that the model really gave, or `recorded` for those in the file of `conversations`. Default:
+    /// `live`.
+    #[schemars(extend("default" = "live"))]
+    pub history: Field<History>,
+    /// The highest number of sessions in progress, 1 to 1000000. While this number is in progress,
+    /// llmload starts no further session. Default: `max_concurrency`.
+    pub max_sessions: Field<Count>,
+    /// The highest length of the texts that the sessions in progress have exchanged so far, 1MiB to
+    /// 1TiB. A session that would exceed it ends early. Default: 256MiB.
+    #[schemars(extend("default" = "256MiB"))]
+    pub max_history: Field<Size>,
+    /// The header with the id of the session, for example for a router that sends all turns of a
+    /// session to the same server. Default: no header. Example: `x-session-id`.
+    pub session_header: Field<String>,
     /// The longest delay of an arrival, 1ms to 1h. llmload drops an arrival with a longer delay,
     /// because many late arrivals would form a burst. Default: 500ms.
     #[schemars(extend("default" = "500ms"))]

@@ -7,12 +7,22 @@ use super::tree::{Value, excerpt};
 
 /// Keys of a source of prompts. If the name of a source is one of them, the user probably forgot to
 /// give the source a name.
-const SOURCE_KEYS: [&str; 9] =
-    ["lines", "pairs", "payloads", "sharegpt", "jsonl", "template", "field", "order", "mix"];
+const SOURCE_KEYS: [&str; 10] = [
+    "lines",
+    "pairs",
+    "payloads",
+    "sharegpt",
+    "jsonl",
+    "conversations",
+    "template",
+    "field",
+    "order",
+    "mix",
+];
 
 /// Examples of values, for the remedy of a value of the wrong type. `*` stands for a key that the
 /// user chooses, and `[]` for an entry of a list.
-const EXAMPLES: [(&str, &str); 50] = [
+const EXAMPLES: [(&str, &str); 52] = [
     ("targets", "{main: {base_url: http://localhost:8000/v1}}"),
     ("targets.*", "{base_url: http://localhost:8000/v1}"),
     ("base_url", "http://localhost:8000/v1"),
@@ -33,6 +43,8 @@ const EXAMPLES: [(&str, &str); 50] = [
     ("synthetic", "{input_tokens: 512, output_tokens: 128}"),
     ("input_tokens", "{mean: 512, stddev: 128}"),
     ("output_tokens", "{mean: 128, stddev: 32}"),
+    ("turns", "{mean: 4, stddev: 2}"),
+    ("think_time", "{mean: 5s, stddev: 2s}"),
     ("mix", "{short: 3, long: 1}"),
     ("scenarios", "{main: {rate: 5/s}}"),
     ("scenarios.*", "{rate: 5/s}"),
@@ -153,7 +165,8 @@ fn remedy_for_foreign_key(key: &str, known: &[&str]) -> Option<&'static str> {
             "with `scenarios`, write `targets: {main: …}` instead of `target`"
         }
         "rate" | "concurrency" | "schedule" | "request" | "repeat" | "start" | "active"
-        | "arrivals" | "max_concurrency" | "max_lag" | "breaker" | "slo"
+        | "arrivals" | "max_concurrency" | "max_lag" | "breaker" | "slo" | "history"
+        | "max_sessions" | "max_history" | "session_header"
             if has("scenarios") =>
         {
             "move it into a scenario, because the file has `targets` or `scenarios`"

@@ -130,7 +130,18 @@ fn divide_scenario(scenario: &mut Scenario, shard: Shard) -> Vec<Problem> {
     let part = part.filter(|_| limit.get() >= shards);
     if part.is_none() {
         let message = format!("{limit} is too low for {shards} shards");
-        add("max_concurrency", message, at_least_one_each);
+        add("max_concurrency", message, at_least_one_each.clone());
+    }
+    if let Some(sessions) = &mut scenario.sessions {
+        let most = sessions.max.get();
+        let part = u32::try_from(shard.part(most.into())).ok().and_then(NonZeroU32::new);
+        match part.filter(|_| most >= shards) {
+            Some(part) => sessions.max = part,
+            None => {
+                let message = format!("{most} is too low for {shards} shards");
+                add("max_sessions", message, at_least_one_each);
+            }
+        }
     }
     scenario.budgets = budgets.into();
     scenario.max_concurrency = part.unwrap_or(limit);

@@ -28,6 +28,7 @@ mod scenario;
 mod schedule;
 mod search;
 mod secret;
+mod sessions;
 mod shapes;
 mod simulator;
 mod slo;
@@ -253,6 +254,10 @@ impl Validator<'_> {
             rate: form.rate,
             concurrency: form.concurrency,
             max_concurrency: form.max_concurrency,
+            history: form.history,
+            max_sessions: form.max_sessions,
+            max_history: form.max_history,
+            session_header: form.session_header,
             max_lag: form.max_lag,
             breaker: form.breaker,
             warmup: form.warmup,

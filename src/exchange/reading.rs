@@ -9,11 +9,20 @@ use crate::endpoint::Response;
 use crate::event::{Arrival, Event, Evidence, Observe};
 use crate::measurement::{Anomaly, FailureDetail, Measurement};
 use crate::protocol::{
-    self, BodyReader, Channel, CompletedResponse, Progress, StreamReader, discard_text,
+    self, Answer, BodyReader, Channel, CompletedResponse, Progress, StreamReader, discard_text,
 };
 
 /// The highest number of bytes that llmload keeps from the body of a failed response.
 const MAX_ERROR_BODY: usize = 64 * 1024;
+
+/// A successful response.
+pub(super) struct ReadResponse<R> {
+    pub(super) measurement: Measurement,
+    /// `None` unless the reader keeps the answer.
+    pub(super) answer: Option<Answer>,
+    /// The response, if its body has not ended yet.
+    pub(super) undrained: Option<R>,
+}
 
 /// The reason why llmload stopped reading a stream. If the connection breaks before the response is
 /// complete, there is a failure instead of a reason.
@@ -119,7 +128,7 @@ pub(super) async fn read_stream<R: Response>(
     mut reader: StreamReader,
     mut timer: RequestTimer,
     mut tokens: TokenTimes<'_, impl Observe + ?Sized>,
-) -> Result<(Measurement, Option<R>), FailureDetail> {
+) -> Result<ReadResponse<R>, FailureDetail> {
     let sent = timer.sent();
     let mut last_event = sent;
     let has_unexpected_type = first_read.is_some();
@@ -172,7 +181,8 @@ pub(super) async fn read_stream<R: Response>(
     measurement.anomalies.add_if(Anomaly::Coalesced, measurement.is_coalesced());
     measurement.anomalies.add_if(Anomaly::UnexpectedContentType, has_unexpected_type);
     let is_undrained = matches!(stop_reason, StopReason::ReaderFinished);
-    Ok((measurement, is_undrained.then_some(response)))
+    let (answer, undrained) = (reader.take_answer(), is_undrained.then_some(response));
+    Ok(ReadResponse { measurement, answer, undrained })
 }
 
 pub(super) async fn read_body<R: Response>(
@@ -181,7 +191,7 @@ pub(super) async fn read_body<R: Response>(
     mut timer: RequestTimer,
     due: Instant,
     evidence: &mut Evidence,
-) -> Result<Measurement, FailureDetail> {
+) -> Result<ReadResponse<R>, FailureDetail> {
     while let Some(bytes) = timer.limit(response.chunk()).await?? {
         evidence.add_body(&bytes);
         if !reader.read(&bytes) {
@@ -191,7 +201,8 @@ pub(super) async fn read_body<R: Response>(
     let end = Instant::now();
     let completed = reader.end(&mut discard_text)?;
     let has_reasoning = reader.text_bytes(Channel::Reasoning) > 0;
-    Ok(measurement(due, timer.sent(), end, completed, has_reasoning))
+    let measurement = measurement(due, timer.sent(), end, completed, has_reasoning);
+    Ok(ReadResponse { measurement, answer: reader.take_answer(), undrained: None })
 }
 
 /// Returns the measurement of a request, without the instants of its tokens.

@@ -5,6 +5,9 @@
 //! [`Driver::run`] is a thin loop around `step` that waits for the clock, for commands, for
 //! returned slots and for the stop signal.
 //!
+//! The later turns of sessions are due when their think times have passed. They do not depend on the
+//! source.
+//!
 //! The source of arrivals is a segment of the schedule (an uninterrupted part of one cycle), or a
 //! manual rate override. The driver has no source before the first segment, between segments and
 //! after the last segment. The timetable knows when each segment begins, and the pacer computes
@@ -21,7 +24,9 @@
 //! ```
 
 mod closed_loop;
+mod commands;
 mod search;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,19 +36,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::search::RunningSearch;
+use self::turns::Turns;
 use super::alarm::Alarm;
 use super::mailbox::Mailbox;
+use super::session::Session;
 use super::slots::{Slot, Slots};
-use super::{Launch, ReadinessGate, manual_rate};
-use crate::calendar::rfc3339;
+use super::{Launch, LaunchContext, ReadinessGate, manual_rate};
 use crate::capacity::MeasureSteps;
-use crate::event::Arrival;
+use crate::event::{Arrival, SessionEnd};
 use crate::pacer::{Next, Pacer, Segment};
-use crate::schedule::{ArrivalSpec, Rate};
-use crate::schedule_state::{RateOverride, ScheduleState};
-use crate::timetable::{
-    ClockStep, FiringsAfterStep, Moment, StepDetector, Timetable, TimetableEntry,
-};
+use crate::schedule::ArrivalSpec;
+use crate::schedule_state::ScheduleState;
+use crate::timetable::{ClockStep, Moment, StepDetector, Timetable, TimetableEntry};
 
 /// The number of launches in a row after which the driver yields to other tasks. Up to this number,
 /// every arrival passes the guard before the first request runs. Otherwise the first requests could
@@ -56,8 +60,9 @@ const CLOCK_CHECK: Duration = Duration::from_secs(5);
 /// A decision of the driver.
 #[derive(Debug)]
 enum Step {
-    /// Launch this arrival. In a closed loop, its request holds this slot.
-    Launch(Arrival, Option<Arc<Slot>>),
+    /// Launch this arrival. In a closed loop, its request holds this slot. A later turn continues
+    /// this session.
+    Launch(Arrival, Option<Arc<Slot>>, Option<Box<Session>>),
     /// Wait until this instant, or until a command or a slot arrives.
     Wait(Instant),
     /// End, because no more arrivals are due. A command can start the driver again.
@@ -73,6 +78,7 @@ pub struct Driver {
     gate: Option<Arc<ReadinessGate>>,
     mailbox: Arc<Mailbox>,
     slots: Slots,
+    turns: Turns,
     /// The current source of arrivals, or `None` between segments.
     source: Option<Source>,
     /// The end of the last segment. The timetable looks for the next segment from this instant.
@@ -127,6 +133,7 @@ impl Driver {
             gate: None,
             mailbox: Arc::default(),
             slots: Slots::default(),
+            turns: Turns::default(),
             source: None,
             position: origin,
             is_held: false,
@@ -177,8 +184,9 @@ impl Driver {
         let mut launched = 0;
         while !stop.is_cancelled() {
             match self.step(alarm.now(), routes) {
-                Step::Launch(arrival, slot) => {
-                    routes.launch(arrival, slot, &runtime);
+                Step::Launch(arrival, slot, session) => {
+                    let context = LaunchContext { slot, session, turns: self.turns.queue() };
+                    routes.launch(arrival, context, &runtime);
                     launched += 1;
                     if launched == BURST {
                         launched = 0;
@@ -190,13 +198,20 @@ impl Driver {
                     launched = 0;
                     tokio::task::yield_now().await;
                 }
-                Step::Wait(until) => tokio::select! {
-                    () = alarm.sleep_until(until) => {}
-                    () = mailbox.notified() => {}
-                    () = returned_slots.returned() => {}
-                    () = stop.cancelled() => {}
-                },
-                Step::End => break,
+                Step::Wait(until) => {
+                    let turns = self.turns.queue();
+                    tokio::select! {
+                        () = alarm.sleep_until(until) => {}
+                        () = mailbox.notified() => {}
+                        () = returned_slots.returned() => {}
+                        () = turns.returned() => {}
+                        () = stop.cancelled() => {}
+                    }
+                }
+                Step::End => {
+                    self.end_sessions(SessionEnd::ScheduleEnd);
+                    break;
+                }
             }
         }
         self.interrupt_search();
@@ -220,8 +235,8 @@ impl Driver {
         // The limit has passed. The driver decides as if the time were exactly the limit. It still
         // launches open-loop arrivals that were due before the limit, but no closed-loop arrivals.
         match self.next_step(Moment { instant: limit, wall: now.wall_at(limit) }, routes) {
-            launch @ Step::Launch(_, None) => launch,
-            Step::Launch(_, Some(_)) | Step::Wait(_) | Step::End => {
+            launch @ Step::Launch(_, None, _) => launch,
+            Step::Launch(_, Some(_), _) | Step::Wait(_) | Step::End => {
                 self.schedule_state.set_ended();
                 Step::End
             }
@@ -230,6 +245,7 @@ impl Driver {
 
     fn next_step(&mut self, now: Moment, routes: &dyn Launch) -> Step {
         self.slots.collect_returned();
+        self.turns.collect_returned();
         self.clock_step = self.steps.step_at(now);
         if self.source.is_none() {
             self.follow_clock_step();
@@ -239,6 +255,7 @@ impl Driver {
             let wall = self.clock_step.map_or(now.wall, |step| step.before.wall_at(now.instant));
             match self.advance(Moment { wall, ..now }, routes) {
                 Some(Step::Wait(until)) => {
+                    let until = self.turns.next_due().map_or(until, |due| due.min(until));
                     return Step::Wait(until.min(now.instant + CLOCK_CHECK));
                 }
                 Some(step) => return step,
@@ -255,10 +272,20 @@ impl Driver {
             Some(Source::Override(pacer)) => (pacer, false),
             None => return self.advance_without_source(now),
         };
-        match pacer.poll(now.instant) {
+        let next = pacer.poll(now.instant);
+        let turns_until = match next {
+            Next::Due { .. } => None,
+            Next::End(at) => Some(at),
+            _ => Some(now.instant),
+        };
+        let turn = turns_until.and_then(|until| self.step_turn(until));
+        if turn.is_some() {
+            return turn;
+        }
+        match next {
             Next::Due { due, k, phase, lengths } => {
                 let phase = is_scheduled.then_some(phase);
-                Some(Step::Launch(Arrival { k, due, phase, lengths }, None))
+                Some(Step::Launch(Arrival { k, due, phase, lengths, turn: 0 }, None, None))
             }
             // The order of these arms guarantees that each arrival is launched once. A clock step
             // or a command ends the source at `now`, and arrivals that the pacer has not yet
@@ -309,7 +336,8 @@ impl Driver {
             self.is_held = true;
             self.schedule_state.set_waiting("the target to respond again");
             gate.set_cycle_waiting();
-            return Some(Step::Wait(now.instant + CLOCK_CHECK));
+            let turn = self.step_turn(now.instant);
+            return Some(turn.unwrap_or(Step::Wait(now.instant + CLOCK_CHECK)));
         }
         let position = Moment { instant: self.position, wall: now.wall_at(self.position) };
         let entry = self.timetable.next_entry(position);
@@ -328,6 +356,7 @@ impl Driver {
                 None
             }
             TimetableEntry::IdleUntil(until) => {
+                self.end_sessions(SessionEnd::ScheduleEnd);
                 self.schedule_state.set_idle_until(now.wall_at(until));
                 Some(Step::Wait(until))
             }
@@ -360,89 +389,5 @@ impl Driver {
         self.counted_phase = None;
         self.interrupt_search();
         self.position = at;
-    }
-
-    /// Continues at the new time of the wall clock, if there was a step.
-    fn follow_clock_step(&mut self) {
-        let Some(step) = self.clock_step.take() else { return };
-        self.steps.accept(step);
-        let leaves = match self.source {
-            None => true,
-            // A `requests` phase has no place in time, so it continues.
-            Some(Source::Schedule(_)) => {
-                self.timetable.places_segments_by_wall_clock()
-                    && self.counted_phase.is_none()
-                    && self.search.is_none()
-            }
-            Some(Source::Override(_)) => false,
-        };
-        if leaves {
-            self.leave_source(step.after.instant, false);
-        }
-        let is_running = matches!(self.source, Some(Source::Schedule(_)));
-        let firings = self.timetable.follow_clock_step(step, is_running);
-        self.schedule_state.set_skipped_firings(self.timetable.skipped_firings());
-        self.schedule_state.move_wall_times(|time| step.shift(time));
-        let scenario = &self.arrivals.scenario;
-        match firings {
-            Some(FiringsAfterStep::Skipped { count, first }) => tracing::warn!(
-                scenario,
-                firings = count,
-                "llmload skips the cron firings that a step of the wall clock passed over, from {}",
-                rfc3339(first)
-            ),
-            Some(FiringsAfterStep::NotRepeatedUntil(last)) => tracing::warn!(
-                scenario,
-                "the wall clock was set back; llmload does not repeat the cron firings up to {}",
-                rfc3339(last)
-            ),
-            None => {}
-        }
-    }
-
-    fn apply_commands(&mut self, now: Moment) {
-        let commands = self.mailbox.take_commands();
-        if commands.is_target_ready {
-            self.release_cycle(now.instant);
-        }
-        if let Some((timetable, arrivals)) = commands.schedule {
-            self.replace_schedule(timetable, arrivals, now.instant);
-        }
-        match commands.rate {
-            Some(RateOverride::Set { rate, length }) => self.begin_override(rate, length, now),
-            Some(RateOverride::Clear) if matches!(self.source, Some(Source::Override(_))) => {
-                self.leave_source(now.instant, false);
-            }
-            Some(RateOverride::Clear) | None => {}
-        }
-    }
-
-    /// Opens the readiness gate. If a cycle waits at the gate, this cycle begins now, and no part
-    /// of it is skipped.
-    fn release_cycle(&mut self, now: Instant) {
-        let Some(gate) = &self.gate else { return };
-        gate.open();
-        if std::mem::take(&mut self.is_held) {
-            self.position = now;
-        }
-    }
-
-    fn replace_schedule(&mut self, timetable: Timetable, arrivals: ArrivalSpec, now: Instant) {
-        if matches!(self.source, Some(Source::Override(_))) {
-            manual_rate::log_end_by_reload(&self.arrivals.scenario);
-        }
-        self.leave_source(now, false);
-        self.is_held = false;
-        let schedule = Arc::clone(timetable.schedule());
-        self.schedule_state.replace_schedule(schedule, timetable.is_endless());
-        self.schedule_state.searches.clear();
-        (self.timetable, self.arrivals) = (timetable, arrivals);
-    }
-
-    fn begin_override(&mut self, rate: Rate, length: Duration, now: Moment) {
-        self.leave_source(now.instant, false);
-        self.schedule_state.set_rate_override(Some((rate, now.wall + length)));
-        let pacer = manual_rate::pacer(rate, length, &self.arrivals, now.instant);
-        self.source = Some(Source::Override(pacer));
     }
 }

@@ -25,11 +25,14 @@ pub(super) struct DriverCommands {
     pub rate: Option<RateOverride>,
     /// True if the target is ready again.
     pub is_target_ready: bool,
+    /// True if all sessions end, because a reload has changed their conversations.
+    pub ends_sessions: bool,
 }
 
 impl DriverCommands {
     fn is_empty(&self) -> bool {
-        self.schedule.is_none() && self.rate.is_none() && !self.is_target_ready
+        let Self { schedule, rate, is_target_ready, ends_sessions } = self;
+        schedule.is_none() && rate.is_none() && !is_target_ready && !ends_sessions
     }
 }
 
@@ -53,6 +56,12 @@ impl Mailbox {
     /// Reports that the target is ready. A cycle that waits for the target then begins.
     pub fn set_target_ready(&self) {
         self.lock().is_target_ready = true;
+        self.notify.notify_one();
+    }
+
+    /// Ends all sessions in progress. Each turn in flight still ends normally.
+    pub fn end_sessions(&self) {
+        self.lock().ends_sessions = true;
         self.notify.notify_one();
     }
 

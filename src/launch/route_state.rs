@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::task::TaskTracker;
 
 use super::cancellation::Cancellation;
+use super::session::{SessionState, Sessions};
 use crate::guard::{Breaker, RateLimiter};
 use crate::ledger::Ledger;
 use crate::plan;
+use crate::prompts::Prompts;
 
 #[derive(Debug, Default)]
 pub struct RouteState {
@@ -19,7 +21,9 @@ pub struct RouteState {
     pub tasks: TaskTracker,
     /// Aborts the requests in flight.
     pub cancellation: Cancellation,
+    pub session_state: Arc<SessionState>,
     guards: Mutex<Guards>,
+    sessions: Mutex<Option<Arc<Sessions>>>,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +58,20 @@ impl RouteState {
 
     pub fn set_rate_limiter(&self, rate_limiter: Option<Arc<RateLimiter>>) {
         self.guards().rate_limiter = rate_limiter;
+    }
+
+    /// Returns the sessions that follow these conversations. If the conversations are unchanged,
+    /// the sessions in progress continue. `None` if the scenario has no sessions.
+    pub fn set_sessions(&self, prompts: &Prompts, seed: u64) -> Option<Arc<Sessions>> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |old: &Arc<Sessions>| old.has_same_conversations(prompts, seed);
+        if !prompts.has_sessions() {
+            *sessions = None;
+        } else if !sessions.as_ref().is_some_and(is_same) {
+            let new = Sessions::new(prompts.clone(), seed, &self.session_state);
+            *sessions = Some(Arc::new(new));
+        }
+        sessions.clone()
     }
 
     fn guards(&self) -> MutexGuard<'_, Guards> {
@@ -91,7 +109,7 @@ mod tests {
             let (draining, one) = (CancellationToken::new(), NonZeroU32::MIN);
             let guard = Guard::new(draining, Pause::default(), hour, one);
             let guard = guard.with_breaker(breaker, &Arc::from([]));
-            let arrival = Arrival { k: 0, due: now, phase: None, lengths: None };
+            let arrival = Arrival { k: 0, due: now, phase: None, lengths: None, turn: 0 };
             guard.admit(&arrival, Demand::NONE, (now, SystemTime::UNIX_EPOCH), 0).unwrap()
         };
         let failure = Some(Failure::Quota);

@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
 
-use super::Launch;
 use super::paired::{PairedRequests, RequestContext};
 use super::route::Route;
-use super::slots::Slot;
+use super::{Launch, LaunchContext};
 use crate::endpoint::Endpoint;
 use crate::event::{Arrival, Observe};
 use crate::pairing::PairedComparison;
@@ -44,15 +43,17 @@ impl<E, O> RouteTable<E, O> {
 }
 
 impl<E: Endpoint, O: Observe + 'static> Launch for RouteTable<E, O> {
-    fn launch(&self, arrival: Arrival, slot: Option<Arc<Slot>>, runtime: &Handle) {
+    fn launch(&self, arrival: Arrival, context: LaunchContext, runtime: &Handle) {
         let set = self.current();
         if let [only] = set.routes.as_slice() {
-            return only.launch(arrival, slot, runtime);
+            return only.launch(arrival, context, runtime);
         }
+        // The configuration allows no sessions with several targets.
         let pair = PairedRequests::new(set.routes.len(), arrival.phase, &set.differences);
         for (index, route) in set.routes.iter().enumerate() {
             let pair = Some((Arc::clone(&pair), index));
-            route.send(arrival, RequestContext { slot: slot.clone(), pair }, runtime);
+            let slot = context.slot.clone();
+            route.send(arrival, RequestContext { slot, pair }, runtime);
         }
     }
 

@@ -3,14 +3,17 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+
+use super::session::Session;
 use crate::endpoint::Request;
 use crate::event::Arrival;
 use crate::exchange::RequestSpec;
 use crate::guard::Demand;
 use crate::measurement::{ClientFault, Failure, FailureCause, FailureDetail};
-use crate::plan::{RequestParameters, Timeouts};
-use crate::prompts::{Prompts, tokens_of_bytes};
-use crate::protocol::{Dialect, Terminal, Trace};
+use crate::plan::{self, History, RequestParameters, Timeouts};
+use crate::prompts::{PromptUnavailable, Prompts, tokens_of_bytes};
+use crate::protocol::{Dialect, Prompt, Terminal, Trace};
 use crate::random::unique_number;
 use crate::schedule::{HashBlocks, Schedule};
 
@@ -59,12 +62,18 @@ impl PromptSource {
 }
 
 impl RequestTemplate {
-    /// Returns the most tokens that the request of an arrival can use. Reads no file.
-    pub fn demand(&self, arrival: &Arrival) -> Demand {
+    /// Returns the most tokens that the request of an arrival can use. `history` is the length of
+    /// the earlier turns of its session in bytes. Reads no file.
+    pub fn demand(&self, arrival: &Arrival, history: u64) -> Demand {
         let PromptSource { prompts, seed, scenario, .. } = &self.prompts;
         let system = self.parameters.system.as_ref().map_or(0, String::len);
         let limit = self.dialect.output_limit(&self.parameters);
-        let most = prompts.most_tokens(*seed, scenario, arrival.k, arrival.lengths, limit);
+        let Arrival { k, turn, lengths, .. } = *arrival;
+        let most = if prompts.has_sessions() {
+            prompts.most_tokens_of_turn(*seed, scenario, (k, turn), history, limit)
+        } else {
+            prompts.most_tokens(*seed, scenario, k, lengths, limit)
+        };
         let input_tokens = most.input + tokens_of_bytes(system as u64);
         let generates = self.dialect.api.generates_text();
         Demand { input_tokens, output_tokens: if generates { most.output } else { Some(0) } }
@@ -79,17 +88,38 @@ impl RequestTemplate {
         let blocks = self.prompts.blocks(&arrival);
         let prompt =
             prompts.prompt_with_blocks(*seed, scenario, arrival.k, arrival.lengths, blocks);
-        let prompt = prompt.map_err(|unavailable| {
-            FailureDetail::new(Failure::ClientResource, &unavailable.to_string())
-                .with_cause(FailureCause::Client(ClientFault::PromptFile))
-        })?;
+        Ok(self.spec_of(&prompt.map_err(unavailable)?))
+    }
+
+    /// Builds the request of the current turn of a session.
+    ///
+    /// # Errors
+    /// Fails if the turn can no longer be read from its file.
+    pub(super) fn turn_spec(
+        &self,
+        session: &mut Session,
+        settings: &plan::Sessions,
+    ) -> Result<RequestSpec, FailureDetail> {
+        let PromptSource { prompts, seed, scenario, .. } = &self.prompts;
+        let turn = prompts.turn(*seed, scenario, session.k, session.turn).map_err(unavailable)?;
+        session.begin_turn(turn.unwrap_or_default(), settings.history);
+        let prompt = prompts.prompt_of_turn(session.current_turn(), session.messages());
+        let mut spec = self.spec_of(&prompt);
+        spec.keeps_answer = session.has_next_turn() && settings.history == History::Live;
+        let id = HeaderValue::try_from(session.id()).ok();
+        spec.request.session = settings.header.clone().zip(id);
+        Ok(spec)
+    }
+
+    fn spec_of(&self, prompt: &Prompt<'_>) -> RequestSpec {
         let trace = || Trace::new(unique_number(), unique_number(), unique_number());
-        Ok(RequestSpec {
+        RequestSpec {
             request: Request {
                 path: self.dialect.path(),
-                body: self.dialect.encode(&self.model, &self.parameters, &prompt).into(),
+                body: self.dialect.encode(&self.model, &self.parameters, prompt).into(),
                 stream: self.dialect.streams(&self.parameters),
                 trace: self.traceparent.then(trace),
+                session: None,
             },
             model: self.model.clone(),
             terminal: self.terminal,
@@ -97,6 +127,12 @@ impl RequestTemplate {
             expects_usage: self.dialect.include_usage,
             expected_vectors: self.dialect.expected_vectors(&prompt),
             timeouts: self.timeouts,
-        })
+            keeps_answer: false,
+        }
     }
+}
+
+fn unavailable(unavailable: PromptUnavailable) -> FailureDetail {
+    FailureDetail::new(Failure::ClientResource, &unavailable.to_string())
+        .with_cause(FailureCause::Client(ClientFault::PromptFile))
 }

@@ -40,17 +40,24 @@ pub async fn send_body<E: Endpoint>(
     let expected_vectors = target.dialect.expected_vectors_of_body(&body);
     let request_spec = || {
         Ok(RequestSpec {
-            request: Request { path: target.dialect.path(), body, stream, trace: None },
+            request: Request {
+                path: target.dialect.path(),
+                body,
+                stream,
+                trace: None,
+                session: None,
+            },
             model: model.to_owned(),
             api: target.dialect.api,
             terminal: target.terminal,
             expects_usage: target.dialect.include_usage,
             expected_vectors,
             timeouts: target.timeouts,
+            keeps_answer: false,
         })
     };
     let record = Mutex::new(EventRecord::default());
-    let arrival = Arrival { k: 0, due: Instant::now(), phase: None, lengths: None };
+    let arrival = Arrival { k: 0, due: Instant::now(), phase: None, lengths: None, turn: 0 };
     exchange(&inspected, arrival, request_spec, &record).await.drain_body().await;
     let record = record.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut inspector = inspector.lock().unwrap_or_else(PoisonError::into_inner);

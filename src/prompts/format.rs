@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::conversation::Conversation;
 use super::synthetic::MAX_TOKENS;
 use crate::protocol::Prompt;
 use crate::protocol::prompt::{Content, Message, Role};
@@ -26,6 +27,8 @@ pub enum RowFormat {
     /// JSON objects, with the prompt in this field. With `None`, the prompt is in `prompt`, or a
     /// conversation is in `messages`. The field `output_tokens` limits the output.
     Jsonl(Option<String>),
+    /// Conversations with all their turns: `messages`, or `conversations` as in ShareGPT.
+    Conversations,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub(super) struct RowError {
 }
 
 impl RowError {
-    fn new(problem: impl Into<String>, remedy: impl Into<String>) -> RowError {
+    pub(super) fn new(problem: impl Into<String>, remedy: impl Into<String>) -> RowError {
         RowError { line: 0, problem: problem.into(), remedy: remedy.into() }
     }
 }
@@ -59,6 +62,13 @@ impl RowFormat {
                 Ok(first_human_turn(&row)?.map(|text| Prompt::from(Cow::Owned(text))))
             }
             RowFormat::Jsonl(field) => jsonl_prompt(object(&row)?, field.as_deref()).map(Some),
+            RowFormat::Conversations => {
+                let first = Conversation::parse(&row)?.and_then(|all| all.turns.into_iter().next());
+                Ok(first.map(|turn| Prompt {
+                    max_tokens: turn.max_tokens,
+                    ..Content::Conversation(turn.messages).into()
+                }))
+            }
         }
     }
 }
@@ -75,7 +85,7 @@ fn json<'a, T: Deserialize<'a>>(row: &'a str, example: &str) -> Result<T, RowErr
     })
 }
 
-fn object(row: &str) -> Result<Map<String, Value>, RowError> {
+pub(super) fn object(row: &str) -> Result<Map<String, Value>, RowError> {
     json(row, "one object on each line, or a list of objects")
 }
 
@@ -166,7 +176,7 @@ fn jsonl_prompt(
 
 fn conversation(messages: Value) -> Result<Prompt<'static>, RowError> {
     let invalid = || {
-        let roles = Role::ALL.map(|role| format!("`{}`", role.as_str())).join(", ");
+        let roles = Role::PLAIN.map(|role| format!("`{}`", role.as_str())).join(", ");
         let problem = format!(
             "`messages` is not a list of objects with a `role` ({roles}) and a text as `content`"
         );
@@ -175,16 +185,19 @@ fn conversation(messages: Value) -> Result<Prompt<'static>, RowError> {
     let Value::Array(messages) = messages else { return Err(invalid()) };
     let message = |message: Value| {
         let role = message.get("role").and_then(Value::as_str)?;
-        let role = Role::ALL.into_iter().find(|known| known.as_str() == role)?;
+        let role = Role::PLAIN.into_iter().find(|known| known.as_str() == role)?;
         let text = message.get("content").and_then(Value::as_str)?.to_owned();
-        Some(Message { role, text: Cow::Owned(text) })
+        Some(Message::new(role, text))
     };
     let messages: Option<Vec<_>> = messages.into_iter().map(message).collect();
     let messages = messages.filter(|messages| !messages.is_empty()).ok_or_else(invalid)?;
     Ok(Content::Conversation(messages).into())
 }
 
-fn token_limit(row: &Map<String, Value>, name: &str) -> Result<Option<NonZeroU32>, RowError> {
+pub(super) fn token_limit(
+    row: &Map<String, Value>,
+    name: &str,
+) -> Result<Option<NonZeroU32>, RowError> {
     let Some(value) = row.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
     let tokens = value.as_u64().and_then(|tokens| u32::try_from(tokens).ok());
     match tokens.filter(|tokens| *tokens <= MAX_TOKENS).and_then(NonZeroU32::new) {

@@ -3,6 +3,7 @@
 
 use rand::Rng;
 
+use super::sessions::SessionSource;
 use super::{PrefixCache, Prompts, Source, filler_text};
 use crate::random::{self, Purpose};
 use crate::schedule::Lengths;
@@ -41,7 +42,12 @@ impl Prompts {
         if let Some(output) = lengths.output {
             most.output = Some(output.get().into());
         }
-        if self.prefix_cache == PrefixCache::Cold && !matches!(self.source, Source::Synthetic(..)) {
+        if self.prefix_cache == PrefixCache::Cold
+            && !matches!(
+                self.source,
+                Source::Synthetic(..) | Source::Sessions(SessionSource::Synthetic { .. })
+            )
+        {
             most.input += u64::from(filler_text::NONCE_TOKENS);
         }
         most
@@ -51,13 +57,14 @@ impl Prompts {
     /// field with which the row does so. `None` if no row does.
     pub fn removed_output_limit(&self) -> Option<(&str, &'static str)> {
         match &self.source {
-            Source::Texts(_) | Source::Synthetic(..) => None,
+            // A turn cannot remove the limit.
+            Source::Texts(_) | Source::Synthetic(..) | Source::Sessions(_) => None,
             Source::Rows(rows) => rows.removed_output_limit(),
             Source::Mix(_, members) => members.iter().find_map(Prompts::removed_output_limit),
         }
     }
 
-    fn most_of(
+    pub(super) fn most_of(
         &self,
         k: u64,
         lengths: Lengths,
@@ -71,11 +78,12 @@ impl Prompts {
                 let bytes = text.map_or(0, String::len) as u64;
                 MostTokens { input: tokens_of_bytes(bytes), output: limit }
             }
-            Source::Rows(rows) => {
+            Source::Rows(rows) | Source::Sessions(SessionSource::Recorded { rows, .. }) => {
                 let bytes = rows.most_bytes(self.index_of(k, rows.count(), rng));
                 MostTokens { input: tokens_of_bytes(bytes), output: rows.highest_limit(limit) }
             }
-            Source::Synthetic(_, synthetic) => {
+            Source::Synthetic(_, synthetic)
+            | Source::Sessions(SessionSource::Synthetic { prompts: synthetic, .. }) => {
                 let (input, output) = synthetic.lengths(lengths, rng);
                 MostTokens { input: input.into(), output: output.map(u64::from).or(limit) }
             }

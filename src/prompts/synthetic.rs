@@ -39,7 +39,7 @@ impl LengthDistribution {
     }
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    fn draw(&self, rng: &mut impl Rng) -> u32 {
+    pub(super) fn draw(&self, rng: &mut impl Rng) -> u32 {
         let bounds = f64::from(self.min)..=f64::from(self.max);
         let deviation = |rng: &mut _| -> f64 { StandardNormal.sample(rng) };
         let length = (0..MAX_DRAWS)

@@ -1,6 +1,7 @@
 //! Reads responses without a stream: llmload did not request a stream, or the server sent something
 //! else.
 
+use super::answer::Answer;
 use super::decoded::{Channel, DecodedEvent, discard_text};
 use super::dialect::Api;
 use super::reported_error::ReportedError;
@@ -40,6 +41,20 @@ impl BodyReader {
         self
     }
 
+    /// With true, [`BodyReader::take_answer`] returns the answer.
+    #[must_use]
+    pub fn with_answer(mut self, is_kept: bool) -> BodyReader {
+        if is_kept {
+            self.response.keep_answer();
+        }
+        self
+    }
+
+    /// Returns the answer after [`BodyReader::end`]; `None` without [`BodyReader::with_answer`].
+    pub fn take_answer(&mut self) -> Option<Answer> {
+        self.response.take_answer()
+    }
+
     /// Takes the bytes of one read. Returns false if the body is too large and reading can stop.
     pub fn read(&mut self, bytes: &[u8]) -> bool {
         if self.body.len() + bytes.len() > self.limit {
@@ -74,7 +89,7 @@ impl BodyReader {
     {
         let response = &mut self.response;
         let decoded = decode(response.api(), body, &mut |choice, channel, text: &str| {
-            response.count_text(channel, text);
+            response.count_text(choice, channel, text);
             sink(choice, channel, text);
         });
         match decoded {

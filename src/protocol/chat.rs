@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::decoded::{Channel, DecodeError, DecodedEvent};
 use super::lenient::{self, JsonDecoder};
-use super::prompt::{Prompt, Role};
+use super::prompt::{Message, Prompt};
 use super::reported_error::ReportedError;
 use super::sse::SseEvent;
 use super::{Dialect, RequestParameters, request_body};
@@ -46,9 +46,24 @@ pub(super) fn encode(
     request_body::encode(dialect, model, parameters, prompt, text)
 }
 
-/// The messages as the APIs with roles write them.
-pub(super) fn messages_value(messages: &[(Role, &str)]) -> Value {
-    messages.iter().map(|(role, text)| json!({"role": role.as_str(), "content": text})).collect()
+/// The messages as the chat API writes them.
+pub(super) fn messages_value(messages: &[Message<'_>]) -> Value {
+    messages.iter().map(message_value).collect()
+}
+
+fn message_value(message: &Message<'_>) -> Value {
+    let mut value = json!({"role": message.role.as_str(), "content": message.text});
+    if !message.tool_calls.is_empty() {
+        let calls = message.tool_calls.iter().map(|call| {
+            let function = json!({"name": call.name, "arguments": call.arguments});
+            json!({"id": call.id, "type": "function", "function": function})
+        });
+        value["tool_calls"] = calls.collect();
+    }
+    if let Some(id) = &message.tool_call_id {
+        value["tool_call_id"] = id.as_ref().into();
+    }
+    value
 }
 
 /// An event that has no data or is named `ping` becomes an empty [`DecodedEvent`].

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::prompt::{Prompt, Role};
+use super::prompt::{Message, Prompt};
 use super::{Dialect, RequestParameters, request_body};
 
 pub(super) use super::chat::{END_MARKER, decode_body, decode_event};
@@ -23,7 +23,7 @@ pub(super) fn encode(
 
 /// Joins the messages into one text. Their roles are lost, because only a chat template could
 /// express them.
-pub(super) fn joined(messages: &[(Role, &str)]) -> Value {
-    let texts: Vec<&str> = messages.iter().map(|(_, text)| *text).collect();
+pub(super) fn joined(messages: &[Message<'_>]) -> Value {
+    let texts: Vec<&str> = messages.iter().map(|message| message.text.as_ref()).collect();
     texts.join("\n\n").into()
 }

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::answer::ToolCallPart;
 use super::reported_error::ReportedError;
 use crate::measurement::{FinishReason, Usage};
 
@@ -41,6 +42,8 @@ pub struct DecodedEvent<'a> {
     /// An event with an error can also have the other fields.
     pub error: Option<ReportedError>,
     pub model: Option<Cow<'a, str>>,
+    /// The pieces of tool calls of the first choice. Their text has also gone to the sink.
+    pub tool_calls: Vec<ToolCallPart>,
     /// True for the end marker of the API, such as `[DONE]`.
     pub is_end: bool,
 }

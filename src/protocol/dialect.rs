@@ -262,7 +262,7 @@ mod tests {
                 "stream": true, "stream_options": {"include_usage": true},
             })
         );
-        let message = |role, text: &'static str| Message { role, text: text.into() };
+        let message = |role, text: &'static str| Message::new(role, text);
         let conversation = vec![
             message(Role::System, "Own."),
             message(Role::User, "a"),

@@ -84,6 +84,7 @@ impl EventPattern {
             vectors,
             error,
             model: _,
+            tool_calls: _,
             is_end,
         } = decoded;
         let has_counts = *usage != Usage::default()

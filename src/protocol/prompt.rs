@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use serde_json::{Map, Value};
 
 use super::RequestParameters;
+use super::answer::ToolCall;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prompt<'a> {
@@ -37,6 +38,33 @@ pub enum Content<'a> {
 pub struct Message<'a> {
     pub role: Role,
     pub text: Cow<'a, str>,
+    /// The calls that the model requested, in a message of the assistant.
+    pub tool_calls: Cow<'a, [ToolCall]>,
+    /// The call whose result is in this message, with [`Role::Tool`].
+    pub tool_call_id: Option<Cow<'a, str>>,
+}
+
+impl<'a> Message<'a> {
+    /// A message without tool calls.
+    pub fn new(role: Role, text: impl Into<Cow<'a, str>>) -> Message<'a> {
+        Message { role, text: text.into(), tool_calls: Cow::Borrowed(&[]), tool_call_id: None }
+    }
+
+    /// Returns the same message without a copy of its text.
+    pub fn borrowed(&self) -> Message<'_> {
+        Message {
+            role: self.role,
+            text: Cow::Borrowed(&self.text),
+            tool_calls: Cow::Borrowed(&self.tool_calls),
+            tool_call_id: self.tool_call_id.as_deref().map(Cow::Borrowed),
+        }
+    }
+
+    /// The length of the text that the model reads, in bytes.
+    pub fn text_bytes(&self) -> u64 {
+        let calls: usize = self.tool_calls.iter().map(ToolCall::bytes).sum();
+        (self.text.len() + calls) as u64
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +75,13 @@ pub enum Role {
     User,
     /// The model, in an earlier turn.
     Assistant,
+    /// The result of a tool call.
+    Tool,
 }
 
 impl Role {
-    pub const ALL: [Role; 4] = [Role::System, Role::Developer, Role::User, Role::Assistant];
+    /// The roles of messages that contain only text.
+    pub const PLAIN: [Role; 4] = [Role::System, Role::Developer, Role::User, Role::Assistant];
 
     /// True for a message that precedes the conversation.
     pub fn is_system(self) -> bool {
@@ -63,6 +94,7 @@ impl Role {
             Role::Developer => "developer",
             Role::User => "user",
             Role::Assistant => "assistant",
+            Role::Tool => "tool",
         }
     }
 }
@@ -76,7 +108,7 @@ impl<'a> From<Content<'a>> for Prompt<'a> {
 /// A conversation with one user message.
 impl<'a> From<Cow<'a, str>> for Prompt<'a> {
     fn from(text: Cow<'a, str>) -> Prompt<'a> {
-        Content::Conversation(vec![Message { role: Role::User, text }]).into()
+        Content::Conversation(vec![Message::new(Role::User, text)]).into()
     }
 }
 
@@ -91,9 +123,7 @@ impl Content<'_> {
     /// Images and tools in a recorded body do not count.
     pub fn text_bytes(&self) -> u64 {
         match self {
-            Content::Conversation(messages) => {
-                messages.iter().map(|message| message.text.len() as u64).sum()
-            }
+            Content::Conversation(messages) => messages.iter().map(Message::text_bytes).sum(),
             Content::Payload(body) => {
                 let contents = body.get("messages").and_then(Value::as_array);
                 let contents = contents.into_iter().flatten().filter_map(|m| m.get("content"));
@@ -109,13 +139,12 @@ impl Content<'_> {
     pub(super) fn messages<'a>(
         &'a self,
         parameters: &'a RequestParameters,
-    ) -> Option<Vec<(Role, &'a str)>> {
+    ) -> Option<Vec<Message<'a>>> {
         let Content::Conversation(messages) = self else { return None };
         let has_own_system = messages.first().is_some_and(|first| first.role.is_system());
         let system = parameters.system.as_deref().filter(|_| !has_own_system);
-        let system = system.map(|text| (Role::System, text));
-        let messages = messages.iter().map(|message| (message.role, message.text.as_ref()));
-        Some(system.into_iter().chain(messages).collect())
+        let system = system.map(|text| Message::new(Role::System, text));
+        Some(system.into_iter().chain(messages.iter().map(Message::borrowed)).collect())
     }
 }
 
@@ -257,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_conversation_without_a_system_message_gets_the_system_message_of_the_scenario() {
-        let message = |role, text: &'static str| Message { role, text: text.into() };
+        let message = |role, text: &'static str| Message::new(role, text);
         let turns =
             vec![message(Role::User, "a"), message(Role::Assistant, "b"), message(Role::User, "c")];
         let body = encoded(&Content::Conversation(turns.clone()).into(), &json!({}), true);

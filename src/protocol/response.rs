@@ -4,6 +4,7 @@
 //! The same rules apply with and without streaming.
 
 use super::Terminal;
+use super::answer::Answer;
 use super::decoded::{Channel, DecodedEvent, SeparateCache, VectorCounts};
 use super::dialect::Api;
 use super::reported_error::ReportedError;
@@ -43,6 +44,8 @@ pub(super) struct ResponseState {
     /// True if the first named model is the requested model. `None` until the response names a
     /// model.
     is_requested_model: Option<bool>,
+    /// `None` if nobody needs the answer.
+    answer: Option<Answer>,
     failure: Option<FailureDetail>,
 }
 
@@ -63,6 +66,7 @@ impl ResponseState {
             text_bytes: [0; Channel::ALL.len()],
             has_answer_after_reasoning: None,
             is_requested_model: None,
+            answer: None,
             failure: None,
         }
     }
@@ -83,6 +87,19 @@ impl ResponseState {
         self.expects_usage = expects_usage;
     }
 
+    /// Keeps the text of the answer from now on.
+    pub(super) fn keep_answer(&mut self) {
+        self.answer = Some(Answer::default());
+    }
+
+    pub(super) fn keeps_answer(&self) -> bool {
+        self.answer.is_some()
+    }
+
+    pub(super) fn take_answer(&mut self) -> Option<Answer> {
+        self.answer.take()
+    }
+
     pub(super) fn text_bytes(&self, channel: Channel) -> u64 {
         self.text_bytes[channel as usize]
     }
@@ -92,11 +109,14 @@ impl ResponseState {
         self.has_answer_after_reasoning == Some(true)
     }
 
-    pub(super) fn count_text(&mut self, channel: Channel, text: &str) {
+    pub(super) fn count_text(&mut self, choice: u32, channel: Channel, text: &str) {
         if channel != Channel::Reasoning && self.has_answer_after_reasoning.is_none() {
             self.has_answer_after_reasoning = Some(self.text_bytes(Channel::Reasoning) > 0);
         }
         self.text_bytes[channel as usize] += text.len() as u64;
+        if let Some(answer) = &mut self.answer {
+            answer.add_text(choice, channel, text);
+        }
     }
 
     /// Adds an event. Returns true if it is a token event: it has text and reports no error.
@@ -107,6 +127,9 @@ impl ResponseState {
         if let Some(error) = decoded.error {
             self.failure.get_or_insert_with(|| error.detail(Failure::StreamError));
             return false;
+        }
+        if let Some(answer) = &mut self.answer {
+            decoded.tool_calls.into_iter().for_each(|part| answer.add_call(part));
         }
         self.has_end_marker |= decoded.is_end;
         if decoded.has_text {

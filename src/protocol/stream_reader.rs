@@ -11,7 +11,8 @@
 use std::ops::ControlFlow;
 
 use super::Terminal;
-use super::decoded::Channel;
+use super::answer::Answer;
+use super::decoded::{Channel, DecodedEvent};
 use super::dialect::Api;
 use super::pattern::{EventPattern, EventTexts};
 use super::response::{CompletedResponse, ResponseState};
@@ -84,6 +85,20 @@ impl StreamReader {
         self
     }
 
+    /// With true, [`StreamReader::take_answer`] returns the answer.
+    #[must_use]
+    pub fn with_answer(mut self, is_kept: bool) -> StreamReader {
+        if is_kept {
+            self.response.keep_answer();
+        }
+        self
+    }
+
+    /// Returns the answer so far; `None` without [`StreamReader::with_answer`].
+    pub fn take_answer(&mut self) -> Option<Answer> {
+        self.response.take_answer()
+    }
+
     /// Decodes the bytes of one read. Passes each text to `sink`, with the index of its choice;
     /// [`discard_text`](super::discard_text) ignores the text. After [`Progress::finished`], this
     /// method ignores all bytes.
@@ -137,7 +152,7 @@ impl StreamReader {
         let mut on_event = |event: SseEvent<'_>| {
             let known = pattern.as_ref().and_then(|pattern| pattern.text_of(event));
             if let Some((choice, channel, text)) = known {
-                response.count_text(channel, text);
+                response.count_text(choice, channel, text);
                 response.count_token_event();
                 sink(choice, channel, text);
                 progress.token_events += 1;
@@ -146,10 +161,16 @@ impl StreamReader {
             let mut texts = EventTexts::default();
             let decoded = response.api().decode_event(event, &mut |choice, channel, text: &str| {
                 texts.add(event, choice, channel, text);
-                response.count_text(channel, text);
+                response.count_text(choice, channel, text);
                 sink(choice, channel, text);
             });
-            if let (Some(pattern), Ok(decoded)) = (pattern.as_mut(), &decoded) {
+            // A known text is not decoded, so the answer would lose the pieces of a tool call.
+            let needs_calls = |decoded: &DecodedEvent<'_>| {
+                response.keeps_answer() && !decoded.tool_calls.is_empty()
+            };
+            if let (Some(pattern), Ok(decoded)) = (pattern.as_mut(), &decoded)
+                && !needs_calls(decoded)
+            {
                 pattern.learn(event, decoded, &texts);
             }
             match decoded {

@@ -132,6 +132,8 @@ impl ScenarioSpec {
         let (draining, paused) = (context.draining.clone(), context.paused.clone());
         let state = &monitor.state;
         state.set_rate_limiter(route.rate_limiter.clone());
+        let sessions = state.set_sessions(&scenario.prompts, self.seed);
+        let sessions = sessions.zip(scenario.sessions.clone());
         Some(Arc::new(Route {
             target: target.name.clone(),
             endpoint: Arc::clone(&route.endpoint),
@@ -150,6 +152,7 @@ impl ScenarioSpec {
                 timeouts: target.timeouts,
             },
             guard: Guard::new(draining, paused, scenario.max_lag, scenario.max_concurrency)
+                .with_sessions(sessions.as_ref().map(|(sessions, plan)| sessions.limit(plan.max)))
                 .with_breaker(state.set_breaker(scenario.breaker), &scenario.phases)
                 .with_budgets(budgets)
                 .with_rate_limiter(route.rate_limiter.clone()),
@@ -162,6 +165,7 @@ impl ScenarioSpec {
                 tally: monitor.tally.clone(),
                 steps: Arc::clone(&monitor.steps),
             },
+            sessions,
             state: Arc::clone(state),
         }))
     }
@@ -219,6 +223,11 @@ impl ScenarioSpec {
 
     pub(super) fn timetable(&self) -> Timetable {
         Timetable::for_scenario(&self.scenario)
+    }
+
+    /// Returns true if sessions in progress can continue after a reload.
+    pub(super) fn has_same_conversations(&self, other: &ScenarioSpec) -> bool {
+        self.seed == other.seed && self.scenario.prompts == other.scenario.prompts
     }
 
     /// Returns true if the arrivals are the same, so a reload does not replace the schedule.

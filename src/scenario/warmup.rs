@@ -37,7 +37,7 @@ pub(super) async fn send(
     let last_failure = LastFailure::default();
     let mut failed = 0_u32;
     for k in 0..u64::from(count) {
-        let mut arrival = Arrival { k, due: Instant::now(), phase: None, lengths: None };
+        let mut arrival = Arrival { k, due: Instant::now(), phase: None, lengths: None, turn: 0 };
         let permit = permit(route, &arrival, &monitor.schedule_state, context).await;
         arrival.due = Instant::now();
         let build = || route.template.request_spec(arrival);
@@ -78,7 +78,7 @@ async fn permit(
     state: &ScheduleState,
     context: &ScenarioContext,
 ) -> Permit {
-    let demand = route.template.demand(arrival);
+    let demand = route.template.demand(arrival, 0);
     let mut has_waited = false;
     loop {
         // A pause can begin while the limits hold the request back.

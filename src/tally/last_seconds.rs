@@ -150,7 +150,7 @@ mod tests {
     use crate::measurement::{Anomalies, Usage};
 
     fn arrival(due: Instant) -> Arrival {
-        Arrival { k: 0, due, phase: Some(0), lengths: None }
+        Arrival { k: 0, due, phase: Some(0), lengths: None, turn: 0 }
     }
 
     /// Each second, llmload sends a request. It gets two tokens in one event, 250 ms after its

@@ -238,7 +238,7 @@ impl StepCounts {
                 self.requests += 1;
                 self.all_dropped += 1;
                 match reason {
-                    DropReason::MaxConcurrency => {
+                    DropReason::MaxConcurrency | DropReason::MaxSessions => {
                         self.dropped += 1;
                         self.judge(arrival.due, None);
                     }

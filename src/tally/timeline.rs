@@ -273,7 +273,7 @@ mod tests {
         let mut timeline = Timeline::default();
         for (index, (due, length)) in requests.into_iter().enumerate() {
             let due = origin + Duration::from_millis(due);
-            let arrival = Arrival { k: 0, due, phase: Some(0), lengths: None };
+            let arrival = Arrival { k: 0, due, phase: Some(0), lengths: None, turn: 0 };
             for is_end in if index == 2 { [true, false] } else { [false, true] } {
                 timeline.record(&arrival, event(is_end, length));
             }
@@ -297,7 +297,7 @@ mod tests {
         let (origin, mut timeline) = (Instant::now(), Timeline::default());
         for second in 0..100_000 {
             let due = origin + Duration::from_secs(second);
-            let arrival = Arrival { k: second, due, phase: Some(0), lengths: None };
+            let arrival = Arrival { k: second, due, phase: Some(0), lengths: None, turn: 0 };
             timeline.record(&arrival, Event::Sent { lag: Duration::ZERO, waited: Duration::ZERO });
             let since = Duration::from_millis(100);
             timeline.record(&arrival, Event::FirstToken { since_sent: since, since_due: since });

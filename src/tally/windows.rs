@@ -294,7 +294,7 @@ mod tests {
             let mut pacer = Pacer::new(Arc::clone(schedule), &spec, segment);
             let end = start + schedule.length();
             while let Next::Due { due, k, phase, lengths } = pacer.poll(end) {
-                let arrival = Arrival { k, due, phase: Some(phase), lengths };
+                let arrival = Arrival { k, due, phase: Some(phase), lengths, turn: 0 };
                 events.push((due, arrival, true));
                 events.push((due + latency, arrival, false));
             }
@@ -415,7 +415,7 @@ mod tests {
         let windows = Arc::new(PhaseWindows::new(Arc::clone(&schedule), Repeat::Forever));
         windows.begin(origin);
         let tally = Tally::new(&schedule, Arc::clone(&windows), &[], true);
-        let arrival = Arrival { k: 0, due: origin, phase: Some(0), lengths: None };
+        let arrival = Arrival { k: 0, due: origin, phase: Some(0), lengths: None, turn: 0 };
         let (lag, waited) = (Duration::from_secs(1), Duration::ZERO);
         crate::event::Observe::observe(&tally, &arrival, Event::Sent { lag, waited });
         windows.limit(origin + Duration::from_secs(7));

@@ -232,7 +232,7 @@ async fn a_stuck_disk_delays_neither_the_load_nor_a_reload_nor_the_end() {
 }
 
 fn observe(archive: &RouteArchive, k: u64, failure: Failure, evidence: &Evidence) {
-    let arrival = Arrival { k, due: Instant::now(), phase: None, lengths: None };
+    let arrival = Arrival { k, due: Instant::now(), phase: None, lengths: None, turn: 0 };
     archive.observe(
         &arrival,
         Event::Failed {

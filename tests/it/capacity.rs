@@ -130,6 +130,7 @@ async fn search_after(
             NonZeroU32::new(256).unwrap(),
         ),
         observer: steps,
+        sessions: None,
         state: Arc::default(),
     });
     tokio::join!(driver.run(&route, &mut alarm, &stop), commands(&mailbox));

@@ -34,13 +34,20 @@ fn timeouts() -> Timeouts {
 
 fn request_spec(terminal: Terminal, timeouts: Timeouts) -> RequestSpec {
     RequestSpec {
-        request: Request { path: Api::Chat.path(), body: Bytes::new(), stream: true, trace: None },
+        request: Request {
+            path: Api::Chat.path(),
+            body: Bytes::new(),
+            stream: true,
+            trace: None,
+            session: None,
+        },
         model: "m".into(),
         api: Api::Chat,
         terminal,
         expects_usage: true,
         expected_vectors: 0,
         timeouts,
+        keeps_answer: false,
     }
 }
 

@@ -72,6 +72,7 @@ pub fn request_spec(target: &Target, stream: bool) -> RequestSpec {
             body: target.dialect.encode("m", &parameters, &"hi".into()).into(),
             stream,
             trace: target.traceparent.then(|| Trace::new(1, 2, 3)),
+            session: None,
         },
         model: "m".into(),
         api: target.dialect.api,
@@ -79,6 +80,7 @@ pub fn request_spec(target: &Target, stream: bool) -> RequestSpec {
         expects_usage: target.dialect.include_usage,
         expected_vectors: 0,
         timeouts: target.timeouts,
+        keeps_answer: false,
     }
 }
 

@@ -10,10 +10,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use llmload::calendar::Windows;
 use llmload::event::{AbortReason, DropReason};
 use llmload::guard::{Guard, Pause};
-use llmload::launch::{Alarm, Driver, PromptSource, RequestTemplate, Route, TestWallClock};
+use llmload::launch::{
+    Alarm, Driver, PromptSource, RequestTemplate, Route, RouteState, TestWallClock,
+};
 use llmload::ledger::LedgerCounts;
 use llmload::measurement::{Failure, FailureDetail};
-use llmload::plan::{RequestParameters, Timeouts};
+use llmload::plan::{self, RequestParameters, Timeouts};
 use llmload::prompts::Prompts;
 use llmload::protocol::{Dialect, Terminal};
 use llmload::schedule::{ArrivalSpec, Load, Phase, Repeat, Schedule};
@@ -53,6 +55,15 @@ impl Bench {
     }
 
     pub fn with_prompts(endpoint: Arc<InMemory>, max_concurrency: u32, prompts: Prompts) -> Bench {
+        Bench::with_sessions(endpoint, max_concurrency, prompts, None)
+    }
+
+    pub fn with_sessions(
+        endpoint: Arc<InMemory>,
+        max_concurrency: u32,
+        prompts: Prompts,
+        settings: Option<plan::Sessions>,
+    ) -> Bench {
         let (stop, paused) = (CancellationToken::new(), Pause::default());
         let recorder = Arc::new(Recorder::default());
         let parameters = RequestParameters {
@@ -62,6 +73,9 @@ impl Bench {
             stream: true,
             extra: BTreeMap::new(),
         };
+        let state = Arc::new(RouteState::default());
+        let sessions = state.set_sessions(&prompts, 0).zip(settings);
+        let limit = sessions.as_ref().map(|(sessions, plan)| sessions.limit(plan.max));
         let template = RequestTemplate {
             model: "m".into(),
             prompts: PromptSource {
@@ -82,9 +96,11 @@ impl Bench {
             target: "t".into(),
             endpoint: Arc::new(InMemoryEndpoint(Arc::clone(&endpoint))),
             template,
-            guard: Guard::new(stop.clone(), paused.clone(), max_lag, max_concurrency),
+            guard: Guard::new(stop.clone(), paused.clone(), max_lag, max_concurrency)
+                .with_sessions(limit),
             observer: Arc::clone(&recorder),
-            state: Arc::default(),
+            sessions,
+            state,
         };
         let route = Arc::new(route);
         let clock_start = Moment { instant: Instant::now(), wall: UNIX_EPOCH };

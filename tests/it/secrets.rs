@@ -386,8 +386,13 @@ async fn the_debug_form_of_a_response_shows_no_secret() {
     let target = &plan.scenarios[0].target;
     let Location::Url(base) = &target.location else { unreachable!() };
     let endpoint = HttpEndpoint::new(target, base).unwrap();
-    let request =
-        Request { path: "chat/completions", body: "{}".into(), stream: true, trace: None };
+    let request = Request {
+        path: "chat/completions",
+        body: "{}".into(),
+        stream: true,
+        trace: None,
+        session: None,
+    };
     let response = endpoint.send(request, |_| ()).await.unwrap();
     assert_clean("the response", &format!("{response:?}"));
 }

@@ -318,7 +318,7 @@ impl Response for InMemoryResponse {
 }
 
 pub fn arrival_now() -> Arrival {
-    Arrival { k: 0, due: Instant::now(), phase: None, lengths: None }
+    Arrival { k: 0, due: Instant::now(), phase: None, lengths: None, turn: 0 }
 }
 
 /// Records the events about requests, for the test.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::sessions::{ThinkTime, TurnCount};
 use crate::config::field::{Field, FieldList, FieldMap};
 use crate::config::scalar::{Count, Number};
 
@@ -42,8 +43,8 @@ pub enum Source {
 }
 
 /// A source of prompts, with exactly one of `inline`, `lines`, `pairs`, `payloads`, `sharegpt`,
-/// `jsonl`, `synthetic` and `mix`. llmload keeps a file of `lines`, `payloads`, `sharegpt` or
-/// `jsonl` in memory if it has at most 64 MiB. llmload reads a larger file during the run, so
+/// `jsonl`, `conversations`, `synthetic` and `mix`. llmload keeps a file of `lines`, `payloads`,
+/// `sharegpt`, `jsonl` or `conversations` in memory if it has at most 64 MiB. llmload reads a larger file during the run, so
 /// do not change a larger file until the run ends.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -79,6 +80,16 @@ pub struct SourceKeys {
     /// The field that contains the prompt in each object of `jsonl`. `field` is allowed only next
     /// to `jsonl`. Default: `prompt` or `messages`. Example: `question`.
     pub field: Field<String>,
+    /// The path of a file with conversations of several turns, one per line or in a JSON list,
+    /// relative to the configuration file. Each row has `messages`, or `conversations` as in
+    /// ShareGPT. Each conversation is a session, and each turn is a request. A message can have a
+    /// `delay`, the think time before it in milliseconds. Example: `talks.jsonl`.
+    pub conversations: Field<String>,
+    /// The think time between the end of a turn and the next turn, for turns without a recorded
+    /// `delay`: a duration from 0s to 1d, or a distribution. `think_time` is allowed only next to
+    /// `conversations`. Default: 0s. Example: `{mean: 5s, stddev: 2s}`.
+    #[schemars(extend("default" = "0s"))]
+    pub think_time: Field<ThinkTime>,
     /// Generated prompts with given lengths. Example: `{input_tokens: 512, output_tokens: 128}`.
     pub synthetic: Field<Synthetic>,
     /// Other sources by name, each with a weight. llmload takes prompts from the sources in
@@ -113,6 +124,15 @@ pub struct Synthetic {
     /// these prefixes. The key needs `shared_prefix_tokens`. Default: 1.
     #[schemars(extend("default" = 1))]
     pub shared_prefixes: Field<Count>,
+    /// The number of turns of each session, 1 to 1000: a number, or a distribution. Each turn is a
+    /// request, and sends the turns before it again. `input_tokens` and `output_tokens` are the
+    /// lengths of one turn. Only the first turn has the shared prefix. Default: single requests
+    /// without sessions. Example: `{mean: 4, stddev: 2}`.
+    pub turns: Field<TurnCount>,
+    /// The think time between the end of a turn and the next turn: a duration from 0s to 1d, or a
+    /// distribution. The key needs `turns`. Default: 0s. Example: `{mean: 5s, stddev: 2s}`.
+    #[schemars(extend("default" = "0s"))]
+    pub think_time: Field<ThinkTime>,
     /// The number of tokens that the chat template of the target adds to every prompt, 0 to
     /// 2000000, and below the mean of `input_tokens`. llmload generates texts that are shorter by
     /// this number. To find it, subtract `input_tokens` from the prompt tokens that the target

@@ -12,7 +12,7 @@ use crate::prompts::{
 
 /// The keys that define the prompts of a source, for messages.
 const PROMPT_KEYS: &str = "`inline: […]`, `lines: FILE`, `pairs: FILE`, `payloads: FILE`, `sharegpt: FILE`, \
-                       `jsonl: FILE`, `synthetic: {…}`, `mix: {…}`";
+                       `jsonl: FILE`, `conversations: FILE`, `synthetic: {…}`, `mix: {…}`";
 
 impl Validator<'_> {
     /// Reads all sources. Mixes are last, because they refer to other sources.
@@ -156,6 +156,13 @@ impl Validator<'_> {
         if let (Some(field), true) = (keys.field.node(), keys.jsonl.is_absent()) {
             self.problem(field, "`field` is allowed only next to `jsonl`", "remove `field`");
         }
+        if let (Some(time), true) = (keys.think_time.node(), keys.conversations.is_absent()) {
+            self.problem(
+                time,
+                "`think_time` is allowed only next to `conversations`",
+                "remove it, or write it inside `synthetic`",
+            );
+        }
         let present = [
             keys.inline.node(),
             keys.lines.node(),
@@ -163,6 +170,7 @@ impl Validator<'_> {
             keys.payloads.node(),
             keys.sharegpt.node(),
             keys.jsonl.node(),
+            keys.conversations.node(),
             keys.synthetic.node(),
             keys.mix.node(),
         ];
@@ -198,7 +206,7 @@ impl Validator<'_> {
             return Prompts::new(name, self.pairs(keys)?, order?);
         }
         if let Some(synthetic) = keys.synthetic.present() {
-            return self.synthetic(synthetic).map(|options| Prompts::synthetic(name, options));
+            return self.synthetic_source(name, synthetic);
         }
         let field = match &keys.field {
             Field::Invalid(_) => return None,
@@ -210,9 +218,12 @@ impl Validator<'_> {
             (&keys.payloads, RowFormat::Payloads),
             (&keys.sharegpt, RowFormat::Sharegpt),
             (&keys.jsonl, RowFormat::Jsonl(field)),
+            (&keys.conversations, RowFormat::Conversations),
         ];
+        let think_time = self.think_time(&keys.think_time);
         let (file, format) =
             files.into_iter().find_map(|(file, format)| Some((file.present()?, format)))?;
+        let has_sessions = format == RowFormat::Conversations;
         match prompts::load_rows(&self.path(&file.value), format) {
             Ok(rows) => {
                 let (skipped, all) = rows.skipped();
@@ -220,8 +231,11 @@ impl Validator<'_> {
                     self.warn(
                         file.node,
                         format!("{skipped} of {all} rows have no question, so llmload skips them"),
-                        "add a message from `human`, or remove these rows",
+                        "add a message from a user, or remove these rows",
                     );
+                }
+                if has_sessions {
+                    return Some(Prompts::conversations(name, rows, think_time?, order?));
                 }
                 Some(Prompts::from_rows(name, rows, order?))
             }
@@ -280,6 +294,14 @@ impl Validator<'_> {
                 weight.present().map_or(0, |located: &Located<Count>| located.value.0),
             );
             let weight = self.positive(weight, 1, MAX_TOTAL_WEIGHT);
+            if prompts.as_ref().is_some_and(Prompts::has_sessions) {
+                self.problem(
+                    source.node,
+                    "a mix cannot contain prompts with several turns",
+                    "write a scenario for these prompts",
+                );
+                return None;
+            }
             Some((prompts?, weight?.get()))
         });
         // Without the first `collect`, the first mistake would hide the mistakes of later members.

@@ -60,6 +60,10 @@ impl Validator<'_> {
         if let Some(schedule) = &schedule {
             self.reject_search_with_targets(scenario, schedule);
         }
+        let sessions = self.sessions(scenario, prompts.as_ref(), max_concurrency);
+        if let (Some(schedule), Some(Some(sessions))) = (&schedule, &sessions) {
+            self.check_session_phases(scenario, schedule, sessions);
+        }
         let arrivals = self.arrivals(&scenario.arrivals);
         self.reject_arrivals_with_replay(scenario);
         if let (Some(active), Some(false)) =
@@ -111,6 +115,7 @@ impl Validator<'_> {
             after: scenario.after.present().map(|after| after.value.clone()),
             active: active?,
             max_concurrency: max_concurrency?,
+            sessions: sessions?,
             max_lag: max_lag?,
             breaker: breaker?,
             slo,

@@ -7,10 +7,36 @@ use super::Validator;
 use crate::config::document::{self, Length};
 use crate::config::field::{Field, Located};
 use crate::config::tree::NodeId;
-use crate::prompts::{LengthDistribution, MAX_TOKENS, Synthetic};
+use crate::prompts::{LengthDistribution, MAX_TOKENS, Prompts, Synthetic};
 
 impl Validator<'_> {
-    pub(super) fn synthetic(
+    /// Reads generated prompts, with sessions or without.
+    pub(super) fn synthetic_source(
+        &self,
+        name: &str,
+        synthetic: &Located<document::Synthetic>,
+    ) -> Option<Prompts> {
+        let prompts = self.synthetic(synthetic);
+        let keys = &synthetic.value;
+        let think_time = self.think_time(&keys.think_time);
+        let turns = match &keys.turns {
+            Field::Invalid(_) => return None,
+            Field::Present(turns) => self.turns(turns),
+            Field::Absent => {
+                if let Some(node) = keys.think_time.node() {
+                    self.problem(
+                        node,
+                        "`think_time` needs `turns`",
+                        "add `turns` with the number of turns of a session",
+                    );
+                }
+                return prompts.map(|prompts| Prompts::synthetic(name, prompts));
+            }
+        };
+        Some(Prompts::synthetic_sessions(name, prompts?, turns?, think_time?))
+    }
+
+    fn synthetic(
         &self,
         Located { node, value: keys }: &Located<document::Synthetic>,
     ) -> Option<Synthetic> {

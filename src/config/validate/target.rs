@@ -20,7 +20,7 @@ use crate::plan::{self, Auth, BasicCredentials, Location, SecretText, Timeouts};
 use crate::protocol;
 
 /// Headers that only llmload sets, because they describe the body and the connection.
-const RESERVED_HEADERS: [&str; 8] = [
+pub(super) const RESERVED_HEADERS: [&str; 8] = [
     "accept",
     "accept-encoding",
     "content-length",

@@ -49,7 +49,11 @@ impl Driver {
             .and_then(NonZeroU32::new)
             .unwrap_or(NonZeroU32::MIN);
         let (due, slot) = self.slots.acquire(shard_slots, since, now)?;
-        Ok(Step::Launch(Arrival { k, due, phase: Some(phase), lengths: None }, Some(slot)))
+        Ok(Step::Launch(
+            Arrival { k, due, phase: Some(phase), lengths: None, turn: 0 },
+            Some(slot),
+            None,
+        ))
     }
 
     /// Continues a phase that ends after `count` requests. Returns `None` when the last request of

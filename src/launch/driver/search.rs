@@ -190,7 +190,11 @@ impl Driver {
         let k = self.arrivals.shard.arrival_number(self.closed_loop_launched);
         self.closed_loop_launched = self.closed_loop_launched.wrapping_add(1);
         step.measured += u64::from(due >= step.from);
-        Step::Launch(Arrival { k, due, phase: Some(phase), lengths: None }, Some(slot))
+        Step::Launch(
+            Arrival { k, due, phase: Some(phase), lengths: None, turn: 0 },
+            Some(slot),
+            None,
+        )
     }
 
     fn show_search(&self, running: &RunningSearch, ending: Option<Ending>) {

@@ -1,8 +1,10 @@
 //! Validates the rows of a file, and builds the index of their positions.
 
 use super::LoadError;
-use crate::prompts::format::RowFormat;
+use crate::prompts::conversation::Conversation;
+use crate::prompts::format::{RowError, RowFormat};
 use crate::prompts::row_splitter::{LARGEST_ROW, RawRow, SplitError};
+use crate::protocol::prompt::Message;
 
 /// llmload reports this number of wrong rows with their lines, and counts the others.
 const MAX_REPORTED: usize = 5;
@@ -25,6 +27,11 @@ pub(super) struct Counts {
     pub(super) without_text: u64,
     /// The length of the text of all prompts, in bytes.
     pub(super) text_bytes: u64,
+    /// The turns of all conversations.
+    pub(super) turns: u64,
+    /// The length of the text that all turns send, in bytes. Each turn also sends the text of the
+    /// earlier turns.
+    pub(super) turn_bytes: u64,
     /// Valid rows without a prompt.
     pub(super) skipped: u64,
 }
@@ -57,6 +64,16 @@ impl<'a> RowIndexer<'a> {
         if text.is_empty() {
             return;
         }
+        if *self.format == RowFormat::Conversations {
+            return match Conversation::parse(text) {
+                Ok(Some(conversation)) => {
+                    self.index.push(pack(start, text.len()));
+                    self.count_conversation(&conversation, text.len() as u64);
+                }
+                Ok(None) => self.counts.skipped += 1,
+                Err(error) => self.add_row_error(row.line, error),
+            };
+        }
         match self.format.parse(text.into()) {
             Ok(Some(prompt)) => {
                 self.index.push(pack(start, text.len()));
@@ -74,16 +91,34 @@ impl<'a> RowIndexer<'a> {
                 self.counts.without_text += u64::from(!prompt.has_first_text());
             }
             Ok(None) => self.counts.skipped += 1,
-            Err(error) => {
-                let line = row.line + error.line;
-                self.add_error(LoadError::Json {
-                    path: self.path.to_owned(),
-                    line,
-                    problem: error.problem,
-                    remedy: error.remedy,
-                });
+            Err(error) => self.add_row_error(row.line, error),
+        }
+    }
+
+    fn count_conversation(&mut self, conversation: &Conversation, row_bytes: u64) {
+        let counts = &mut self.counts;
+        let mut bytes = 0;
+        for turn in &conversation.turns {
+            bytes += turn.messages.iter().map(Message::text_bytes).sum::<u64>();
+            counts.turns += 1;
+            counts.turn_bytes += bytes;
+            bytes += turn.recorded.iter().map(Message::text_bytes).sum::<u64>();
+            if let Some(limit) = turn.max_tokens {
+                let limit = u64::from(limit.get());
+                counts.with_limit += 1;
+                counts.limits = counts.limits.saturating_add(limit);
+                counts.highest_limit = counts.highest_limit.max(limit);
             }
         }
+        counts.text_bytes += bytes;
+        counts.longest_text = counts.longest_text.max(bytes);
+        counts.has_expanded_text |= bytes > row_bytes;
+    }
+
+    fn add_row_error(&mut self, first_line: usize, error: RowError) {
+        let RowError { line, problem, remedy } = error;
+        let (path, line) = (self.path.to_owned(), first_line + line);
+        self.add_error(LoadError::Json { path, line, problem, remedy });
     }
 
     fn add_error(&mut self, error: LoadError) {

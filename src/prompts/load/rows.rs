@@ -14,6 +14,7 @@ use std::time::SystemTime;
 
 use super::indexer::{Counts, RowIndexer, unpack};
 use super::{LoadError, MAX_BYTES};
+use crate::prompts::conversation::Conversation;
 use crate::prompts::format::RowFormat;
 use crate::prompts::row_splitter::RowSplitter;
 use crate::protocol::Prompt;
@@ -175,7 +176,7 @@ impl Rows {
     pub(in crate::prompts) fn highest_limit(&self, limit: Option<u64>) -> Option<u64> {
         if self.counts.removed_limit.is_some() {
             None
-        } else if self.counts.with_limit == self.count() {
+        } else if self.counts.with_limit == self.requests() {
             Some(self.counts.highest_limit)
         } else {
             limit.map(|limit| limit.max(self.counts.highest_limit))
@@ -187,11 +188,16 @@ impl Rows {
         Some((&self.path, self.counts.removed_limit?))
     }
 
+    /// The number of requests that send all rows once.
+    fn requests(&self) -> u64 {
+        if self.format == RowFormat::Conversations { self.counts.turns } else { self.count() }
+    }
+
     /// The mean output limit. `limit` is the output limit of rows that have none.
     #[allow(clippy::cast_precision_loss)]
     pub(in crate::prompts) fn mean_limit(&self, limit: f64) -> f64 {
         let (count, sum) = (self.counts.with_limit as f64, self.counts.limits as f64);
-        let all = self.count().max(1) as f64;
+        let all = self.requests().max(1) as f64;
         (sum + (all - count) * limit) / all
     }
 
@@ -200,6 +206,28 @@ impl Rows {
         &self,
         index: u64,
     ) -> Result<Prompt<'_>, PromptUnavailable> {
+        // The row was valid when llmload loaded the file, so an invalid row means a changed file.
+        let prompt = self.format.parse(self.text_at(index)?).ok().flatten();
+        prompt.ok_or_else(|| self.changed())
+    }
+
+    /// Returns the conversation of a row. Can read from the disk.
+    pub(in crate::prompts) fn conversation_at(
+        &self,
+        index: u64,
+    ) -> Result<Conversation, PromptUnavailable> {
+        let conversation = Conversation::parse(&self.text_at(index)?).ok().flatten();
+        conversation.ok_or_else(|| self.changed())
+    }
+
+    /// The mean turns of a conversation, and the mean number of bytes that all its turns send.
+    #[allow(clippy::cast_precision_loss)]
+    pub(in crate::prompts) fn mean_session(&self) -> (f64, f64) {
+        let all = self.count().max(1) as f64;
+        (self.counts.turns as f64 / all, self.counts.turn_bytes as f64 / all)
+    }
+
+    fn text_at(&self, index: u64) -> Result<Cow<'_, str>, PromptUnavailable> {
         let entry = usize::try_from(index)
             .ok()
             .and_then(|index| self.index.get(index))
@@ -213,13 +241,11 @@ impl Rows {
             }
             Bytes::OnDisk(disk) => Cow::Owned(self.read_from_disk(disk, start, length)?),
         };
-        // The row was valid when llmload loaded the file, so an invalid row means a changed file.
         let text = match bytes {
             Cow::Borrowed(bytes) => str::from_utf8(bytes).ok().map(Cow::Borrowed),
             Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
         };
-        let prompt = text.and_then(|text| self.format.parse(text).ok().flatten());
-        prompt.ok_or_else(|| self.changed())
+        text.ok_or_else(|| self.changed())
     }
 
     fn read_from_disk(

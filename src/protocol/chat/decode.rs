@@ -11,6 +11,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use super::{Channel, DecodedEvent, ReportedError, Shape, finish_reason};
+use crate::protocol::answer::{ToolCall, ToolCallPart};
 use crate::protocol::raw_json::{elements, is_truthy, members, string};
 use crate::protocol::usage;
 
@@ -100,28 +101,47 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
 
     /// Emits a function call, or the input of a custom tool call. Some servers send the arguments
     /// as an object instead of text.
-    fn emit_function(&mut self, raw: &str) -> serde_json::Result<()> {
+    fn emit_function(&mut self, raw: &str, call: &mut ToolCall) -> serde_json::Result<()> {
         members(raw, |key, value| {
-            if matches!(key, "name" | "arguments" | "input") {
-                match string(value) {
-                    Some(text) => self.emit(Channel::ToolCall, &text),
-                    None if is_truthy(value) => self.emit(Channel::ToolCall, value),
-                    None => {}
+            let field = match key {
+                "name" => &mut call.name,
+                "arguments" | "input" => &mut call.arguments,
+                _ => return,
+            };
+            match string(value) {
+                Some(text) => {
+                    self.emit(Channel::ToolCall, &text);
+                    field.push_str(&text);
                 }
+                None if is_truthy(value) => {
+                    self.emit(Channel::ToolCall, value);
+                    field.push_str(value);
+                }
+                None => {}
             }
         })
     }
 
     fn emit_tool_calls(&mut self, raw: &str) -> serde_json::Result<()> {
         let mut done = Ok(());
+        // A body without streaming has no indexes.
+        let mut position = 0;
         elements(raw, |call| {
-            let result = members(call, |key, value| {
-                if matches!(key, "function" | "custom") && done.is_ok() {
-                    done = self.emit_function(value);
+            let mut part = ToolCallPart { index: position, call: ToolCall::default() };
+            let result = members(call, |key, value| match key {
+                "index" => part.index = value.parse().unwrap_or(part.index),
+                "id" => part.call.id = string(value).unwrap_or_default().into_owned(),
+                "function" | "custom" if done.is_ok() => {
+                    done = self.emit_function(value, &mut part.call);
                 }
+                _ => {}
             });
             if done.is_ok() {
                 done = result;
+            }
+            position += 1;
+            if self.choice == 0 {
+                self.decoded.tool_calls.push(part);
             }
         })?;
         done
@@ -382,7 +402,9 @@ impl<'de, S: FnMut(u32, Channel, &str)> Delta<'_, '_, 'de, S> {
                 }
                 DeltaKey::Refusal => reading.emit_content(Channel::Refusal, next_raw(&mut map)?, 0),
                 DeltaKey::ToolCalls => reading.emit_tool_calls(next_raw(&mut map)?),
-                DeltaKey::FunctionCall => reading.emit_function(next_raw(&mut map)?),
+                DeltaKey::FunctionCall => {
+                    reading.emit_function(next_raw(&mut map)?, &mut ToolCall::default())
+                }
                 DeltaKey::Audio => reading.emit_audio(next_raw(&mut map)?),
                 DeltaKey::Other => Ok(skip_value(&mut map)?),
             }

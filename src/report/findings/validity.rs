@@ -114,6 +114,9 @@ fn dropped(route: &RouteReport) -> Vec<Draft> {
             Some(DropReason::MaxConcurrency) => {
                 "max_concurrency was reached, because the endpoint did not keep up with the rate"
             }
+            Some(DropReason::MaxSessions) => {
+                "max_sessions was reached, because the sessions last longer than expected"
+            }
             Some(DropReason::Late) => "llmload itself was delayed for longer than max_lag",
             Some(DropReason::Breaker) => "the breaker was open, because requests had failed",
             Some(DropReason::Budget) => "a budget of the scenario was used up",

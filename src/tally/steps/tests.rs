@@ -52,7 +52,7 @@ fn success(meter: &SearchMeter, sent: Instant, end: Instant) {
         reasoning_shown: false,
         anomalies: Anomalies::default(),
     };
-    let arrival = Arrival { k: 0, due: sent, phase: Some(0), lengths: None };
+    let arrival = Arrival { k: 0, due: sent, phase: Some(0), lengths: None, turn: 0 };
     meter.steps.observe(&arrival, Event::Succeeded(&measurement));
 }
 
@@ -78,7 +78,7 @@ fn a_distortion_in_a_step_of_seconds_is_found() {
 #[test]
 fn every_drop_of_a_step_counts_and_those_at_the_limit_of_requests_also_separately() {
     let (meter, began) = begun(at_a_rate());
-    let arrival = Arrival { k: 0, due: began + SECOND, phase: Some(0), lengths: None };
+    let arrival = Arrival { k: 0, due: began + SECOND, phase: Some(0), lengths: None, turn: 0 };
     for reason in [DropReason::MaxConcurrency, DropReason::Late, DropReason::RateLimit] {
         meter.steps.observe(&arrival, Event::Dropped(reason));
     }
@@ -149,7 +149,7 @@ fn drops_by_rate_limits_and_budgets_distort_for_longer_than_one_step() {
     ];
     for (reason, text, lasts) in cases {
         let (meter, began) = begun(at_a_rate());
-        let arrival = Arrival { k: 0, due: began + SECOND, phase: Some(0), lengths: None };
+        let arrival = Arrival { k: 0, due: began + SECOND, phase: Some(0), lengths: None, turn: 0 };
         meter.steps.observe(&arrival, Event::Dropped(reason));
         let result = ended(&meter, began);
         assert!(result.distortion.as_ref().unwrap().contains(text), "{result:?}");
