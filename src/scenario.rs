@@ -2,6 +2,7 @@
 //! the daemon stops it. A reload can change a running scenario.
 
 mod completion;
+mod driving;
 mod observation;
 mod observer;
 mod readiness;
@@ -23,10 +24,9 @@ use crate::archive::Archive;
 use crate::calendar::rfc3339;
 use crate::config::HumanDuration;
 use crate::endpoint::HttpEndpoint;
-use crate::event::SessionEnd;
 use crate::generator::GeneratorMonitor;
 use crate::guard::{Accounts, Pause};
-use crate::launch::{Alarm, Driver, Mailbox, ReadinessGate, Route, RouteSet, RouteTable};
+use crate::launch::{Driver, Mailbox, ReadinessGate, Route, RouteSet, RouteTable};
 use crate::metrics::Metrics;
 use crate::remedy::Diagnosis;
 use crate::schedule::Shard;
@@ -34,6 +34,7 @@ use crate::schedule_state::{RateOverride, ScheduleState};
 use crate::status::RouteMonitor;
 use crate::tally::SearchMeter;
 pub use completion::Completion;
+use driving::Driving;
 pub use observer::RouteObserver;
 pub use spec::{RouteSpec, ScenarioSpec};
 
@@ -369,55 +370,6 @@ fn build_driver(
         // After its start, a run never waits for a target, because an outage is part of its result.
         Some(RunOptions { time_limit: Some(limit), .. }) => driver.with_time_limit(begin + limit),
         Some(RunOptions { time_limit: None, .. }) => driver,
-    }
-}
-
-struct Driving {
-    driver: Driver,
-    routes: Arc<HttpRouteTable>,
-    stop: CancellationToken,
-    draining: CancellationToken,
-    scenario: String,
-    completion: Completion,
-}
-
-impl Driving {
-    /// Runs the schedule until `stop` is cancelled. A run also ends after its schedule and its last
-    /// request. In a daemon, a command can start an ended schedule again.
-    async fn run(self, is_run: bool) {
-        let Driving { mut driver, routes, stop, draining, scenario, completion } = self;
-        let mut alarm = Alarm::most_precise();
-        while !stop.is_cancelled() {
-            completion.reset();
-            driver.run(&*routes, &mut alarm, &stop).await;
-            if stop.is_cancelled() {
-                driver.cut_windows(Instant::now());
-                driver.end_sessions(match (draining.is_cancelled(), is_run) {
-                    (true, _) => SessionEnd::Shutdown,
-                    (false, true) => SessionEnd::ScheduleEnd,
-                    (false, false) => SessionEnd::Reload,
-                });
-            }
-            if !stop.is_cancelled() && !is_run {
-                tracing::info!(scenario, "schedule ended; the daemon keeps serving /metrics");
-            }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                // A command can start the schedule again before the last request has ended.
-                () = driver.wait_for_command(), if !is_run => {}
-                () = completion::wait_until_idle(&routes) => {
-                    completion.set();
-                    if is_run {
-                        return;
-                    }
-                    tokio::select! {
-                        () = driver.wait_for_command() => {}
-                        () = stop.cancelled() => {}
-                    }
-                }
-            }
-        }
     }
 }
 

@@ -502,7 +502,7 @@ fn each_kind_of_source_sends_the_prompts_of_its_file() {
     assert!(
         warning.ends_with(
             "sources.yml:6:21: prompts.talks.sharegpt: 1 of 3 rows have no question, so llmload \
-             skips them; add a message from `human`, or remove these rows"
+             skips them; add a message from a user, or remove these rows"
         ),
         "{warning}"
     );
