@@ -132,19 +132,20 @@ fn divide_scenario(scenario: &mut Scenario, shard: Shard) -> Vec<Problem> {
         let message = format!("{limit} is too low for {shards} shards");
         add("max_concurrency", message, at_least_one_each.clone());
     }
-    if let Some(sessions) = &mut scenario.sessions {
-        let most = sessions.max.get();
+    let most = scenario.sessions.as_ref().map(|sessions| sessions.max.get());
+    let sessions = most.map(|most| {
         let part = u32::try_from(shard.part(most.into())).ok().and_then(NonZeroU32::new);
-        match part.filter(|_| most >= shards) {
-            Some(part) => sessions.max = part,
-            None => {
-                let message = format!("{most} is too low for {shards} shards");
-                add("max_sessions", message, at_least_one_each);
-            }
-        }
+        part.filter(|_| most >= shards).ok_or(most)
+    });
+    if let Some(Err(most)) = sessions {
+        let message = format!("{most} is too low for {shards} shards");
+        add("max_sessions", message, at_least_one_each);
     }
     scenario.budgets = budgets.into();
     scenario.max_concurrency = part.unwrap_or(limit);
+    if let (Some(settings), Some(Ok(part))) = (&mut scenario.sessions, sessions) {
+        settings.max = part;
+    }
     problems
 }
 
