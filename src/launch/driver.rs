@@ -5,8 +5,8 @@
 //! [`Driver::run`] is a thin loop around `step` that waits for the clock, for commands, for
 //! returned slots and for the stop signal.
 //!
-//! The later turns of sessions are due when their think times have passed. They do not depend on the
-//! source.
+//! The later turns of sessions are due when their think times have passed. They do not depend on
+//! the source.
 //!
 //! The source of arrivals is a segment of the schedule (an uninterrupted part of one cycle), or a
 //! manual rate override. The driver has no source before the first segment, between segments and

@@ -44,8 +44,8 @@ pub enum Source {
 
 /// A source of prompts, with exactly one of `inline`, `lines`, `pairs`, `payloads`, `sharegpt`,
 /// `jsonl`, `conversations`, `synthetic` and `mix`. llmload keeps a file of `lines`, `payloads`,
-/// `sharegpt`, `jsonl` or `conversations` in memory if it has at most 64 MiB. llmload reads a larger file during the run, so
-/// do not change a larger file until the run ends.
+/// `sharegpt`, `jsonl` or `conversations` in memory if it has at most 64 MiB. llmload reads a
+/// larger file during the run, so do not change a larger file until the run ends.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields, inline)]

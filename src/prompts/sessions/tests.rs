@@ -1,3 +1,5 @@
+//! Tests of the sources of sessions.
+
 use std::num::NonZeroU32;
 
 use super::*;
