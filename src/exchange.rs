@@ -272,8 +272,7 @@ async fn send_and_read<E: Endpoint>(
         expected_vectors,
         timeouts,
         keeps_answer,
-    } =
-        request_spec;
+    } = request_spec;
     let is_stream = request.stream;
     let Sending { arrival, observer, begin, .. } = *sending;
     let mut timer = RequestTimer::new(begin, Arc::clone(&sending.waited), timeouts, is_stream);

@@ -10,13 +10,13 @@ use rand_distr::{Distribution, StandardNormal};
 use super::conversation::{MAX_THINK_TIME, Turn};
 use super::most_tokens::{MostTokens, tokens_of_bytes};
 use super::{
-    BYTES_PER_TOKEN, LengthDistribution, PrefixCache, PromptOrder, PromptUnavailable, Prompts,
-    Rows, Source, Synthetic, filler_text, next_nonce,
+    BYTES_PER_TOKEN, LengthDistribution, PrefixCache, PromptInputs, PromptOrder, PromptUnavailable,
+    Prompts, Rows, Source, Synthetic, filler_text, next_nonce,
 };
 use crate::protocol::Prompt;
 use crate::protocol::prompt::{Content, Message};
 use crate::random::{self, Purpose};
-use crate::schedule::Lengths;
+use crate::schedule::{HashBlocks, Lengths};
 
 /// The most turns of a synthetic session.
 pub const MAX_TURNS: u32 = 1000;
@@ -132,15 +132,18 @@ impl Prompts {
                 if turn >= count {
                     return Ok(None);
                 }
+                let (lengths, blocks) = (Lengths::default(), HashBlocks::default());
+                let inputs = PromptInputs { seed, lengths, blocks, nonce_tokens: 0 };
                 let prompt = if turn == 0 {
                     let cold = self.prefix_cache == PrefixCache::Cold;
                     let nonce = if cold { filler_text::NONCE_TOKENS } else { 0 };
-                    prompts.generate(name, seed, Lengths::default(), nonce, &mut rng)
+                    let inputs = PromptInputs { nonce_tokens: nonce, ..inputs };
+                    prompts.generate(name, inputs, &mut rng)
                 } else {
                     // Each turn has a separate part of the random sequence of the session.
                     rng.set_word_pos(u128::from(turn) << 32);
                     let prompts = Synthetic { shared_prefix: 0, ..prompts.clone() };
-                    prompts.generate(name, seed, Lengths::default(), 0, &mut rng)
+                    prompts.generate(name, inputs, &mut rng)
                 };
                 let Prompt { content, max_tokens, ignore_eos, .. } = prompt;
                 let messages = match content {

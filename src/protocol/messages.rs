@@ -1,11 +1,11 @@
 //! The Messages API of Anthropic. A request contains `messages` and `system`. The events of a
 //! stream have types; the usage is in two of them, and the finish reason is `stop_reason`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::decoded::{Channel, DecodeError, DecodedEvent, SeparateCache};
 use super::lenient::{self, JsonDecoder};
-use super::prompt::{Prompt, Role};
+use super::prompt::{Message, Prompt, Role};
 use super::raw_json::{elements, fields, fields_or_null, is_truthy, string};
 use super::reported_error::ReportedError;
 use super::sse::SseEvent;
@@ -32,15 +32,37 @@ pub(super) fn encode(
 }
 
 /// A message cannot have the role of the system, so all system messages become `system`.
-fn text_fields(messages: &[(Role, &str)]) -> Vec<(&'static str, Value)> {
+fn text_fields(messages: &[Message<'_>]) -> Vec<(&'static str, Value)> {
     let (system, others): (Vec<_>, Vec<_>) =
-        messages.iter().partition(|(role, _)| role.is_system());
-    let system: Vec<&str> = system.iter().map(|(_, text)| *text).collect();
-    let mut fields = vec![("messages", chat::messages_value(&others))];
+        messages.iter().partition(|message| message.role.is_system());
+    let system: Vec<&str> = system.iter().map(|message| message.text.as_ref()).collect();
+    let mut fields = vec![("messages", others.into_iter().map(message_value).collect())];
     if !system.is_empty() {
         fields.push(("system", system.join("\n\n").into()));
     }
     fields
+}
+
+/// Tool calls and their results are parts of the content. A result has the role of the user.
+fn message_value(message: &Message<'_>) -> Value {
+    let text = message.text.as_ref();
+    if message.role == Role::Tool {
+        let id = message.tool_call_id.as_deref().unwrap_or_default();
+        let result = json!({"type": "tool_result", "tool_use_id": id, "content": text});
+        return json!({"role": "user", "content": [result]});
+    }
+    if message.tool_calls.is_empty() {
+        return json!({"role": message.role.as_str(), "content": text});
+    }
+    let text = (!text.is_empty()).then(|| json!({"type": "text", "text": text}));
+    let calls = message.tool_calls.iter().map(|call| {
+        // The API expects an object. A model can write something else.
+        let input = serde_json::from_str(&call.arguments).ok().filter(Value::is_object);
+        let input = input.unwrap_or_else(|| json!({}));
+        json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input})
+    });
+    let content: Vec<Value> = text.into_iter().chain(calls).collect();
+    json!({"role": message.role.as_str(), "content": content})
 }
 
 /// An event that has no data, or that only shows that the connection is alive, becomes an empty

@@ -1,11 +1,11 @@
 //! The Responses API. A request contains `input` and `instructions`. The events of a stream have
 //! types, and the last one contains the complete response with its usage.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::decoded::{Channel, DecodeError, DecodedEvent};
 use super::lenient::{self, JsonDecoder};
-use super::prompt::{Prompt, Role};
+use super::prompt::{Message, Prompt, Role};
 use super::raw_json::{elements, fields, fields_or_null, is_truthy, string};
 use super::reported_error::ReportedError;
 use super::sse::SseEvent;
@@ -32,15 +32,31 @@ pub(super) fn encode(
 }
 
 /// The system messages at the start become `instructions`.
-fn text_fields(messages: &[(Role, &str)]) -> Vec<(&'static str, Value)> {
-    let system = messages.iter().take_while(|(role, _)| role.is_system()).count();
+fn text_fields(messages: &[Message<'_>]) -> Vec<(&'static str, Value)> {
+    let system = messages.iter().take_while(|message| message.role.is_system()).count();
     let (system, input) = messages.split_at(system);
-    let instructions: Vec<&str> = system.iter().map(|(_, text)| *text).collect();
-    let mut fields = vec![("input", chat::messages_value(input))];
+    let instructions: Vec<&str> = system.iter().map(|message| message.text.as_ref()).collect();
+    let mut fields = vec![("input", input.iter().flat_map(input_items).collect())];
     if !instructions.is_empty() {
         fields.push(("instructions", instructions.join("\n\n").into()));
     }
     fields
+}
+
+/// Tool calls and their results are separate items of the input.
+fn input_items(message: &Message<'_>) -> Vec<Value> {
+    let text = message.text.as_ref();
+    if message.role == Role::Tool {
+        let id = message.tool_call_id.as_deref().unwrap_or_default();
+        return vec![json!({"type": "function_call_output", "call_id": id, "output": text})];
+    }
+    let has_text = !text.is_empty() || message.tool_calls.is_empty();
+    let item = has_text.then(|| json!({"role": message.role.as_str(), "content": text}));
+    let calls = message.tool_calls.iter().map(|call| {
+        let (id, name, arguments) = (&call.id, &call.name, &call.arguments);
+        json!({"type": "function_call", "call_id": id, "name": name, "arguments": arguments})
+    });
+    item.into_iter().chain(calls).collect()
 }
 
 /// An event that has no data, or that only shows that the connection is alive, becomes an empty

@@ -127,7 +127,7 @@ mod tests {
             let due = origin + Duration::from_micros(micros);
             let phase = Some(usize::from(micros >= 200_000_000));
             let lengths = tokens.is_multiple_of(2).then(Lengths::default);
-            let arrival = Arrival { k: 0, due, phase, lengths };
+            let arrival = Arrival { k: 0, due, phase, lengths, turn: 0 };
             if outcome == 0 {
                 tally.observe(&arrival, Event::Dropped(DropReason::Late));
                 continue;
