@@ -17,6 +17,7 @@ mod objectives;
 mod phases;
 mod planned_runs;
 mod series;
+mod sessions;
 mod succession;
 mod time_axis;
 

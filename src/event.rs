@@ -7,6 +7,7 @@
 mod breaker;
 mod evidence;
 mod session_end;
+mod turn_group;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::schedule::Lengths;
 pub use breaker::{BreakerChange, OpenCause};
 pub use evidence::Evidence;
 pub use session_end::SessionEnd;
+pub use turn_group::TurnGroup;
 
 /// One request that becomes due in a scenario. llmload sends it to each target of the scenario, or
 /// drops it.

@@ -16,6 +16,7 @@ mod objectives;
 mod route;
 mod samples;
 mod series;
+mod sessions;
 pub mod table;
 mod targets;
 
@@ -29,7 +30,7 @@ use crate::archive::ArchiveCounts;
 use crate::buckets::Buckets;
 use crate::generator::GeneratorMonitor;
 use crate::guard::{Accounts, Breaker};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, SessionLedger};
 use crate::machine::MachineMonitor;
 use crate::pairing::PairedComparison;
 use crate::plan::Prices;
@@ -92,6 +93,8 @@ pub struct RouteSettings {
     pub searches: Vec<usize>,
     /// `None` if this target is the baseline target.
     pub baseline: Option<Baseline>,
+    /// `None` if the prompts have no turns.
+    pub sessions: Option<Arc<SessionLedger>>,
 }
 
 /// The baseline target (the first target of a scenario), and the difference from it.
@@ -200,6 +203,7 @@ impl Metrics {
             limit: settings.limit,
             breaker: settings.breaker,
             baseline: settings.baseline,
+            sessions: settings.sessions,
             queries_per_second: metrics.queries_per_second(),
             warmup_requests: metrics.warmup_requests(),
             successes: VecDeque::new(),

@@ -23,6 +23,7 @@ mod replay;
 mod routes;
 mod search;
 mod server;
+mod sessions;
 mod shard;
 mod statistics;
 mod tables;
@@ -55,6 +56,7 @@ pub use render::{styled_text, text};
 pub use replay::ReplayReport;
 pub use search::{QuantileReport, SearchReport, StepObjective, StepReport};
 pub use server::{ObservedPhase, ObservedQuantity, ObservedReport};
+pub use sessions::{SessionReport, TurnReport};
 pub use shard::ShardReport;
 pub use statistics::{Cost, Statistics, Summary, WindowReport};
 pub use tested::{PromptProfile, Tested, shell_quoted};
@@ -148,6 +150,9 @@ pub struct RouteReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<Box<ReplayReport>>,
     pub timeline: TimelineReport,
+    /// `None` if the prompts have no turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<SessionReport>,
     /// One entry per metrics page of the server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observed: Vec<ObservedReport>,

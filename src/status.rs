@@ -3,6 +3,7 @@
 
 mod budgets;
 mod document;
+mod sessions;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 

@@ -13,6 +13,7 @@ mod replay;
 mod statistics;
 mod steps;
 mod timeline;
+mod turns;
 mod windows;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -34,6 +35,7 @@ pub use replay::ReplayCounts;
 pub use statistics::RawStatistics;
 pub use steps::{SearchMeter, StepMeter};
 pub use timeline::{Timeline, TimelineInterval};
+pub use turns::{TurnGroups, TurnStatistics};
 pub use windows::WindowCounts;
 use windows::WindowTally;
 
@@ -75,6 +77,8 @@ struct Inner {
     last_seconds: LastSeconds,
     /// `None` before the first row of a trace.
     replay: Option<ReplayCounts>,
+    /// `None` if the prompts have no turns.
+    turns: Option<Box<TurnGroups>>,
 }
 
 /// The statistics of all phases with the same name.
@@ -117,6 +121,9 @@ pub struct TallySnapshot {
     /// `None` without a replay.
     #[serde(default)]
     pub replay: Option<ReplayCounts>,
+    /// `None` if the prompts have no turns.
+    #[serde(default)]
+    pub turns: Option<Box<TurnGroups>>,
 }
 
 impl Tally {
@@ -167,8 +174,17 @@ impl Tally {
                 timeline: Timeline::default(),
                 last_seconds: LastSeconds::default(),
                 replay: None,
+                turns: None,
             }),
         }
+    }
+
+    /// With true, also counts the turns of sessions.
+    #[must_use]
+    pub fn with_turns(mut self, has_sessions: bool) -> Tally {
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        inner.turns = has_sessions.then(Box::default);
+        self
     }
 
     /// Starts the timeline with the schedule, as all shards of a run do.
@@ -208,6 +224,7 @@ impl Tally {
             tail: windows.tail,
             phases,
             timeline: inner.timeline.clone(),
+            turns: inner.turns.clone(),
             replay: inner.replay.clone(),
         };
         snapshot.add_up_phases();
@@ -222,7 +239,10 @@ impl Observe for Tally {
             return;
         };
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let Inner { phases, windows, timeline, last_seconds, replay } = &mut *inner;
+        let Inner { phases, windows, timeline, last_seconds, replay, turns } = &mut *inner;
+        if let Some(groups) = turns {
+            turns::record(groups, arrival, event);
+        }
         if self.is_shard {
             timeline.start_at(windows.origin());
         }

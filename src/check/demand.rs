@@ -88,6 +88,8 @@ pub struct Demand<'a> {
     shard: Shard,
     /// True if arrivals are evenly spaced, so their exact number is known.
     is_even: bool,
+    /// The mean requests of an arrival: the turns of a session, or 1.
+    turns: f64,
     /// Input and output tokens of a request, unless a trace row sets its lengths.
     tokens: (f64, f64),
     /// The phases that end after a number of requests: the start in the cycle, and the number of
@@ -120,6 +122,7 @@ impl<'a> Demand<'a> {
             schedule,
             shard,
             is_even: scenario.arrivals == Arrivals::Constant,
+            turns: mean_turns(scenario),
             tokens: mean_tokens(scenario, Lengths::default()),
             counted: counted.collect(),
             replays: replays.collect(),
@@ -166,11 +169,11 @@ impl<'a> Demand<'a> {
 
     /// Returns the lowest and highest load of a phase, and its number of requests.
     pub fn phase(&self, span: &PhaseSpan<'_>) -> (Extremes, f64) {
-        let requests = match span.phase.load.count() {
+        let arrivals = match span.phase.load.count() {
             Some(count) => requests_of_shard(self.shard, count),
             None => span.total.as_f64() / f64::from(self.shard.count()),
         };
-        (self.extremes_in_phase(span, span.start, span.end), requests)
+        (self.extremes_in_phase(span, span.start, span.end), arrivals * self.turns)
     }
 
     /// Cuts a phase into equal parts and returns the mean rate of each part.
@@ -181,7 +184,7 @@ impl<'a> Demand<'a> {
             part if part == parts => self.schedule.area_before(span.index) + span.total,
             part => self.schedule.area(span.start + length * part / parts),
         };
-        let seconds = (length / parts).as_secs_f64() * f64::from(self.shard.count());
+        let seconds = (length / parts).as_secs_f64() * f64::from(self.shard.count()) / self.turns;
         let mean = |part| {
             if seconds > 0.0 { (edge(part + 1) - edge(part)).as_f64() / seconds } else { 0.0 }
         };
@@ -245,7 +248,8 @@ impl<'a> Demand<'a> {
 
     fn combine(&self, area: f64, arrived: u64, counted: f64, replayed: Replayed) -> DemandTotals {
         let expected = area / f64::from(self.shard.count());
-        let requests = counted + if self.is_even { as_f64(arrived) } else { expected };
+        let arrivals = counted + if self.is_even { as_f64(arrived) } else { expected };
+        let (requests, expected) = (arrivals * self.turns, expected * self.turns);
         let replayed = replayed.times(f64::from(self.shard.count()).recip());
         let (input, output) = self.tokens;
         DemandTotals {
@@ -288,7 +292,7 @@ impl<'a> Demand<'a> {
             .unwrap_or((f64::INFINITY, 0.0));
         let slots = load.slots().map_or(0, |slots| self.shard.part(slots.get().into()));
         let slots = u32::try_from(slots).unwrap_or(u32::MAX);
-        let shards = f64::from(self.shard.count());
+        let shards = f64::from(self.shard.count()) / self.turns;
         Extremes {
             rate_min: round_to_micro(rate_min / shards),
             rate_max: round_to_micro(rate_max / shards),
@@ -350,6 +354,12 @@ pub fn mean_tokens(scenario: &Scenario, lengths: Lengths) -> (f64, f64) {
     let (input, output) = scenario.prompts.mean_tokens(lengths, limit);
     let generates = scenario.target.dialect.api.generates_text();
     ((input + as_f64(system as u64) / 4.0).ceil(), if generates { output } else { 0.0 })
+}
+
+/// Returns the mean number of turns of a session, or 1 if each arrival is a single request.
+pub fn mean_turns(scenario: &Scenario) -> f64 {
+    let means = scenario.prompts.session_means(most_output_tokens(&scenario.request));
+    means.map_or(1.0, |means| means.turns)
 }
 
 /// Returns the limit of output tokens of a request: `max_completion_tokens`, or else `max_tokens`.

@@ -15,6 +15,7 @@ use serde::{Serialize, Serializer};
 use super::budgets::{BudgetForecast, Usage};
 use super::demand::{Demand, DemandTotals, Extremes, mean_tokens, round_to_micro};
 use super::planned_runs::{CycleRun, PlannedRuns};
+use super::sessions::SessionForecast;
 use super::succession::highest_sum;
 use crate::calendar::rfc3339;
 use crate::plan::{Plan, Scenario, Start, Target};
@@ -81,6 +82,9 @@ pub struct ScenarioForecast {
     /// unknown, so the forecast uses zero. In reality the next phases begin later, and the load can
     /// be lower.
     pub counts_requests: bool,
+    /// `None` if each arrival is a single request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<SessionForecast>,
     /// The totals of open-loop phases and of phases that end after a number of requests.
     pub amounts: Amounts,
     /// The highest possible cost, if the target has prices.
@@ -258,6 +262,7 @@ fn scenario_forecast(
         next_firings: next_firings(scenario, now),
         firings_skipped: planned.skipped,
         counts_requests: !schedule.is_timed(),
+        sessions: SessionForecast::new(scenario, totals.requests, peak_rate),
         amounts,
         cost_at_most: cost(&scenario.target, amounts),
         peak_rate,

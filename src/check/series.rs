@@ -67,6 +67,7 @@ pub fn count_series(plan: &Plan) -> Result<usize, Defect> {
             breaker: scenario.breaker.map(Breaker::new),
             searches: scenario.schedule.search_phases(),
             baseline,
+            sessions: scenario.sessions.is_some().then(Arc::default),
         };
         metrics.bind(&labels, Ledger::new(), Arc::new(schedule_state), settings);
         // The series with the start time of a phase appears when the phase begins, so the registry

@@ -74,6 +74,11 @@ impl RouteState {
         sessions.clone()
     }
 
+    /// Returns true if the prompts have turns.
+    pub fn has_sessions(&self) -> bool {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     fn guards(&self) -> MutexGuard<'_, Guards> {
         self.guards.lock().unwrap_or_else(PoisonError::into_inner)
     }

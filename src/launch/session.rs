@@ -11,7 +11,7 @@
 mod history;
 
 use std::num::NonZeroU32;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -44,6 +44,13 @@ pub struct SessionState {
     pub ledger: Arc<SessionLedger>,
     /// The length of all histories, in bytes.
     history_bytes: Arc<AtomicU64>,
+}
+
+impl SessionState {
+    /// The length of all histories, in bytes.
+    pub fn history_bytes(&self) -> u64 {
+        self.history_bytes.load(Ordering::Relaxed)
+    }
 }
 
 impl Sessions {

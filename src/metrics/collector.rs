@@ -16,7 +16,7 @@ use super::series::SeriesSet;
 use super::table::{self, Family};
 use super::{Baseline, Labels, unix_seconds};
 use crate::guard::Breaker;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, SessionLedger};
 use crate::pairing::PairedSnapshot;
 use crate::schedule_state::{SchedulePosition, ScheduleState};
 
@@ -40,6 +40,7 @@ pub(super) struct BoundRoute {
     pub(super) limit: u32,
     pub(super) breaker: Option<Arc<Breaker>>,
     pub(super) baseline: Option<Baseline>,
+    pub(super) sessions: Option<Arc<SessionLedger>>,
     pub(super) queries_per_second: Histogram,
     pub(super) warmup_requests: IntCounter,
     /// The number of successes up to each second of the window.
@@ -48,7 +49,7 @@ pub(super) struct BoundRoute {
     pub(super) _series: SeriesSet,
 }
 
-const FAMILIES: [&Family; 24] = [
+const FAMILIES: [&Family; 28] = [
     &table::ARRIVALS,
     &table::ARRIVALS_DROPPED,
     &table::REQUESTS_STARTED,
@@ -57,6 +58,10 @@ const FAMILIES: [&Family; 24] = [
     &table::REQUESTS_ABORTED,
     &table::REQUESTS_IN_FLIGHT,
     &table::REQUESTS_IN_FLIGHT_LIMIT,
+    &table::SESSIONS_STARTED,
+    &table::SESSIONS_COMPLETED,
+    &table::SESSIONS_ENDED_EARLY,
+    &table::SESSIONS_IN_PROGRESS,
     &table::BREAKER_OPEN,
     &table::SCHEDULE_TARGET_REQUESTS_PER_SECOND,
     &table::SCHEDULE_TARGET_CONCURRENCY,
@@ -169,6 +174,22 @@ impl BoundRoute {
         samples.add(&table::REQUESTS_IN_FLIGHT_LIMIT, &labels, f64::from(self.limit));
     }
 
+    /// Collects the counts of the sessions, which are from one copy.
+    #[allow(clippy::cast_precision_loss)]
+    fn collect_sessions(&self, samples: &mut Samples) {
+        let Some(sessions) = &self.sessions else { return };
+        let labels = self.labels.values();
+        let [target, model, scenario] = labels;
+        let counts = sessions.counts();
+        samples.add(&table::SESSIONS_STARTED, &labels, counts.started as f64);
+        samples.add(&table::SESSIONS_COMPLETED, &labels, counts.completed as f64);
+        for (reason, count) in counts.ended_early() {
+            let labels = [target, model, scenario, reason.as_str()];
+            samples.add(&table::SESSIONS_ENDED_EARLY, &labels, count as f64);
+        }
+        samples.add(&table::SESSIONS_IN_PROGRESS, &labels, counts.in_progress as f64);
+    }
+
     fn collect_breaker(&self, samples: &mut Samples, now: Instant) {
         let Some(breaker) = &self.breaker else { return };
         let is_open = f64::from(u8::from(breaker.open_for(now).is_some()));
@@ -254,6 +275,7 @@ impl Collector for RouteCollector {
         // running schedule.
         for route in routes.iter().rev() {
             route.collect_ledger(&mut samples);
+            route.collect_sessions(&mut samples);
             route.collect_breaker(&mut samples, now);
             // All values of a scrape are from one snapshot, so they agree.
             let position = route.schedule_state.position(now);

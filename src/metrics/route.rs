@@ -8,6 +8,7 @@ use prometheus::{Counter, Gauge, Histogram, IntCounter};
 use super::limits::{LimitFamilies, Limits};
 use super::objectives::{ObjectiveFamilies, Objectives};
 use super::series::{Registrar, SeriesSet, SeriesVec, metric_structs};
+use super::sessions::{TurnFamilies, TurnMetrics};
 use super::table::STATUS_CODES;
 use super::{Labels, RouteSettings, table};
 use crate::event::{Arrival, DropReason, Event, Observe};
@@ -54,6 +55,7 @@ pub(super) struct RouteFamilies {
     common: CommonFamilies,
     limits: LimitFamilies,
     objectives: ObjectiveFamilies,
+    turns: TurnFamilies,
     cost: SeriesVec<Counter>,
     scenario_info: SeriesVec<Gauge>,
 }
@@ -64,6 +66,7 @@ impl RouteFamilies {
             common: CommonFamilies::register(registrar)?,
             limits: LimitFamilies::register(registrar)?,
             objectives: ObjectiveFamilies::register(registrar)?,
+            turns: TurnFamilies::register(registrar)?,
             cost: registrar.register(&table::COST)?,
             scenario_info: registrar.register(&table::SCENARIO_INFO)?,
         })
@@ -94,6 +97,10 @@ impl RouteFamilies {
             common: self.common.bind(&labels.values(), series),
             limits: self.limits.bind_limits(&labels.values(), series),
             objectives,
+            turns: settings
+                .sessions
+                .is_some()
+                .then(|| self.turns.bind_turns(&labels.values(), series)),
             cost,
         }
     }
@@ -109,6 +116,8 @@ pub struct RouteMetrics {
     common: CommonMetrics,
     limits: Limits,
     objectives: Option<Objectives>,
+    /// `None` if the prompts have no turns.
+    turns: Option<TurnMetrics>,
     /// `None` for a target without prices.
     cost: Option<Cost>,
 }
@@ -121,6 +130,9 @@ struct Cost {
 
 impl Observe for RouteMetrics {
     fn observe(&self, arrival: &Arrival, event: Event<'_>) {
+        if let Some(turns) = &self.turns {
+            turns.observe(arrival, event);
+        }
         let common = &self.common;
         match event {
             Event::Dropped(DropReason::Late) => self.generator.record_late_drop(),

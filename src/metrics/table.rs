@@ -7,7 +7,7 @@ use crate::buckets::{
     TOKENS_PER_SECOND,
 };
 use crate::calendar::Period;
-use crate::event::{AbortReason, DropReason};
+use crate::event::{AbortReason, DropReason, SessionEnd, TurnGroup};
 use crate::generator::Distortion;
 use crate::machine::CpuMode;
 use crate::measurement::{Anomaly, Blame, Failure};
@@ -51,6 +51,10 @@ impl Family {
             "reason" if *self == REQUESTS_ABORTED => {
                 owned(&AbortReason::ALL.map(AbortReason::as_str))
             }
+            "reason" if *self == SESSIONS_ENDED_EARLY => {
+                owned(&SessionEnd::ALL.map(SessionEnd::as_str))
+            }
+            "turn" => owned(&TurnGroup::ALL.map(TurnGroup::as_str)),
             "reason" if *self == FAILURES_NOT_ARCHIVED => {
                 owned(&LossReason::ALL.map(LossReason::as_str))
             }
@@ -117,6 +121,26 @@ families! {
         "Requests that have started but have not yet finished or been aborted.";
     REQUESTS_IN_FLIGHT_LIMIT Gauge, "requests_in_flight_limit" ["target" "model" "scenario"]
         "The highest number of requests in flight that the configuration allows: max_concurrency.";
+    SESSIONS_STARTED Counter, "sessions_started_total" ["target" "model" "scenario"]
+        "Sessions whose first turn llmload sent; absent if the prompts have no turns.";
+    SESSIONS_COMPLETED Counter, "sessions_completed_total" ["target" "model" "scenario"]
+        "Sessions whose last turn succeeded.";
+    SESSIONS_ENDED_EARLY Counter, "sessions_ended_early_total"
+        ["target" "model" "scenario" "reason"]
+        "Sessions that ended before their last turn, by reason.";
+    SESSIONS_IN_PROGRESS Gauge, "sessions_in_progress" ["target" "model" "scenario"]
+        "Sessions with a turn in flight or in their think time.";
+    SESSION_TURN_TIME_TO_FIRST_TOKEN Histogram(FIRST_TOKEN),
+        "session_turn_time_to_first_token_seconds" ["target" "model" "scenario" "turn"]
+        "Time to first token by the number of the turn in its session. A later turn has a longer \
+         prompt, and a larger part of it can be in the prefix cache of the server.";
+    SESSION_TURN_INPUT_TOKENS Counter, "session_turn_input_tokens_total"
+        ["target" "model" "scenario" "turn"]
+        "Input tokens by the number of the turn, from successful requests whose cached tokens the \
+         endpoint counted.";
+    SESSION_TURN_CACHED_INPUT_TOKENS Counter, "session_turn_cached_input_tokens_total"
+        ["target" "model" "scenario" "turn"]
+        "Input tokens from the prefix cache by the number of the turn, from the same requests.";
     BREAKER_OPEN Gauge, "breaker_open" ["target" "model" "scenario"]
         "1 while the breaker drops the arrivals, also during its probe request, else 0; absent if \
          the scenario has no breaker.";
@@ -252,8 +276,8 @@ families! {
         "Fraction (0 to 1) of requests that must meet an objective.";
     SCHEDULE_TARGET_REQUESTS_PER_SECOND Gauge, "schedule_target_requests_per_second"
         ["target" "model" "scenario"]
-        "Current rate of the schedule in arrivals per second; 0 while it waits or pauses, in \
-         closed-loop phases and after its end.";
+        "Current rate of the schedule in arrivals per second (without the later turns of \
+         sessions); 0 while it waits or pauses, in closed-loop phases and after its end.";
     SCHEDULE_TARGET_CONCURRENCY Gauge, "schedule_target_concurrency" ["target" "model" "scenario"]
         "Current concurrency of the schedule in requests in flight; 0 outside closed-loop phases.";
     CAPACITY_REQUESTS_PER_SECOND Gauge, "capacity_requests_per_second" ["target" "model" "scenario"]

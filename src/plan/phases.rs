@@ -34,6 +34,10 @@ impl Scenario {
     /// Returns the most arrivals that all passes can have in the phase with this index. `None` if
     /// the schedule sets no limit: for a closed loop with a length, and for random arrivals.
     pub fn most_arrivals(&self, phase: usize) -> Option<u64> {
+        // The number of turns depends on the responses.
+        if self.sessions.is_some() {
+            return None;
+        }
         let span = self.schedule.phase_span(phase).filter(|_| !self.endless)?;
         let load = &span.phase.load;
         if load.search().is_some() {

@@ -143,7 +143,7 @@ mod tests {
         let recorded = json!({"input": ["a", "b"], "stream": true, "max_tokens": 7});
         let expected = json!({"model": "m", "input": ["a", "b"]});
         assert_eq!(encoded(true, &json!({}), &payload(&recorded)), expected);
-        let message = Message { role: Role::User, text: "a".into() };
+        let message = Message::new(Role::User, "a");
         let single = Content::Conversation(vec![message]).into();
         assert_eq!(encoded(true, &json!({}), &single)["input"], "Be brief.\n\na");
     }

@@ -236,7 +236,7 @@ mod tests {
     }
 
     fn conversation() -> Prompt<'static> {
-        let message = |role, text: &'static str| Message { role, text: text.into() };
+        let message = |role, text: &'static str| Message::new(role, text);
         let turns = [
             message(Role::System, "Own."),
             message(Role::User, "a"),

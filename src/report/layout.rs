@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::findings::Severity;
 use super::{
-    ArchiveReport, FailureClass, MeanDifference, Report, RouteReport, charts, headline, server,
-    tables, totals, verdict,
+    ArchiveReport, FailureClass, MeanDifference, Report, RouteReport, SessionReport, charts,
+    headline, server, tables, totals, verdict,
 };
 use crate::check::numbers::{duration, integer, sign};
 
@@ -152,6 +152,7 @@ fn details(route: &RouteReport, report: &Report) -> Vec<Block> {
         blocks.push(totals::totals(route));
     }
     blocks.push(line(ledger(route)));
+    blocks.extend(route.sessions.iter().flat_map(SessionReport::blocks));
     blocks.extend(totals::connections(&route.connections).map(line));
     blocks.extend(route.replay.as_ref().map(|replay| line(replay.text())));
     blocks.extend(difference(route, report).map(line));

@@ -9,8 +9,8 @@ use super::statistics::TokensPerChunk;
 use super::{
     Connections, Distributions, FailureClass, LedgerReport, Level, LevelKind, MeanDifference,
     PairedDifference, PhaseReport, PromptProfile, ReplayReport, RouteReport, RunInfo, SearchReport,
-    Statistics, Summary, TailReport, TimelineReport, WindowReport, objectives, server,
-    without_fraction,
+    SessionReport, Statistics, Summary, TailReport, TimelineReport, WindowReport, objectives,
+    server, without_fraction,
 };
 use crate::calendar::rfc3339;
 use crate::capacity::Ending;
@@ -70,7 +70,12 @@ fn route_report(
         origin,
         timeline,
         replay,
+        turns,
     } = tally;
+    let sessions = turns.as_ref().map(|turns| {
+        let counts = monitor.state.session_state.ledger.counts();
+        SessionReport::new(&counts).measured(window.length.as_secs_f64(), turns)
+    });
     let per_chunk = TokensPerChunk::new(arrived);
     let prices = info.configured.prices.as_ref();
     let has_objectives = phases.iter().any(|phase| phase.slo.is_some());
@@ -110,6 +115,7 @@ fn route_report(
         replay: replay.as_ref().map(|counts| Box::new(ReplayReport::new(counts))),
         connections: connections(arrived),
         timeline: TimelineReport::new(timeline, *origin, per_chunk, ttft_quantile),
+        sessions,
         observed,
         difference: paired_difference(monitor.difference.snapshot()),
         distributions: distributions(arrived),
@@ -220,7 +226,10 @@ fn planned(tally: &PhaseTally, scenario: &Scenario) -> Planned {
         let all = millionths.saturating_mul(passes.into()) / 1_000_000;
         u64::try_from(all).unwrap_or(u64::MAX)
     });
-    Planned { load, level, seconds, arrivals: arrivals.or(counts), count: counts }
+    // The schedule determines the number of sessions, not of their turns.
+    let is_known = scenario.sessions.is_none();
+    let (arrivals, count) = (arrivals.or(counts).filter(|_| is_known), counts.filter(|_| is_known));
+    Planned { load, level, seconds, arrivals, count }
 }
 
 fn level(load: &Load) -> Option<Level> {

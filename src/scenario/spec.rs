@@ -59,6 +59,7 @@ impl ScenarioSpec {
         let tally = schedule_state.windows().map(|windows| {
             let has_one_pass = self.scenario.repeat == Repeat::Times(NonZeroU32::MIN);
             let tally = Tally::new(schedule, Arc::clone(windows), &self.rules(), has_one_pass);
+            let tally = tally.with_turns(self.scenario.sessions.is_some());
             Arc::new(tally.of_shard(schedule_state.shard().count() > 1))
         });
         let monitor = RouteMonitor::new(
@@ -210,6 +211,11 @@ impl ScenarioSpec {
             breaker: monitor.state.set_breaker(self.scenario.breaker),
             searches: self.scenario.schedule.search_phases(),
             baseline,
+            sessions: self
+                .scenario
+                .sessions
+                .as_ref()
+                .map(|_| Arc::clone(&monitor.state.session_state.ledger)),
         };
         let ledger = Arc::clone(&monitor.state.ledger);
         let schedule_state = Arc::clone(&monitor.schedule_state);

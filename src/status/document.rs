@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::budgets::{self, BudgetStatus};
+use super::sessions::SessionStatus;
 use super::{RouteMonitor, StatusBoard};
 use crate::generator::GeneratorMonitor;
 use crate::guard::{Accounts, Breaker};
@@ -90,6 +91,9 @@ struct RouteStatus {
     curve: Option<Curve>,
     recent: RecentQuantiles,
     ledger: LedgerTotals,
+    /// Absent if the prompts have no turns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions: Option<SessionStatus>,
     failures: Vec<FailureClass>,
     #[serde(skip_serializing_if = "Option::is_none")]
     difference: Option<Difference>,
@@ -308,6 +312,7 @@ impl RouteStatus {
             curve: Curve::new(monitor, now),
             recent: RecentQuantiles::new(monitor, now),
             ledger: LedgerTotals::new(&counts),
+            sessions: SessionStatus::of(&monitor.state),
             failures: failure_classes(monitor, &counts),
             difference: Difference::new(monitor, baseline),
             simulated: info.simulated,

@@ -12,6 +12,11 @@ impl TallySnapshot {
         }
         self.tail.add_shard(&other.tail);
         self.timeline.add(&other.timeline);
+        for (groups, others) in self.turns.iter_mut().zip(&other.turns) {
+            for (group, other) in groups.iter_mut().zip(others.iter()) {
+                group.add(other);
+            }
+        }
         if let Some(others) = &other.replay {
             self.replay.get_or_insert_default().add(others);
         }

@@ -18,6 +18,7 @@ mod promql;
 mod reasoning;
 mod rules;
 mod server;
+mod sessions;
 mod shipped;
 mod slo;
 mod vocabulary;

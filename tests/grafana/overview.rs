@@ -22,6 +22,7 @@ pub fn dashboard() -> Dashboard {
     .row("Latency", latency())
     .row("Tokens and queries", throughput())
     .row("Reasoning", crate::reasoning::panels())
+    .row("Sessions", crate::sessions::panels())
     .row("Failures", failures())
     .row("Guards", guards())
     .row("Connections and rate limits", connections())

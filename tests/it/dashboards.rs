@@ -105,8 +105,10 @@ targets:
   staging: {{base_url: 'http://localhost:{}/v1', prices: {{input_per_million: 1, output_per_million: 2}}}}
   demo: {{simulator: {{reasoning_tokens: 2}}}}
   small: {{simulator: {{}}}}
+prompts: {{few: ['Say hello.'], talks: {{synthetic: {{input_tokens: 20, turns: 9, think_time: 200ms}}}}}}
 scenarios:
   chat:
+    prompts: few
     target: staging
     request: {{max_tokens: 48}}
     slo: {{ttft: {{p50: 300ms, p99: 1s}}, success_rate: 90%}}
@@ -114,11 +116,12 @@ scenarios:
     schedule:
       - {{name: climb, ramp: {{from: 5/s, to: 20/s}}, for: 10s}}
       - {{name: steady, constant: 20/s, for: 1h}}
-  pairs: {{targets: [demo, staging], rate: 6/s, request: {{max_tokens: 8}}}}
-  beside: {{target: demo, rate: 1/s, request: {{max_tokens: 8}}, budgets: [{{per: day, requests: 100k, tokens: 10M}}]}}
+  pairs: {{targets: [demo, staging], prompts: few, rate: 6/s, request: {{max_tokens: 8}}}}
+  beside: {{target: demo, prompts: few, rate: 1/s, request: {{max_tokens: 8}}, budgets: [{{per: day, requests: 100k, tokens: 10M}}]}}
   # A busy machine distorts some of these searches, but not all.
-  limits: {{target: small, slo: {{success_rate: 50%}}, request: {{max_tokens: 2}}, schedule: [{{search: {{concurrency: {{from: 1, to: 2}}, resolution: 50%}}, for: 1s}}]}}
-  seldom: {{target: staging, rate: 12/m, request: {{max_tokens: 8}}}}  # each opens a connection
+  limits: {{target: small, prompts: few, slo: {{success_rate: 50%}}, request: {{max_tokens: 2}}, schedule: [{{search: {{concurrency: {{from: 1, to: 2}}, resolution: 50%}}, for: 1s}}]}}
+  talks: {{target: demo, prompts: talks, rate: 2/s, request: {{max_tokens: 8}}}}
+  seldom: {{target: staging, prompts: few, rate: 12/m, request: {{max_tokens: 8}}}}  # each opens a connection
 ",
         simulator.address().port()
     );
@@ -158,8 +161,10 @@ scenarios:
 
     let one = |query: &str| prometheus.wait_for_value(query);
     let (set, offered) = (
-        one("sum(avg_over_time(llmload_schedule_target_requests_per_second[10s]))"),
-        one("sum(rate(llmload_arrivals_total{scenario!=\"limits\"}[10s]))"),
+        one(
+            "sum(avg_over_time(llmload_schedule_target_requests_per_second{scenario!=\"talks\"}[10s]))",
+        ),
+        one("sum(rate(llmload_arrivals_total{scenario!~\"limits|talks\"}[10s]))"),
     );
     assert!((offered - set).abs() <= 0.02 * set, "offered {offered} of {set} per second");
     let in_flight = one("sum(avg_over_time(llmload_requests_in_flight[10s]))");

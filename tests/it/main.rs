@@ -64,6 +64,7 @@ mod run_forms;
 mod run_terminal;
 mod secrets;
 mod sequence;
+mod session_daemon;
 mod sessions;
 mod several;
 mod shards;

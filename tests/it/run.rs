@@ -724,6 +724,12 @@ scenarios:
     );
     let mut report = ran.report.unwrap();
     assert!(report.routes[1].difference.as_ref().unwrap().pairs >= 30);
+    let early = [("failed".to_owned(), 1)].into();
+    report.routes[0].sessions = Some(report::SessionReport {
+        sessions_ended_early: early,
+        turns: vec![report::TurnReport::default()],
+        ..report::SessionReport::default()
+    });
     let route = &report.routes[1];
     let cost = route.total.cost.as_ref().unwrap();
     let tokens = route.total.input_tokens.unwrap() + route.total.output_tokens.unwrap();

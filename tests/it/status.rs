@@ -17,15 +17,17 @@ targets:
   two: {simulator: {decode_tokens_per_second: 30}}
   away: {base_url: 'http://127.0.0.1:9/v1'}
   limited: {simulator: {faults: {http_429: 100%}}, rate_limits: {requests_per_minute: 1200, retry_after: true}}
+prompts: {talks: {synthetic: {input_tokens: 9, turns: 2}}}
 scenarios:
   both:
-    {targets: [one, two], start: wall_clock, request: {max_tokens: 4}, schedule: [{ramp: {from: 60/s, to: 120/s}, for: 1h}]}
-  tight: {target: two, start: wall_clock, rate: 40/s, max_concurrency: 2, budgets: [{per: day, requests: 1M}]}
-  overridden: {target: one, start: {cron: '0 0 31 12 *'}, schedule: [{constant: 1/s, for: 1m}]}
-  idle: {target: one, start: {cron: '0 0 31 12 *'}, schedule: [{constant: 1/s, for: 1m}]}
-  refused: {target: limited, start: wall_clock, rate: 40/s}
-  broken: {target: one, start: wall_clock, rate: 40/s, breaker: {failures: 1%, pause: 1h, max_pause: 1h}}
-  waiting: {target: away, start: wall_clock, rate: 1/s}
+    {targets: [one, two], prompts: builtin, start: wall_clock, request: {max_tokens: 4}, schedule: [{ramp: {from: 60/s, to: 120/s}, for: 1h}]}
+  tight: {target: two, prompts: builtin, start: wall_clock, rate: 40/s, max_concurrency: 2, budgets: [{per: day, requests: 1M}]}
+  overridden: {target: one, prompts: builtin, start: {cron: '0 0 31 12 *'}, schedule: [{constant: 1/s, for: 1m}]}
+  idle: {target: one, prompts: builtin, start: {cron: '0 0 31 12 *'}, schedule: [{constant: 1/s, for: 1m}]}
+  refused: {target: limited, prompts: builtin, start: wall_clock, rate: 40/s}
+  broken: {target: one, prompts: builtin, start: wall_clock, rate: 40/s, breaker: {failures: 1%, pause: 1h, max_pause: 1h}}
+  waiting: {target: away, prompts: builtin, start: wall_clock, rate: 1/s}
+  talks: {target: limited, prompts: talks, start: wall_clock, rate: 4/s}
 ";
 
 /// Collects the paths of all fields, such as `scenarios[].target`.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::ForecastText;
 use crate::calendar::Zone;
 use crate::check::forecast::{Cost, DAY, InFlight, ScenarioForecast};
-use crate::check::numbers::{count, money, rate, short_seconds};
+use crate::check::numbers::{count, money, rate, short_seconds, three_digits};
+use crate::check::sessions::SessionForecast;
 use crate::check::time_axis::{self, Axis};
 use crate::config::HumanDuration;
 use crate::plan::{Budget, Scenario};
@@ -78,6 +79,11 @@ impl ForecastText<'_> {
             targets => format!(" {word} each of the {targets} targets"),
         };
         let closed = if has_closed_loops { PLUS_CLOSED_LOOPS } else { "" };
+        if let Some(SessionForecast { sessions, turns, peak_rate }) = forecast.sessions {
+            let sessions = self.requests(sessions, peak_rate, "");
+            let turns = three_digits(turns);
+            self.line("sessions", format!("{sessions}; {turns} turns each, on average"), f)?;
+        }
         let requests = self.requests(amounts.requests, forecast.peak_rate, &each("to"));
         self.line("requests", format!("{requests}{closed}"), f)?;
         let basis = match scenario.prompts.len() {

@@ -19,7 +19,10 @@ pub(super) fn merge(parts: &[(&RouteReport, &RouteSums)]) -> RouteReport {
     for (_, others) in parts.iter().skip(1) {
         sums.add(others);
     }
-    let TallySnapshot { arrived, window, tail, timeline, replay, .. } = &sums.tally;
+    let TallySnapshot { arrived, window, tail, timeline, replay, turns, .. } = &sums.tally;
+    let sessions = parts.iter().filter_map(|part| part.0.sessions.clone());
+    let sessions = sessions.reduce(|sum, other| sum.add(&other));
+    let sessions = sessions.zip(turns.as_ref());
     let per_chunk = TokensPerChunk::new(arrived);
     let ledger = ledger(parts);
     let quantile = first.timeline.time_to_first_token_quantile;
@@ -52,6 +55,8 @@ pub(super) fn merge(parts: &[(&RouteReport, &RouteSums)]) -> RouteReport {
         timeline,
         difference: routes::paired_difference(sums.difference),
         distributions: routes::distributions(arrived),
+        sessions: sessions
+            .map(|(sessions, turns)| sessions.measured(window.length.as_secs_f64(), turns)),
         ledger,
         ..(*first).clone()
     }
