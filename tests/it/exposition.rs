@@ -14,6 +14,7 @@ const QUIET: &str = "
 state_dir: state
 targets:
   sim: {simulator: {}, model: simulated-8b, prices: {input_per_million: 1, output_per_million: 2}}
+prompts: {talks: {synthetic: {input_tokens: 9, turns: 2}}}
 scenarios:
   idle:
     target: sim
@@ -40,6 +41,7 @@ fn every_series_exists_at_zero_from_the_start() {
     for line in [
         format!("llmload_arrivals_total{{{labels}}} 0"),
         format!("llmload_requests_in_flight{{{labels}}} 0"),
+        format!("llmload_sessions_started_total{{{labels}}} 0"),
         format!("llmload_time_to_first_token_seconds_count{{{labels}}} 0"),
         format!("llmload_queries_per_second_count{{{labels}}} 0"),
         "llmload_slo_violations_total{model=\"simulated-8b\",scenario=\"idle\",slo=\"ttft_p99\",target=\"sim\"} 0".into(),
