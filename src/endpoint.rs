@@ -41,6 +41,7 @@ use client::ClientBuilder;
 pub use connections::ConnectTiming;
 use connections::Connections;
 pub use credentials::basic_authorization;
+pub use faults::tls_fault_of;
 use http1::{Http1Client, Http1Request, RequestHead};
 use library::{LibraryClient, LibraryRequest};
 pub use metrics_page::MetricsPage;
@@ -149,8 +150,8 @@ pub enum BuildError {
     )]
     Header { target: String, header: String },
     /// TLS or the proxy could not be set up.
-    #[error("target {target}: the HTTP client could not be built: {source}")]
-    Client { target: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("target {target}: the HTTP client could not be built: {cause}")]
+    Client { target: String, cause: Box<dyn std::error::Error + Send + Sync> },
 }
 
 /// A pooled HTTP client with a target's address, credentials and headers.
@@ -214,7 +215,7 @@ impl HttpEndpoint {
             http1_client(target, base).map(Client::Http1)
         };
         let client =
-            client.map_err(|source| BuildError::Client { target: target.name.clone(), source })?;
+            client.map_err(|cause| BuildError::Client { target: target.name.clone(), cause })?;
         Ok(HttpEndpoint {
             client,
             base: base.clone(),

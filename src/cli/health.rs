@@ -1,8 +1,9 @@
 //! `llmload health`: the health check of the container image, which has no shell and no curl.
 
 mod connection;
+mod remedy;
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{self, Error, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use anyhow::Context as _;
 use clap::Args;
 use http::Uri;
 use http::uri::Scheme;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::Instant;
 
 use super::variable;
@@ -21,6 +24,8 @@ use connection::{Connection, connect, connect_unix};
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The length of `HTTP/1.1 200`. llmload reads no more.
 const STATUS_LINE: usize = 12;
+/// The start of each response.
+const HTTP1: &[u8] = b"HTTP/1.";
 /// The page to check at a unix socket.
 const HEALTHY: &str = "/-/healthy";
 /// The size of the largest file with a password, a certificate or a key, in bytes.
@@ -86,27 +91,38 @@ pub(super) fn check(args: &HealthArgs) -> anyhow::Result<()> {
         "the URL contains a user or a password; write --user and --password-file or \
          --password-env instead"
     );
-    let status = status_line(args, Instant::now() + TIMEOUT);
-    let status = status.with_context(|| format!("{} does not respond", args.place))?;
+    let (authorization, tls) = (authorization(args)?, tls_options(args)?);
+    let status = status_line(args, &authorization, &tls, Instant::now() + TIMEOUT);
+    let status = status.map_err(|error| {
+        let remedy = remedy::of_error(args, &error);
+        anyhow::anyhow!("{} does not respond: {error}; {remedy}", args.place)
+    })?;
+    let text = String::from_utf8_lossy(&status);
     // A response of HTTP/1.0 is healthy too.
     anyhow::ensure!(
-        status.starts_with("HTTP/1.") && status.ends_with(" 200"),
-        "{} responded with `{}`",
+        status.starts_with(HTTP1) && text.ends_with(" 200"),
+        "{} responded with `{}`; {}",
         args.place,
-        status.escape_debug()
+        text.escape_debug(),
+        remedy::of_response(args, &status)
     );
     Ok(())
 }
 
-fn status_line(args: &HealthArgs, deadline: Instant) -> anyhow::Result<String> {
-    let authorization = authorization(args)?;
+/// Returns the first bytes of the response.
+fn status_line(
+    args: &HealthArgs,
+    authorization: &str,
+    tls: &plan::Connection,
+    deadline: Instant,
+) -> io::Result<Vec<u8>> {
     let (host, path) = match &args.place {
         Place::Url(url) => {
             (url.host().unwrap_or_default(), url.path_and_query().map_or("/", |path| path.as_str()))
         }
         Place::Unix(_) => ("localhost", HEALTHY),
     };
-    let mut stream = open(args, deadline)?;
+    let mut stream = open(args, tls, deadline)?;
     stream.write_all(
         format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{authorization}Connection: close\r\n\r\n")
             .as_bytes(),
@@ -114,18 +130,25 @@ fn status_line(args: &HealthArgs, deadline: Instant) -> anyhow::Result<String> {
     stream.flush()?;
     let mut line = [0; STATUS_LINE];
     let mut read = 0;
-    while read < STATUS_LINE {
+    // A server that speaks another protocol possibly keeps the connection open.
+    while read < STATUS_LINE && HTTP1[..read.min(HTTP1.len())] == line[..read.min(HTTP1.len())] {
         match stream.read(&mut line[read..]) {
             Ok(0) => break,
             Ok(more) => read += more,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
+            // The server has refused the request and closed the connection.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset && read > 0 => break,
+            Err(error) => return Err(error),
         }
     }
-    Ok(String::from_utf8_lossy(&line[..read]).into_owned())
+    Ok(line[..read].to_vec())
 }
 
-fn open(args: &HealthArgs, deadline: Instant) -> anyhow::Result<Box<dyn Connection>> {
+fn open(
+    args: &HealthArgs,
+    tls: &plan::Connection,
+    deadline: Instant,
+) -> io::Result<Box<dyn Connection>> {
     let url = match &args.place {
         Place::Unix(path) => return Ok(Box::new(connect_unix(path, deadline)?)),
         Place::Url(url) => url,
@@ -134,20 +157,45 @@ fn open(args: &HealthArgs, deadline: Instant) -> anyhow::Result<Box<dyn Connecti
     let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let is_https = url.scheme() == Some(&Scheme::HTTPS);
     let port = url.port_u16().unwrap_or(if is_https { 443 } else { 80 });
+    let stream = connect(host, port, deadline)?;
     if !is_https {
-        return Ok(Box::new(connect(host, port, deadline)?));
+        return Ok(Box::new(stream));
     }
-    let read = |file: &Option<PathBuf>| file.as_deref().map(read_small).transpose();
-    let identity = read(&args.cert_file)?.zip(read(&args.key_file)?);
-    let options = plan::Connection {
-        ca: read(&args.ca_file)?,
+    Ok(Box::new(endpoint::begin_tls(tls, host, stream).map_err(Error::other)?))
+}
+
+/// Reads the certificates and the key. They have no effect without TLS.
+fn tls_options(args: &HealthArgs) -> anyhow::Result<plan::Connection> {
+    let certificates = |pem: &str| {
+        let mut found = CertificateDer::pem_slice_iter(pem.as_bytes()).peekable();
+        found.peek().is_some() && found.all(|certificate| certificate.is_ok())
+    };
+    let key = |pem: &str| PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_ok();
+    let certificate = read_pem(args.cert_file.as_deref(), "certificate", certificates)?;
+    let key = read_pem(args.key_file.as_deref(), "private key without a passphrase", key)?;
+    let identity = certificate.zip(key);
+    Ok(plan::Connection {
+        ca: read_pem(args.ca_file.as_deref(), "certificate", certificates)?,
         identity: identity.map(|(certificate, key)| format!("{certificate}\n{key}").into()),
         insecure_skip_verify: args.insecure_skip_verify,
         ..plan::Connection::default()
-    };
-    let stream = connect(host, port, deadline)?;
-    let stream = endpoint::begin_tls(&options, host, stream).map_err(anyhow::Error::from_boxed)?;
-    Ok(Box::new(stream))
+    })
+}
+
+/// Reads a PEM file. The error names the expected `content`.
+fn read_pem(
+    file: Option<&Path>,
+    content: &str,
+    is_valid: impl Fn(&str) -> bool,
+) -> anyhow::Result<Option<String>> {
+    let Some(file) = file else { return Ok(None) };
+    let text = read_small(file)?;
+    anyhow::ensure!(
+        is_valid(&text),
+        "{} contains no valid {content} in PEM format; name a file that starts with `-----BEGIN`",
+        file.display()
+    );
+    Ok(Some(text))
 }
 
 /// Returns the header line, or an empty text without a user.

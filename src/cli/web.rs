@@ -1,6 +1,8 @@
 //! The options of the web server.
 
+use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -73,12 +75,30 @@ fn open(
         );
     }
     let listeners = addresses.iter().map(|address| {
-        Listener::bind(address).with_context(|| {
-            format!("cannot listen on {address}; choose another address with --web.listen-address")
+        Listener::bind(address).map_err(|error| {
+            let remedy = remedy(address, &error);
+            anyhow::anyhow!("cannot listen on {address}: {error}; {remedy}")
         })
     });
     let listeners = listeners.collect::<anyhow::Result<Vec<_>>>()?;
     Ok(WebOptions { listeners, lifecycle, security })
+}
+
+/// Returns the remedy for an address that the system refuses.
+fn remedy(address: &ListenAddress, error: &Error) -> &'static str {
+    let ListenAddress::Unix(path) = address else {
+        return "choose another address with --web.listen-address";
+    };
+    let is_socket = || path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket());
+    match error.kind() {
+        ErrorKind::NotFound => "create its folder, or correct the path",
+        ErrorKind::NotADirectory => "correct the path: a part of it is a file, not a folder",
+        ErrorKind::PermissionDenied => "make its folder writable for llmload",
+        ErrorKind::AddrInUse if is_socket() => "end the process that listens there",
+        ErrorKind::AddrInUse => "remove this file, which is no socket, or choose another path",
+        ErrorKind::InvalidInput => "use a shorter path: a unix socket allows 107 bytes",
+        _ => "choose another path",
+    }
 }
 
 /// Returns true if clients on other machines can connect to the address.

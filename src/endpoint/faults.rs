@@ -161,6 +161,11 @@ fn lookup_error<'a>(causes: &Causes<'a>) -> Option<&'a LookupError> {
     causes.iter().find_map(|cause| cause.downcast_ref())
 }
 
+/// Returns the reason for an error of TLS, if the remedy depends on it.
+pub fn tls_fault_of(error: &io::Error) -> Option<TlsFault> {
+    tls_fault(&causes(error))
+}
+
 /// Returns the reason for a TLS failure. Returns `None` if the remedy does not depend on the
 /// reason.
 fn tls_fault(causes: &Causes<'_>) -> Option<TlsFault> {
@@ -174,6 +179,9 @@ fn tls_fault(causes: &Causes<'_>) -> Option<TlsFault> {
                 }
                 rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
                     Some(TlsFault::Expired)
+                }
+                rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+                    Some(TlsFault::NoClientCertificate)
                 }
                 _ => None,
             }
@@ -189,12 +197,11 @@ fn tls_fault(causes: &Causes<'_>) -> Option<TlsFault> {
 fn certificate_fault(error: &CertificateError) -> Option<TlsFault> {
     match error {
         CertificateError::UnknownIssuer => Some(TlsFault::UntrustedIssuer),
-        // The certificate is self-signed and can sign others. `openssl req -x509` creates such
-        // certificates.
+        // `openssl req -x509` creates such certificates.
         CertificateError::Other(other)
             if matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) =>
         {
-            Some(TlsFault::UntrustedIssuer)
+            Some(TlsFault::UnlistedAuthority)
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             Some(TlsFault::WrongName)
@@ -392,14 +399,19 @@ mod tests {
 
     #[test]
     fn the_kind_of_a_tls_error_decides_its_tls_fault() {
-        use TlsFault::{Expired, NotTls, NotYetValid, Reset, UntrustedIssuer, WrongName};
+        use TlsFault::{
+            Expired, NoClientCertificate, NotTls, NotYetValid, Reset, UnlistedAuthority,
+            UntrustedIssuer, WrongName,
+        };
+        let alert = rustls::Error::AlertReceived;
         let certificate = |error: CertificateError| rustls::Error::InvalidCertificate(error);
         let ca = rustls::OtherError(std::sync::Arc::new(webpki::Error::CaUsedAsEndEntity));
         for (error, fault) in [
             (rustls::InvalidMessage::InvalidContentType.into(), Some(NotTls)),
             (certificate(CertificateError::UnknownIssuer), Some(UntrustedIssuer)),
-            (certificate(CertificateError::Other(ca)), Some(UntrustedIssuer)),
-            (rustls::Error::AlertReceived(AlertDescription::UnknownCA), Some(UntrustedIssuer)),
+            (certificate(CertificateError::Other(ca)), Some(UnlistedAuthority)),
+            (alert(AlertDescription::UnknownCA), Some(UntrustedIssuer)),
+            (alert(AlertDescription::CertificateRequired), Some(NoClientCertificate)),
             (certificate(CertificateError::NotValidForName), Some(WrongName)),
             (certificate(CertificateError::Expired), Some(Expired)),
             (certificate(CertificateError::NotValidYet), Some(NotYetValid)),

@@ -78,7 +78,7 @@ impl MetricsPage {
         };
         let client = builder
             .build(Some(Connection::KEEP_ALIVE), None)
-            .map_err(|source| BuildError::Client { target: builder.target.name.clone(), source })?;
+            .map_err(|cause| BuildError::Client { target: builder.target.name.clone(), cause })?;
         // The HTTP library reads the path of the socket from its builder, not from the URL.
         let requested = match plan::unix_socket(&url) {
             Some(_) => format!("http://localhost{}", &url[Position::BeforePath..]).parse(),
@@ -86,7 +86,7 @@ impl MetricsPage {
         };
         let requested = requested.map_err(|error: url::ParseError| BuildError::Client {
             target: builder.target.name.clone(),
-            source: error.into(),
+            cause: error.into(),
         })?;
         Ok(MetricsPage {
             source: page.source,

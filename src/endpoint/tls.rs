@@ -1,21 +1,20 @@
 //! The TLS configuration of a target: the trusted certificates, the client certificate and the
 //! versions of HTTP that llmload offers. Both HTTP clients use it.
 
+mod verifiers;
+
 use std::error::Error;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    StreamOwned,
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use secrecy::ExposeSecret;
 
 use crate::plan::Connection;
+use verifiers::{AnyCertificate, ListedCertificates};
 
 /// Builds the configuration. `versions` are the names of the versions of HTTP, such as `h2`, the
 /// preferred one first.
@@ -32,11 +31,9 @@ pub(super) fn client_config(
     let builder = if options.insecure_skip_verify {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate))
     } else if let Some(pem) = &options.ca {
-        let mut trusted = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            trusted.add(certificate?)?;
-        }
-        builder.with_root_certificates(trusted)
+        let listed = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>()?;
+        let listed = ListedCertificates::new(listed, provider)?;
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(listed))
     } else {
         let system = rustls_platform_verifier::Verifier::new(provider)?;
         builder.dangerous().with_custom_certificate_verifier(Arc::new(system))
@@ -79,58 +76,4 @@ pub(super) fn without_certificates() -> Result<ClientConfig, rustls::Error> {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// Accepts any certificate and any signature. The library that verifies signatures cannot read
-/// every certificate that a server can have.
-#[derive(Debug)]
-struct AnyCertificate;
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![
-            SignatureScheme::ECDSA_NISTP256_SHA256,
-            SignatureScheme::ECDSA_NISTP384_SHA384,
-            SignatureScheme::ECDSA_NISTP521_SHA512,
-            SignatureScheme::ED25519,
-            SignatureScheme::ED448,
-            SignatureScheme::RSA_PSS_SHA256,
-            SignatureScheme::RSA_PSS_SHA384,
-            SignatureScheme::RSA_PSS_SHA512,
-            SignatureScheme::RSA_PKCS1_SHA256,
-            SignatureScheme::RSA_PKCS1_SHA384,
-            SignatureScheme::RSA_PKCS1_SHA512,
-            SignatureScheme::ECDSA_SHA1_Legacy,
-            SignatureScheme::RSA_PKCS1_SHA1,
-        ]
-    }
 }

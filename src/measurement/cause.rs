@@ -39,6 +39,10 @@ pub enum TlsFault {
     NotTls,
     /// No trusted authority signed the server's certificate.
     UntrustedIssuer,
+    /// The server's certificate is an authority itself, and the configuration does not list it.
+    UnlistedAuthority,
+    /// The server requires a client certificate, and llmload has none.
+    NoClientCertificate,
     /// The server's certificate is for other host names.
     WrongName,
     /// The server's certificate has expired.

@@ -86,6 +86,16 @@ impl DiagnosedTarget<'_> {
                  authority that signed the server's certificate"
                     .to_owned()
             }
+            Some(TlsFault::UnlistedAuthority) => {
+                "add the server's certificate to the file of `tls.ca_file`: it is an authority \
+                 itself, and llmload accepts such a certificate only from this file"
+                    .to_owned()
+            }
+            Some(TlsFault::NoClientCertificate) => {
+                "set `tls.cert_file` and `tls.key_file`, because the server requires a client \
+                 certificate"
+                    .to_owned()
+            }
             Some(TlsFault::WrongName) => {
                 "use the host name that is in the server's certificate".to_owned()
             }

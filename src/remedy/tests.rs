@@ -166,6 +166,8 @@ fn a_wrong_scheme_and_a_bad_certificate_have_different_remedies() {
     };
     assert!(tls(TlsFault::NotTls).contains("http://h:1/v1"));
     assert!(tls(TlsFault::UntrustedIssuer).contains("SSL_CERT_FILE"));
+    assert!(tls(TlsFault::UnlistedAuthority).contains("to the file of `tls.ca_file`"));
+    assert!(tls(TlsFault::NoClientCertificate).contains("set `tls.cert_file`"));
     assert!(tls(TlsFault::Expired).contains("renew"));
     assert!(!tls(TlsFault::NotYetValid).contains("renew"));
     assert!(tls(TlsFault::NotYetValid).starts_with("correct the clock"));

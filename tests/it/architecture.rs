@@ -86,10 +86,16 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rlimit", &["check", "daemon"]),
     ("ring", &["web/security"]),
     ("rustls", &["endpoint", "web/security"]),
-    // The configuration checks that a file contains certificates.
+    // The configuration and `llmload health` check that a file contains certificates.
     (
         "rustls::pki_types",
-        &["config/validate/connection", "config/web_file", "endpoint", "web/security"],
+        &[
+            "cli/health",
+            "config/validate/connection",
+            "config/web_file",
+            "endpoint",
+            "web/security",
+        ],
     ),
     ("rustls_platform_verifier", &["endpoint/tls"]),
     ("schemars", &["config"]),

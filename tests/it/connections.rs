@@ -16,14 +16,14 @@ use llmload::config;
 use llmload::endpoint::{Endpoint as _, HttpEndpoint, Request, Response as _};
 use llmload::event::{Arrival, Event, Observe};
 use llmload::exchange::exchange;
-use llmload::measurement::Failure;
+use llmload::measurement::{Failure, FailureCause, TlsFault};
 use llmload::plan::{Location, Target};
 use llmload::protocol::Trace;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
+    KeyPair, date_time_ymd,
 };
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -69,6 +69,7 @@ pub struct Observed {
     pub connected: Mutex<Vec<(bool, Duration)>>,
     limits: Mutex<Vec<llmload::protocol::RateLimits>>,
     pub failed: Mutex<Option<(String, llmload::event::RequestIds)>>,
+    cause: Mutex<Option<FailureCause>>,
     pub retries: AtomicU64,
 }
 
@@ -82,6 +83,7 @@ impl Observe for Observed {
             Event::RateLimits(limits) => self.limits.lock().unwrap().push(*limits),
             Event::Failed { detail, ids, .. } => {
                 *self.failed.lock().unwrap() = Some((detail.message.clone(), ids.clone()));
+                *self.cause.lock().unwrap() = detail.cause;
             }
             _ => {}
         }
@@ -203,23 +205,47 @@ impl Authority {
     /// requires a client certificate.
     fn server(&self, alpn: &[&str], clients: bool) -> rustls::ServerConfig {
         let (certificate, key) = self.signed("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let builder = if clients {
-            let mut roots = rustls::RootCertStore::empty();
-            roots.add(self.issuer.der().clone()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-            builder.with_client_cert_verifier(verifier.build().unwrap())
-        } else {
-            builder.with_no_client_auth()
-        };
-        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let mut config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        config
+        let clients = clients.then(|| self.issuer.der().clone());
+        server_config(certificate.der().clone(), &key, alpn, clients)
     }
+}
+
+/// The configuration of a server with this certificate. With `clients`, it requires a certificate
+/// that this authority has signed.
+fn server_config(
+    certificate: CertificateDer<'static>,
+    key: &KeyPair,
+    alpn: &[&str],
+    clients: Option<CertificateDer<'static>>,
+) -> rustls::ServerConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let builder = if let Some(authority) = clients {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority).unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+        builder.with_client_cert_verifier(verifier.build().unwrap())
+    } else {
+        builder.with_no_client_auth()
+    };
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let mut config = builder.with_single_cert(vec![certificate], key).unwrap();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config
+}
+
+/// A certificate that is its own authority, as `openssl req -x509` creates it.
+pub fn own_authority(
+    name: &str,
+    change: impl FnOnce(&mut CertificateParams),
+) -> (rcgen::Certificate, KeyPair) {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap(), key)
 }
 
 // ---- Certificates -------------------------------------------------------------------------------
@@ -236,6 +262,44 @@ async fn only_the_configured_authority_is_trusted() {
     let unverified = target(&url, ", tls: {insecure_skip_verify: true}");
     assert_eq!(request(&unverified, false).await.0, Ok(()));
     assert_eq!(server.versions(), [Version::HTTP_11; 2]);
+}
+
+#[tokio::test]
+async fn a_listed_certificate_is_trusted_even_if_it_is_an_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    let unchanged = |_: &mut CertificateParams| {};
+    let expired = |params: &mut CertificateParams| params.not_after = date_time_ymd(2020, 1, 1);
+    let early = |params: &mut CertificateParams| params.not_before = date_time_ymd(3000, 1, 1);
+    let listed = own_authority("127.0.0.1", unchanged);
+    let other = own_authority("127.0.0.1", unchanged);
+    let stranger = own_authority("example.com", unchanged);
+    let (expired, early) = (own_authority("127.0.0.1", expired), own_authority("127.0.0.1", early));
+    let cases = [
+        (&listed, &listed, None),
+        // The same name, but another key.
+        (&listed, &other, Some(TlsFault::UnlistedAuthority)),
+        (&stranger, &other, Some(TlsFault::UnlistedAuthority)),
+        (&stranger, &stranger, Some(TlsFault::WrongName)),
+        (&expired, &expired, Some(TlsFault::Expired)),
+        (&early, &early, Some(TlsFault::NotYetValid)),
+    ];
+    for ((server, trusted, fault), http2) in
+        cases.into_iter().flat_map(|case| [(case, false), (case, true)])
+    {
+        let config = server_config(server.0.der().clone(), &server.1, &["h2", "http/1.1"], None);
+        let started = Server::start(Some(config)).await;
+        std::fs::write(folder.path().join("ca.pem"), trusted.0.pem()).unwrap();
+        let keys = format!(", http2: {http2}, tls: {{ca_file: ca.pem}}");
+        let url = format!("https://{}/v1", started.address);
+        let client = target_in(folder.path(), &url, &keys);
+        let (outcome, observed) = request(&client, false).await;
+        assert_eq!(outcome, fault.map_or(Ok(()), |_| Err(Failure::Tls)));
+        let cause = observed.cause.lock().unwrap().take();
+        assert_eq!(cause, fault.map(FailureCause::Tls));
+        let version = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+        let used = if fault.is_none() { vec![version] } else { Vec::new() };
+        assert_eq!(started.versions(), used);
+    }
 }
 
 #[tokio::test]

@@ -525,10 +525,10 @@ basic_auth_users:
     assert_eq!(check(&[&trusting, &client, &user]), (Some(0), String::new(), String::new()));
     assert_eq!(check(&[&["--insecure-skip-verify"], &client, &user]).0, Some(0));
     for (parts, reason) in [
-        (&[&client[..], &user[..]][..], "certificate"),
-        (&[&trusting[..], &user[..]], "CertificateRequired"),
-        (&[&trusting[..], &client[..]], "HTTP/1.1 401"),
-        (&[&trusting[..], &client[..], &impostor[..]], "HTTP/1.1 401"),
+        (&[&client[..], &user[..]][..], "; name the authority of the server's certificate with"),
+        (&[&trusting[..], &user[..]], "; write --cert-file and --key-file"),
+        (&[&trusting[..], &client[..]], "`HTTP/1.1 401`; write --user, and --password-file"),
+        (&[&trusting[..], &client[..], &impostor[..]], "401`; correct the user or the password"),
     ] {
         let (code, _, err) = check(parts);
         assert_eq!(code, Some(1), "{parts:?}");
@@ -538,6 +538,37 @@ basic_auth_users:
     let (code, _, err) = check(&[&trusting, &["--user", "ann"]]);
     assert_eq!(code, Some(2));
     assert!(err.contains("--password-file"), "{err}");
+}
+
+#[test]
+fn the_health_check_accepts_a_listed_certificate_and_names_a_wrong_scheme() {
+    let site = Site::start("tls_server_config: {cert_file: server.crt, key_file: server.key}\n");
+    let (certificate, key) = crate::connections::own_authority("127.0.0.1", |_| {});
+    std::fs::write(site.path("own.pem"), certificate.pem()).unwrap();
+    std::fs::write(site.path("server.crt"), certificate.pem()).unwrap();
+    std::fs::write(site.path("server.key"), key.serialize_pem()).unwrap();
+    let (own, other) = (site.path("own.pem"), site.path("ca.pem"));
+    let url = site.url("/-/healthy");
+    let begun = Instant::now();
+    while llmload(&["health", &url, "--ca-file", &own]).0 != Some(0) {
+        assert!(begun.elapsed() < TEST_TIMEOUT, "{}", site.daemon.log.lock().unwrap());
+        pause();
+    }
+    let plain = url.replace("https:", "http:");
+    for (arguments, remedy) in [
+        (&[url.as_str(), "--ca-file", &other][..], "; name the server's certificate with"),
+        (&[url.as_str()], "; name the server's certificate with --ca-file"),
+        (&[plain.as_str()], "; use https:// if the port expects TLS"),
+    ] {
+        let (code, _, err) = llmload(&[&["health"], arguments].concat());
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains(remedy), "{err}");
+    }
+    let daemon = Daemon::start("target: http://127.0.0.1:1/v1\nrate: 1/s\n");
+    let over_tls = format!("https://{}/-/healthy", daemon.address);
+    let (code, _, err) = llmload(&["health", &over_tls, "--insecure-skip-verify"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("; use http://, because the port does not expect TLS"), "{err}");
 }
 
 // ---- Changes of the files -----------------------------------------------------------------------
