@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::guard::{AccountKey, Accounts, Proposal, Saved, ScenarioBudgets, WakeUp};
 use file::StateFile;
-pub use file::{FILE_NAME, StateError};
+pub use file::{FILE_NAME, StateError, read};
 
 /// The thread checks at this interval if a window has ended.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
@@ -54,6 +54,8 @@ impl BudgetState {
     ) -> Result<Arc<BudgetState>, StateError> {
         let (file, saved) = StateFile::open(folder)?;
         let scenarios: Vec<_> = scenarios.into_iter().collect();
+        let conflict = accounts.currency_conflict(&scenarios, &saved, SystemTime::now());
+        conflict.map_or(Ok(()), Err)?;
         let ended = Arc::new(Ended::default());
         let (for_thread, all) = (Arc::clone(&ended), Arc::clone(accounts));
         let (give_file, take_file) = mpsc::sync_channel::<StateFile>(1);
@@ -76,7 +78,7 @@ impl BudgetState {
         let copy = accounts.copy();
         restore(&copy);
         let path = || folder.display().to_string();
-        let unusable = |source| StateError::Unusable { path: path(), source };
+        let unusable = |cause| StateError::Unusable { path: path(), cause };
         let proposals = write(&file, &copy).map_err(unusable)?;
         restore(accounts);
         accounts.accept(&proposals, Instant::now());
@@ -164,7 +166,7 @@ fn save(file: &StateFile, accounts: &Accounts) -> std::io::Result<()> {
 fn write(file: &StateFile, accounts: &Accounts) -> std::io::Result<Vec<(AccountKey, Proposal)>> {
     let proposals = accounts.proposals(SystemTime::now(), Instant::now());
     let saved: Vec<(AccountKey, Saved)> =
-        proposals.iter().map(|(key, proposal)| (key.clone(), proposal.saved)).collect();
+        proposals.iter().map(|(key, proposal)| (key.clone(), proposal.saved.clone())).collect();
     file.write(&saved)?;
     Ok(proposals)
 }

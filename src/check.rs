@@ -26,6 +26,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::config::{Invalid, Problem};
+use crate::guard::SavedAccount;
 use crate::metrics::Defect;
 use crate::plan::{Plan, Scenario};
 use forecast::Forecast;
@@ -62,7 +63,8 @@ pub fn unlimited_costs(plan: &Plan, now: SystemTime) -> Vec<String> {
 }
 
 impl FileCheck {
-    /// Forecasts the plan of `file` from `now` on, for a machine with these limits.
+    /// Forecasts the plan of `file` from `now` on, for a machine with these limits. `saved` is the
+    /// spending that `state_dir` has.
     ///
     /// # Errors
     /// If the metrics cannot be set up, which would be a defect of llmload.
@@ -71,8 +73,9 @@ impl FileCheck {
         plan: &Plan,
         now: SystemTime,
         limits: SystemLimits,
+        saved: &[SavedAccount],
     ) -> Result<FileCheck, Defect> {
-        let forecast = Forecast::new(plan, now, series::count_series(plan)?);
+        let forecast = Forecast::after(plan, now, series::count_series(plan)?, saved);
         let mut warnings = plan.warnings.clone();
         warnings.extend(warnings::find(file, plan, &forecast, limits));
         Ok(FileCheck {

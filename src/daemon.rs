@@ -36,6 +36,7 @@ use crate::config::{HumanDuration, Invalid};
 use crate::control::{AdminCommand, AdminHandle, CommandError, PendingCommand};
 use crate::generator::{self, GeneratorMonitor};
 use crate::guard::{Accounts, Pause};
+use crate::incidents::watch_budgets;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::scenario::{RunOptions, ScenarioContext, ScenarioError};
@@ -383,6 +384,7 @@ fn background_tasks(
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(budget_state::watch_writes(Arc::clone(accounts)));
+    tasks.spawn(watch_budgets(Arc::clone(accounts)));
     tasks.spawn(observe_query_rates_every_second(Arc::clone(metrics)));
     let (requests, delays) = (Arc::clone(metrics), Arc::clone(metrics));
     let watch = generator::watch(

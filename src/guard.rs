@@ -35,7 +35,8 @@ use crate::ledger::SessionLedger;
 use crate::plan::{PhaseObjectives, connection_limit};
 pub use account::{Mark, Proposal, Refusal, Saved, Window};
 pub use accounts::{
-    AccountKey, AccountView, Accounts, Budgets, Reservation, ScenarioBudgets, WakeUp,
+    AccountKey, AccountView, Accounts, Budgets, CurrencyConflict, Reservation, SavedAccount,
+    ScenarioBudgets, WakeUp,
 };
 pub use breaker::Breaker;
 pub use permit::{Demand, Permit, RequestOutcome};

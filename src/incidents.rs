@@ -1,10 +1,11 @@
-//! Logs failures, dropped arrivals and outages, and keeps the last failure of each class for the
+//! Logs failures, dropped arrivals, outages and used-up budgets, and keeps the last failure of each class for the
 //! status page.
 //!
 //! A log line contains the message of the server, which often names the problem, such as a wrong
 //! model. For ten seconds after it, failures of the same class are counted but not logged.
 
 mod availability;
+mod budgets;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -16,6 +17,7 @@ use crate::event::{Arrival, BreakerChange, DropReason, Event, Observe, RequestId
 use crate::measurement::{Failure, FailureDetail};
 use crate::protocol::Trace;
 use availability::{Availability, Change};
+pub use budgets::watch_budgets;
 
 /// The shortest time between two log lines about the same failure class or drop reason.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);

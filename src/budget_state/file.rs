@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::Period;
-use crate::guard::{AccountKey, Mark, Saved, Window};
+use crate::guard::{AccountKey, CurrencyConflict, Mark, Saved, Window};
 use crate::plan::{BudgetUnit, Spending};
 
 /// The name of the state file in `state_dir`.
@@ -25,8 +25,8 @@ const MAX_BYTES: u64 = 16 << 20;
 /// Why the state of the budgets cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    #[error("state_dir {path} cannot be used: {source}; make the folder writable for llmload")]
-    Unusable { path: String, source: io::Error },
+    #[error("state_dir {path} cannot be used: {cause}; make the folder writable for llmload")]
+    Unusable { path: String, cause: io::Error },
     #[error(
         "another llmload uses state_dir {path}; end it, or set a separate `state_dir` for each \
          process"
@@ -39,6 +39,8 @@ pub enum StateError {
     Invalid { path: String, problem: String },
     #[error("a thread could not be started; raise the limit of processes (`ulimit -u`)")]
     Thread,
+    #[error(transparent)]
+    Currency(#[from] CurrencyConflict),
 }
 
 /// The folder of the state file. No other process uses it.
@@ -62,6 +64,8 @@ struct Document {
 struct BudgetEntry {
     scenario: String,
     per: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<String>,
     current: MarkEntry,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<MarkEntry>,
@@ -88,7 +92,7 @@ impl StateFile {
     /// Creates the folder, locks it, and reads the state file. A missing file has no accounts.
     pub(super) fn open(folder: &Path) -> Result<(StateFile, Vec<(AccountKey, Saved)>), StateError> {
         let path = || folder.display().to_string();
-        let unusable = |source| StateError::Unusable { path: path(), source };
+        let unusable = |cause| StateError::Unusable { path: path(), cause };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
         let lock = private().create(true).truncate(false).write(true).open(folder.join(LOCK_NAME));
         let lock = lock.map_err(unusable)?;
@@ -97,28 +101,12 @@ impl StateFile {
             TryLockError::Error(source) => unusable(source),
         })?;
         let file = StateFile { folder: folder.to_owned(), _lock: lock };
-        let saved = file.read()?;
+        let saved = read(folder)?;
         Ok((file, saved))
     }
 
     pub(super) fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    fn read(&self) -> Result<Vec<(AccountKey, Saved)>, StateError> {
-        let path = self.folder.join(FILE_NAME);
-        let name = || path.display().to_string();
-        let unusable = |source| StateError::Unusable { path: name(), source };
-        let invalid = |problem| StateError::Invalid { path: name(), problem };
-        let mut bytes = Vec::new();
-        match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            file => {
-                let file = file.map_err(unusable)?.take(MAX_BYTES);
-                { file }.read_to_end(&mut bytes).map_err(unusable)?;
-            }
-        }
-        parse(&bytes).map_err(invalid)
     }
 
     /// Replaces the content of the state file. When it returns, the disk has the new content.
@@ -143,6 +131,27 @@ impl StateFile {
         fs::rename(new, self.folder.join(FILE_NAME))?;
         File::open(&self.folder)?.sync_all()
     }
+}
+
+/// Returns the saved accounts. A missing file has none. The lock is not necessary, because each
+/// write replaces the file.
+///
+/// # Errors
+/// The file cannot be read, or is invalid.
+pub fn read(folder: &Path) -> Result<Vec<(AccountKey, Saved)>, StateError> {
+    let path = folder.join(FILE_NAME);
+    let name = || path.display().to_string();
+    let unusable = |cause| StateError::Unusable { path: name(), cause };
+    let invalid = |problem| StateError::Invalid { path: name(), problem };
+    let mut bytes = Vec::new();
+    match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        file => {
+            let file = file.map_err(unusable)?.take(MAX_BYTES);
+            { file }.read_to_end(&mut bytes).map_err(unusable)?;
+        }
+    }
+    parse(&bytes).map_err(invalid)
 }
 
 /// The options of a file that only the user of this process can read.
@@ -178,13 +187,14 @@ impl BudgetEntry {
         BudgetEntry {
             scenario: key.scenario.clone(),
             per: key.period.as_str().to_owned(),
+            currency: saved.currency.clone(),
             current: MarkEntry::new(&saved.current),
             next: saved.next.as_ref().map(MarkEntry::new),
         }
     }
 
     fn read(self) -> Result<(AccountKey, Saved), String> {
-        let BudgetEntry { scenario, per, current, next } = self;
+        let BudgetEntry { scenario, per, currency, current, next } = self;
         let period = Period::ALL.into_iter().find(|period| period.as_str() == per);
         let period = period.ok_or("a budget has an unknown period")?;
         let current = current.read()?;
@@ -194,7 +204,7 @@ impl BudgetEntry {
             let window = Window { from, ..next.window };
             (from < window.to).then_some(Mark { window, ..next })
         });
-        Ok((AccountKey { scenario, period }, Saved { current, next }))
+        Ok((AccountKey { scenario, period }, Saved { currency, current, next }))
     }
 }
 
@@ -239,7 +249,8 @@ mod tests {
 
     fn account(scenario: &str, next: Option<Mark>) -> (AccountKey, Saved) {
         let key = AccountKey { scenario: scenario.to_owned(), period: Period::Hour };
-        (key, Saved { current: mark(3600, 7200, 10), next })
+        let currency = (scenario == "a").then(|| "EUR".to_owned());
+        (key, Saved { currency, current: mark(3600, 7200, 10), next })
     }
 
     #[test]
@@ -263,13 +274,13 @@ mod tests {
     fn the_next_window_of_a_file_begins_at_the_end_of_the_current_one() {
         let folder = tempfile::tempdir().unwrap();
         let (file, _) = StateFile::open(folder.path()).unwrap();
-        for (next, read) in [
+        for (next, expected) in [
             (mark(5400, 9000, 3), Some(mark(7200, 9000, 3))),
             (mark(5400, 7200, 3), None),
             (mark(7200, 10_800, 3), Some(mark(7200, 10_800, 3))),
         ] {
             file.write(&[account("a", Some(next))]).unwrap();
-            assert_eq!(file.read().unwrap(), [account("a", read)]);
+            assert_eq!(read(folder.path()).unwrap(), [account("a", expected)]);
         }
     }
 
@@ -324,8 +335,8 @@ mod tests {
             let (file, _) = StateFile::open(folder.path()).unwrap();
             file.write(&saved).unwrap();
             // The clamp changes nothing.
-            proptest::prop_assert_eq!(file.read().unwrap(), saved.clone());
-            for (_, Saved { current, next }) in saved {
+            proptest::prop_assert_eq!(read(folder.path()).unwrap(), saved.clone());
+            for (_, Saved { current, next, .. }) in saved {
                 proptest::prop_assert_eq!(next.is_some(), is_known);
                 let follows = |next: Mark| next.window.from == current.window.to;
                 proptest::prop_assert!(next.is_none_or(follows));

@@ -1,5 +1,5 @@
-//! Forecasts when the budgets of a scenario are used up. The forecast starts each budget at 0, and
-//! every response has its longest permitted length.
+//! Forecasts when the budgets of a scenario are used up. The forecast starts each budget at the
+//! saved spending, or else at 0. Every response has its longest permitted length.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,8 @@ use super::forecast::DAY;
 use super::numbers::{count, money, percent};
 use super::planned_runs::CycleRun;
 use crate::calendar::rfc3339;
-use crate::plan::{Budget, BudgetUnit, Scenario, Target};
+use crate::guard::SavedAccount;
+use crate::plan::{Budget, BudgetUnit, Scenario, Spending, Target};
 use crate::schedule::Load;
 
 /// The forecast of one limit of a budget.
@@ -26,6 +27,9 @@ pub struct BudgetForecast {
     /// The most that the schedule uses in one period during the forecast. `None` if nobody knows it
     /// in advance, because the schedule has a closed loop or a search.
     pub used_at_most: Option<f64>,
+    /// The amount that `state_dir` has for the current period. `None` if it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used_already: Option<f64>,
     /// The instant at which the budget is used up. `None` if it lasts, or if `used_at_most` is not
     /// known.
     #[serde(serialize_with = "optional_time")]
@@ -37,6 +41,8 @@ pub(super) struct Usage<'a> {
     pub(super) scenario: &'a Scenario,
     pub(super) demand: &'a Demand<'a>,
     pub(super) runs: &'a [CycleRun],
+    /// The spending in `state_dir`.
+    pub(super) saved: &'a [SavedAccount],
     /// The start of the forecast.
     pub(super) now: SystemTime,
     /// The length of the forecast.
@@ -54,22 +60,32 @@ impl Usage<'_> {
     fn forecast(&self, budget: &Budget, unit: BudgetUnit, limit: u64) -> BudgetForecast {
         let limit = unit.to_f64(limit);
         let currency = budget.currency.clone().filter(|_| unit == BudgetUnit::Cost);
-        let (used_at_most, used_up) =
-            self.is_known().then(|| self.usage(budget, unit, limit)).unzip();
+        let used_already = self.saved(budget).map(|spending| unit.to_f64(spending.get(unit)));
+        let (used_at_most, used_up) = is_known(self.scenario)
+            .then(|| self.usage(budget, unit, limit, used_already.unwrap_or(0.0)))
+            .unzip();
         let (per, unit, used_up) = (budget.period.as_str(), unit.as_str(), used_up.flatten());
-        BudgetForecast { per, unit, limit, currency, used_at_most, used_up }
+        BudgetForecast { per, unit, limit, currency, used_at_most, used_already, used_up }
     }
 
-    /// Returns false if the number of requests depends on the response times.
-    fn is_known(&self) -> bool {
-        let phases = self.scenario.schedule.phases();
-        let depends = |load: &Load| load.timed_slots().is_some() || load.search().is_some();
-        !phases.iter().any(|phase| depends(&phase.load))
+    /// The spending of the current period in `state_dir`.
+    fn saved(&self, budget: &Budget) -> Option<Spending> {
+        let is_same = |(key, _): &&SavedAccount| {
+            key.scenario == self.scenario.name && key.period == budget.period
+        };
+        let (_, saved) = self.saved.iter().find(is_same)?;
+        (self.now < saved.current.window.to).then_some(saved.current.until)
     }
 
     /// Returns the most that the schedule uses in one period, and the instant at which the budget
-    /// is used up.
-    fn usage(&self, budget: &Budget, unit: BudgetUnit, limit: f64) -> (f64, Option<SystemTime>) {
+    /// is used up. `already` is the spending of the first period before the forecast.
+    fn usage(
+        &self,
+        budget: &Budget,
+        unit: BudgetUnit,
+        limit: f64,
+        mut already: f64,
+    ) -> (f64, Option<SystemTime>) {
         let (mut used_at_most, mut used_up) = (0.0_f64, None);
         // A schedule that only counts requests has no length.
         let span = self.span.max(Duration::from_nanos(1));
@@ -81,14 +97,17 @@ impl Usage<'_> {
             let used = self.until(unit, to.min(span)) - before;
             used_at_most = used_at_most.max(used);
             if used_up.is_none() {
-                let instant = if used > limit {
+                let limit = limit - already;
+                let instant = if limit <= 0.0 {
+                    Some(from)
+                } else if used > limit {
                     Some(self.instant(unit, before + limit, (from, to.min(span))))
                 } else {
                     self.after_forecast(unit, limit - used, to)
                 };
                 used_up = instant.map(|instant| self.now + instant);
             }
-            from = to;
+            (from, already) = (to, 0.0);
         }
         (used_at_most, used_up)
     }
@@ -131,8 +150,14 @@ impl Usage<'_> {
     }
 }
 
+/// Returns false if the number of requests depends on the response times.
+pub(super) fn is_known(scenario: &Scenario) -> bool {
+    let depends = |load: &Load| load.timed_slots().is_some() || load.search().is_some();
+    !scenario.schedule.phases().iter().any(|phase| depends(&phase.load))
+}
+
 /// The amount at one target.
-fn amount(unit: BudgetUnit, totals: &DemandTotals, target: &Target) -> f64 {
+pub(super) fn amount(unit: BudgetUnit, totals: &DemandTotals, target: &Target) -> f64 {
     match unit {
         BudgetUnit::Requests => totals.requests,
         BudgetUnit::Tokens => totals.input + totals.output,
@@ -149,6 +174,10 @@ impl BudgetForecast {
         let name = match (&self.currency, self.unit) {
             (Some(currency), _) => format!("{} {currency} per {}", money(self.limit), self.per),
             (None, unit) => format!("{} {unit} per {}", count(self.limit), self.per),
+        };
+        let name = match self.used_already {
+            Some(used) => format!("{name}, {} used already", percent(used / self.limit)),
+            None => name,
         };
         let Some(used_at_most) = self.used_at_most else {
             return format!(
@@ -174,12 +203,25 @@ fn optional_time<S: Serializer>(at: &Option<SystemTime>, to: S) -> Result<S::Ok,
 mod tests {
     use super::super::forecast::Forecast;
     use super::*;
+    use crate::calendar::Period;
+    use crate::guard::{AccountKey, Mark, Saved, Window};
 
-    /// Returns the lines about budgets of a forecast from Friday, 27 November 2026, 18:00 UTC.
+    /// Friday, 27 November 2026, 18:00 UTC, in hours.
+    const NOW: u64 = 498_834;
+
+    fn hours(hours: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_hours(hours)
+    }
+
+    /// Returns the lines about budgets of a forecast from [`NOW`].
     fn lines(yaml: &str) -> Vec<String> {
+        lines_after(yaml, &[])
+    }
+
+    fn lines_after(yaml: &str, saved: &[SavedAccount]) -> Vec<String> {
         let plan = crate::config::parse(yaml, "f.yml", None, &|_| None).unwrap();
-        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(498_834);
-        let forecast = Forecast::new(&plan, now, 0);
+        let now = hours(NOW);
+        let forecast = Forecast::after(&plan, now, 0, saved);
         let scenario = &plan.scenarios[0];
         let forecasts = &forecast.scenarios[0].budgets;
         let text = |one: &BudgetForecast| {
@@ -223,6 +265,34 @@ mod tests {
                 "254.02 EUR per month: used up at the earliest on Mon 30 Nov 18:00 (UTC)"
             ]
         );
+    }
+
+    #[test]
+    fn the_saved_spending_of_the_current_period_counts() {
+        let yaml = "target: http://localhost/v1\nrate: 1/s\nstart: now\n\
+                    budgets: [{per: hour, requests: 3600}]\n";
+        let saved = |from: u64, requests| {
+            let key = AccountKey { scenario: "default".to_owned(), period: Period::Hour };
+            let window = Window { from: hours(from), to: hours(from + 1) };
+            let current = Mark { window, until: Spending::new(requests, 0, 0) };
+            [(key, Saved { currency: None, current, next: None })]
+        };
+        for (from, requests, line) in [
+            (NOW - 1, 900, "3,600 requests per hour: the schedule uses at most 100 %"),
+            (NOW, 0, "3,600 requests per hour, 0 % used already: the schedule uses at most 100 %"),
+            (
+                NOW,
+                900,
+                "3,600 requests per hour, 25 % used already: used up on Fri 27 Nov 18:45 (UTC)",
+            ),
+            (
+                NOW,
+                3600,
+                "3,600 requests per hour, 100 % used already: used up on Fri 27 Nov 18:00 (UTC)",
+            ),
+        ] {
+            assert_eq!(lines_after(yaml, &saved(from, requests)), [line]);
+        }
     }
 
     #[test]

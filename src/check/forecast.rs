@@ -18,6 +18,7 @@ use super::planned_runs::{CycleRun, PlannedRuns};
 use super::sessions::SessionForecast;
 use super::succession::highest_sum;
 use crate::calendar::rfc3339;
+use crate::guard::SavedAccount;
 use crate::plan::{Plan, Scenario, Start, Target};
 use crate::schedule::{Lengths, PhaseSpan, Repeat, SearchRange, Shard};
 use crate::timetable::Timetable;
@@ -125,7 +126,7 @@ pub struct Amounts {
     /// Exact for evenly spaced arrivals; the expected number for random arrivals.
     pub requests: f64,
     /// Tokens of prompts and system messages. If their number is not configured and not in a trace,
-    /// 4 bytes count as one token.
+    /// 4 ASCII characters or one other character count as one token.
     pub input_tokens_estimated: f64,
     /// Output tokens, if every response has its longest permitted length.
     pub output_tokens_at_most: f64,
@@ -198,22 +199,28 @@ pub struct Sum {
 }
 
 impl Forecast {
-    /// `series` is the number of time series of the plan.
+    /// `series` is the number of time series of the plan. Each budget starts at 0.
     pub fn new(plan: &Plan, now: SystemTime, series: usize) -> Forecast {
+        Forecast::after(plan, now, series, &[])
+    }
+
+    /// As [`Forecast::new`], after the spending that `state_dir` has.
+    pub fn after(plan: &Plan, now: SystemTime, series: usize, saved: &[SavedAccount]) -> Forecast {
         let planned = PlannedRuns::of_plan(plan, now, DAY);
         let end = |planned: &PlannedRuns| if planned.is_complete { planned.end() } else { DAY };
         let span = planned.iter().map(end).max().unwrap_or(DAY);
         let scenarios: Vec<ScenarioForecast> = std::iter::zip(&plan.scenarios, &planned)
-            .map(|(scenario, planned)| scenario_forecast(scenario, plan.shard, planned, now, span))
+            .map(|(scenario, planned)| {
+                scenario_forecast(scenario, plan.shard, planned, (now, span), saved)
+            })
             .collect();
         let sum = sum(&scenarios, &plan.predecessors());
-        let shard = plan.shard.to_string();
         Forecast {
             from: now,
             to: now + span,
             span,
             bucket: span / BUCKETS,
-            shard,
+            shard: plan.shard.to_string(),
             scenarios,
             sum,
             series,
@@ -225,8 +232,8 @@ fn scenario_forecast(
     scenario: &Scenario,
     shard: Shard,
     planned: &PlannedRuns,
-    now: SystemTime,
-    span: Duration,
+    (now, span): (SystemTime, Duration),
+    saved: &[SavedAccount],
 ) -> ScenarioForecast {
     let schedule = &scenario.schedule;
     let demand = Demand::new(scenario, shard);
@@ -272,7 +279,8 @@ fn scenario_forecast(
             .map(|phase| phase.name.clone()),
         closed_loop_slots,
         in_flight: in_flight(scenario, &scenario.target, peak_rate, closed_loop_slots),
-        budgets: Usage { scenario, demand: &demand, runs: &planned.runs, now, span }.budgets(),
+        budgets: Usage { scenario, demand: &demand, runs: &planned.runs, saved, now, span }
+            .budgets(),
         phases,
         buckets,
     }

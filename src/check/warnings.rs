@@ -2,6 +2,7 @@
 //! that dashboards do not show.
 
 pub mod budgets;
+mod guards;
 mod limits;
 mod overlap;
 mod rate_limits;
@@ -33,8 +34,11 @@ pub fn find(file: &str, plan: &Plan, forecast: &Forecast, limits: SystemLimits) 
             low_cap(scenario, one),
             rare_phases(one),
             budgets::too_small(scenario),
+            budgets::smaller_than_a_run(scenario, one, plan.shard),
+            guards::idle_breaker(scenario, one),
         ];
         let texts = warnings.into_iter().flatten().chain(short_buckets(scenario, &plan.buckets));
+        let texts = texts.chain(guards::limited_closed_loop(scenario, one));
         texts.map(|text| format!("scenario {}: {text}", scenario.name))
     });
     let of_plan = overlap::find(plan, forecast).into_iter();
@@ -179,7 +183,7 @@ mod tests {
     fn warnings(text: &str) -> Vec<String> {
         let plan = crate::config::parse(text, "f.yml", None, &|_| None).unwrap();
         let checked =
-            FileCheck::valid("f.yml", &plan, SystemTime::UNIX_EPOCH, SystemLimits::default());
+            FileCheck::valid("f.yml", &plan, SystemTime::UNIX_EPOCH, SystemLimits::default(), &[]);
         checked.unwrap().warnings
     }
 

@@ -7,9 +7,12 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::{Failed, apply_shard, print, shard, stdout_style, variable};
+use crate::budget_state;
 use crate::check::warnings::SystemLimits;
 use crate::check::{CheckDocument, FileCheck};
 use crate::config::{self, Secrets};
+use crate::guard::SavedAccount;
+use crate::plan::Plan;
 use crate::schedule::Shard;
 use crate::web;
 
@@ -35,6 +38,21 @@ pub(super) struct CheckArgs {
     shard: Option<Shard>,
 }
 
+/// Returns the spending that `state_dir` has, or a warning.
+fn saved_budgets(plan: &Plan, file: &str) -> (Vec<SavedAccount>, Option<String>) {
+    let has_budgets = plan.scenarios.iter().any(|scenario| !scenario.budgets.is_empty());
+    let Some(folder) = plan.state_dir.as_deref().filter(|_| has_budgets) else {
+        return (Vec::new(), None);
+    };
+    match budget_state::read(folder) {
+        Ok(saved) => (saved, None),
+        Err(error) => {
+            let warning = format!("{file}: the forecast starts all budgets at 0, because {error}");
+            (Vec::new(), Some(warning))
+        }
+    }
+}
+
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failed> {
     let shard = shard::of_this_process(args.shard).map_err(Failed::Usage)?;
     let secrets = if args.without_secrets { Secrets::Optional } else { Secrets::Required };
@@ -45,8 +63,10 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failed> {
         match loaded.and_then(|plan| apply_shard(plan, file, shard)) {
             Ok(plan) => {
                 let name = file.display().to_string();
-                let check = FileCheck::valid(&name, &plan, SystemTime::now(), limits)
+                let (saved, unread) = saved_budgets(&plan, &name);
+                let mut check = FileCheck::valid(&name, &plan, SystemTime::now(), limits, &saved)
                     .map_err(anyhow::Error::new)?;
+                check.warnings.extend(unread);
                 if let (Some(text), false) = (check.text(&plan, style), args.json) {
                     print(&format!("{name}: valid\n\n{text}"))?;
                 }

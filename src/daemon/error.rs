@@ -1,4 +1,5 @@
-//! The reasons why a daemon cannot start, or ends early.
+//! The reasons why a daemon cannot start, or ends early. A message that contains its cause has no
+//! `source`, because the log would show the cause twice.
 
 use super::GRACE;
 use crate::budget_state::StateError;
@@ -13,13 +14,13 @@ pub enum Error {
     Scenario(#[from] ScenarioError),
     #[error(transparent)]
     Client(#[from] BuildError),
-    #[error("target {target}: the simulator could not be started: {source}")]
-    Simulator { target: String, source: std::io::Error },
+    #[error("target {target}: the simulator could not be started: {cause}")]
+    Simulator { target: String, cause: std::io::Error },
     #[error(
         "the web server cannot start: {0}; raise the limit of processes (`ulimit -u`) or of open \
          files (`ulimit -n`)"
     )]
-    Web(#[source] std::io::Error),
+    Web(std::io::Error),
     #[error("a thread could not be started; raise the limit of processes (`ulimit -u`)")]
     Thread,
     #[error("the metrics cannot be set up: {0}")]

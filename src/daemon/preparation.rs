@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
 use super::simulators::Simulators;
 use super::{Error, open_files};
-use crate::budget_state::BudgetState;
+use crate::budget_state::{BudgetState, StateError};
 use crate::check::warnings::little_memory;
 use crate::endpoint::{HttpEndpoint, MetricsPage};
 use crate::generator;
@@ -93,14 +94,15 @@ impl Preparation {
         if specs.iter().all(|spec| spec.scenario.budgets.is_empty()) {
             return Ok(self.budget_state.clone());
         }
+        let budgets: Vec<_> =
+            specs.iter().map(|spec| ScenarioBudgets::new(&spec.scenario)).collect();
+        let conflict = self.accounts.currency_conflict(&budgets, &[], SystemTime::now());
+        conflict.map_or(Ok(()), |conflict| Err(StateError::Currency(conflict)))?;
         match (&self.budget_state, folder) {
             (None, None) => Ok(None),
             (Some(open), Some(folder)) if open.folder() == folder => Ok(Some(Arc::clone(open))),
             (Some(open), _) => Err(Error::StateDir(open.folder().display().to_string())),
-            (None, Some(folder)) => {
-                let budgets = specs.iter().map(|spec| ScenarioBudgets::new(&spec.scenario));
-                Ok(Some(BudgetState::open(folder, &self.accounts, budgets)?))
-            }
+            (None, Some(folder)) => Ok(Some(BudgetState::open(folder, &self.accounts, budgets)?)),
         }
     }
 

@@ -46,7 +46,7 @@ impl Simulators {
     /// Returns the base URL of a target, and its simulator if it has one. The URL works only while
     /// the caller holds the simulator.
     pub(super) fn resolve(&self, target: &Target) -> Result<(Url, Option<Arc<Host>>), Error> {
-        let failed = |source| Error::Simulator { target: target.name.clone(), source };
+        let failed = |cause| Error::Simulator { target: target.name.clone(), cause };
         match &target.location {
             Location::Url(url) => Ok((url.clone(), None)),
             Location::Simulator(options) => {
@@ -72,8 +72,7 @@ impl Simulators {
             Ok(Arc::new(Host(Some(Simulator::start(options.clone(), listener)?))))
         };
         let host = running.find(&target.name, options).map_or_else(start, Ok);
-        let host =
-            host.map_err(|source| Error::Simulator { target: target.name.clone(), source })?;
+        let host = host.map_err(|cause| Error::Simulator { target: target.name.clone(), cause })?;
         self.0.push((target.name.clone(), options.clone(), host));
         Ok(())
     }

@@ -52,15 +52,17 @@ pub struct Mark {
 }
 
 /// The content of the disk for one account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
+    /// The currency of the cost. `None` if the account counts no cost.
+    pub currency: Option<String>,
     pub current: Mark,
     /// A lease for the next window, so its first arrivals do not wait for the disk.
     pub next: Option<Mark>,
 }
 
 /// A new content of the disk, and the window in which it was created.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Proposal {
     number: u64,
     pub saved: Saved,
@@ -79,6 +81,8 @@ pub struct Account {
     period: Period,
     zone: Zone,
     limits: Limits,
+    /// The currency of the cost. `None` if the account counts no cost.
+    currency: Option<String>,
     window: Window,
     /// The number of the window in this process. A reservation belongs to one window.
     number: u64,
@@ -88,6 +92,8 @@ pub struct Account {
     lease: Option<Lease>,
     /// The largest reservation, unit by unit.
     largest: Spending,
+    /// The last amount in this window that a limit refused.
+    refused: Option<Spending>,
     is_closed: bool,
 }
 
@@ -106,17 +112,19 @@ struct Lease {
 impl Account {
     /// An account in memory only.
     pub fn new(budget: &Budget, typical: Spending, wall: SystemTime) -> Account {
-        let Budget { period, zone, limits, .. } = budget.clone();
+        let Budget { period, zone, limits, currency } = budget.clone();
         let window = Window::around(period, &zone, wall);
         Account {
             period,
             zone,
             limits,
+            currency,
             window,
             number: 0,
             used: Spending::NOTHING,
             lease: None,
             largest: typical,
+            refused: None,
             is_closed: false,
         }
     }
@@ -129,10 +137,12 @@ impl Account {
             return;
         }
         self.advance(wall, now);
-        let marks = saved.map(|saved| [Some(saved.current), saved.next]);
-        let mut marks = marks.into_iter().flatten().flatten();
-        if let Some(mark) = marks.find(|mark| wall < mark.window.to) {
-            (self.window, self.used) = (mark.window, self.used.plus(mark.until));
+        if let Some(Saved { currency, current, next }) = saved {
+            let mut marks = [Some(current), next].into_iter().flatten();
+            if let Some(mark) = marks.find(|mark| wall < mark.window.to) {
+                (self.window, self.used) = (mark.window, self.used.plus(mark.until));
+                self.currency = currency.or(self.currency.take());
+            }
         }
         self.lease = Some(Lease {
             until: self.used,
@@ -147,11 +157,18 @@ impl Account {
     pub fn set_budget(&mut self, budget: &Budget, typical: Spending) {
         self.zone = budget.zone.clone();
         self.limits = budget.limits;
+        if budget.currency.is_some() {
+            self.currency.clone_from(&budget.currency);
+        }
         self.largest = self.largest.max(typical);
     }
 
     pub fn window(&self) -> Window {
         self.window
+    }
+
+    pub fn zone(&self) -> &Zone {
+        &self.zone
     }
 
     /// The sum of the spending and of all open reservations.
@@ -163,6 +180,21 @@ impl Account {
         self.limits
     }
 
+    /// The units whose limit is reached, or leaves no place for the last refused amount.
+    pub fn used_up(&self) -> Vec<BudgetUnit> {
+        let refused = self.refused.unwrap_or(Spending::NOTHING);
+        let wanted = self.used.plus(refused);
+        let has_no_place = |(unit, limit): &(BudgetUnit, u64)| {
+            wanted.get(*unit) > *limit || self.used.get(*unit) >= *limit
+        };
+        self.limits.iter().filter(has_no_place).map(|(unit, _)| unit).collect()
+    }
+
+    /// The currency of the cost. `None` if the account counts no cost.
+    pub fn currency(&self) -> Option<&str> {
+        self.currency.as_deref()
+    }
+
     /// Begins the window of `wall`, if the current window has ended.
     pub fn advance(&mut self, wall: SystemTime, now: Instant) {
         if wall < self.window.to {
@@ -171,6 +203,7 @@ impl Account {
         self.window = self.window_after(wall);
         self.number += 1;
         self.used = Spending::NOTHING;
+        self.refused = None;
         if let Some(lease) = &mut self.lease {
             let next = lease.next.take().filter(|next| next.window == self.window);
             lease.until = next.map_or(Spending::NOTHING, |next| next.until);
@@ -199,6 +232,7 @@ impl Account {
         self.advance(wall, now);
         let used = self.used.plus(amount);
         if self.is_closed || !self.limits.allow(used) {
+            self.refused = Some(amount);
             return Err(Refusal::UsedUp);
         }
         self.largest = self.largest.max(amount);
@@ -254,7 +288,8 @@ impl Account {
         let lease = self.lease?;
         if self.is_closed {
             let current = Mark { window: self.window, until: self.used };
-            return Some(Proposal { number: self.number, saved: Saved { current, next: None } });
+            let saved = Saved { currency: self.currency.clone(), current, next: None };
+            return Some(Proposal { number: self.number, saved });
         }
         let extends = self.needs_lease(now);
         let until = Spending::from_units(|unit| {
@@ -271,7 +306,8 @@ impl Account {
         });
         let current = Mark { window: self.window, until };
         let next = self.limits.iter().next().map(|_| self.next_mark());
-        Some(Proposal { number: self.number, saved: Saved { current, next } })
+        let saved = Saved { currency: self.currency.clone(), current, next };
+        Some(Proposal { number: self.number, saved })
     }
 
     /// The lease of the next window. It is enough for one request, because a process that is killed
@@ -288,7 +324,7 @@ impl Account {
     pub fn accept(&mut self, proposal: &Proposal, now: Instant) {
         let (number, used, window) = (self.number, self.used, self.window);
         let Some(lease) = self.lease.as_mut().filter(|_| !self.is_closed) else { return };
-        let Saved { current, next } = proposal.saved;
+        let Saved { current, next, .. } = proposal.saved;
         lease.is_requested = false;
         if proposal.number == number {
             if current.until != lease.until {

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::account::{Account, Proposal, Refusal, Saved, Window};
-use crate::calendar::{Period, Zone};
-use crate::plan::{Budget, Limits, Scenario, Spending};
+use crate::calendar::{Period, Zone, rfc3339};
+use crate::plan::{Budget, BudgetUnit, Limits, Scenario, Spending};
 
 /// A write to the disk that runs for longer than this time counts as failed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -22,6 +22,9 @@ pub struct AccountKey {
     pub scenario: String,
     pub period: Period,
 }
+
+/// The content of the disk for one account, with its identity.
+pub type SavedAccount = (AccountKey, Saved);
 
 /// The budgets of a scenario, with the typical use of one arrival.
 #[derive(Clone, Debug)]
@@ -85,9 +88,31 @@ struct SignalState {
 pub struct AccountView {
     pub key: AccountKey,
     pub window: Window,
+    /// The zone in which the windows begin.
+    pub zone: Zone,
     /// The sum of the spending and of all open reservations.
     pub used: Spending,
     pub limits: Limits,
+    /// The currency of the cost. `None` if the account counts no cost.
+    pub currency: Option<String>,
+    /// The units that have no place for a further request.
+    pub used_up: Vec<BudgetUnit>,
+}
+
+/// The prices of a scenario have a new currency, but its budget has already counted a cost.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the budget per {} of scenario {} counts its cost in {old} until {}, so its prices cannot \
+     change to {new}; change them after this time, or rename the scenario, which starts its budgets \
+     at 0",
+    key.period, key.scenario, rfc3339(*until)
+)]
+pub struct CurrencyConflict {
+    pub key: AccountKey,
+    pub old: String,
+    pub new: String,
+    /// The end of the current window.
+    pub until: SystemTime,
 }
 
 /// Why the thread that writes to the disk wakes up.
@@ -118,12 +143,12 @@ impl Accounts {
     }
 
     /// Adds the accounts of the disk. From now on, all accounts need a lease.
-    pub fn restore(&self, saved: Vec<(AccountKey, Saved)>, wall: SystemTime, now: Instant) {
+    pub fn restore(&self, saved: Vec<SavedAccount>, wall: SystemTime, now: Instant) {
         self.is_saved.store(true, Ordering::Relaxed);
         let mut entries = lock(&self.entries);
         for entry in entries.iter() {
             let saved = saved.iter().find(|(key, _)| *key == entry.key);
-            lock(&entry.account).restore(saved.map(|(_, saved)| *saved), wall, now);
+            lock(&entry.account).restore(saved.map(|(_, saved)| saved.clone()), wall, now);
         }
         for (key, saved) in saved {
             if entries.iter().any(|entry| entry.key == key) {
@@ -134,7 +159,7 @@ impl Accounts {
                 period: key.period,
                 zone: Zone::UTC,
                 limits: Limits::default(),
-                currency: None,
+                currency: saved.currency.clone(),
             };
             let mut account = Account::new(&budget, Spending::NOTHING, wall);
             account.restore(Some(saved), wall, now);
@@ -174,6 +199,41 @@ impl Accounts {
         self.signal.wake();
     }
 
+    /// Finds a budget whose account counts the cost of its current window in another currency.
+    /// `saved` are the accounts of the disk, if they are not restored yet.
+    pub fn currency_conflict(
+        &self,
+        scenarios: &[ScenarioBudgets<'_>],
+        saved: &[SavedAccount],
+        wall: SystemTime,
+    ) -> Option<CurrencyConflict> {
+        let entries = lock(&self.entries);
+        let in_memory = |entry: &Entry| {
+            let account = lock(&entry.account);
+            let spent = (account.used(), account.window());
+            Some((entry.key.clone(), account.currency()?.to_owned(), spent))
+        };
+        let on_disk = |(key, saved): &SavedAccount| {
+            let spent = (saved.current.until, saved.current.window);
+            Some((key.clone(), saved.currency.clone()?, spent))
+        };
+        let counted = entries.iter().filter_map(in_memory);
+        let counted = counted.chain(saved.iter().filter_map(on_disk));
+        let budgets = || {
+            scenarios.iter().flat_map(|ScenarioBudgets { scenario, budgets, .. }| {
+                budgets.iter().map(move |budget| (*scenario, budget))
+            })
+        };
+        let conflict = |(key, old, (used, window)): (AccountKey, String, (Spending, Window))| {
+            let budget = budgets()
+                .find(|(name, budget)| *name == key.scenario && budget.period == key.period);
+            let new = budget?.1.currency.clone()?;
+            let counts = used.get(BudgetUnit::Cost) > 0 && wall < window.to;
+            (counts && old != new).then_some(CurrencyConflict { key, old, new, until: window.to })
+        };
+        { counted }.find_map(conflict)
+    }
+
     /// The budgets of a scenario; `None` if it has none.
     pub fn of_scenario(&self, scenario: &str) -> Option<Budgets> {
         let entries = lock(&self.entries);
@@ -189,8 +249,15 @@ impl Accounts {
         let view = |entry: &Entry| {
             let mut account = lock(&entry.account);
             account.advance(wall, now);
-            let (window, used, limits) = (account.window(), account.used(), account.limits());
-            AccountView { key: entry.key.clone(), window, used, limits }
+            AccountView {
+                key: entry.key.clone(),
+                window: account.window(),
+                zone: account.zone().clone(),
+                used: account.used(),
+                limits: account.limits(),
+                currency: account.currency().map(str::to_owned),
+                used_up: account.used_up(),
+            }
         };
         entries.iter().filter(|entry| entry.is_live).map(view).collect()
     }

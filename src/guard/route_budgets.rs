@@ -22,7 +22,9 @@ pub struct RouteBudgets {
 }
 
 impl RouteBudgets {
+    /// Without a common currency, no budget counts the cost.
     pub fn new(budgets: Budgets, all: &[Budget], prices: Option<Prices>) -> RouteBudgets {
+        let prices = prices.filter(|_| all.iter().any(|budget| budget.currency.is_some()));
         let counts_tokens = all.iter().any(|budget| budget.limits.depend_on_tokens());
         RouteBudgets { budgets, prices, counts_tokens }
     }
@@ -115,7 +117,8 @@ mod tests {
     fn spent(failure: Option<Failure>, usage: Usage, sent: Sent) -> Spending {
         let (wall, now) = (SystemTime::UNIX_EPOCH, Instant::now());
         let limits = Limits::from_units(|_| Some(1_000_000));
-        let budgets = [Budget { period: Period::Day, zone: Zone::UTC, limits, currency: None }];
+        let currency = Some("EUR".to_owned());
+        let budgets = [Budget { period: Period::Day, zone: Zone::UTC, limits, currency }];
         let scenario = "s";
         let typical = Spending::NOTHING;
         let accounts = Accounts::new();

@@ -13,7 +13,8 @@ pub struct Budget {
     pub zone: Zone,
     /// At least one unit has a limit.
     pub limits: Limits,
-    /// The currency of the limit of the cost.
+    /// The common currency of all targets of the scenario. `None` if a target has no prices, or if
+    /// they have several currencies. Then no limit of the cost is possible.
     pub currency: Option<String>,
 }
 

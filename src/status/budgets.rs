@@ -6,6 +6,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::guard::{AccountView, Accounts};
+use crate::plan::BudgetUnit;
 
 /// One limit of a budget.
 #[derive(Debug, Serialize)]
@@ -18,6 +19,11 @@ pub(super) struct BudgetStatus {
     /// The spending and the reservations of the requests in flight.
     used: f64,
     limit: f64,
+    /// The currency of a cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<String>,
+    /// True if the budget has no place for the next request.
+    used_up: bool,
     /// The Unix time at which the budget starts again at 0.
     resets: f64,
     /// True if the spending cannot be saved, so llmload stops the load.
@@ -39,6 +45,8 @@ fn limits(view: &AccountView, unsaved: bool) -> impl Iterator<Item = BudgetStatu
         unit: unit.as_str(),
         used: unit.to_f64(view.used.get(unit)),
         limit: unit.to_f64(limit),
+        currency: view.currency.clone().filter(|_| unit == BudgetUnit::Cost),
+        used_up: view.used_up.contains(&unit),
         resets,
         unsaved,
     })

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::binary::{Daemon, TEST_TIMEOUT, assert_balanced, pause, request, sample};
+use crate::binary::{Daemon, TEST_TIMEOUT, assert_balanced, llmload, pause, request, sample};
 use crate::upstream::{Act, Upstream, good, head, plain};
 
 const USED: &str = "llmload_budget_used";
@@ -144,11 +144,18 @@ async fn a_budget_of_requests_is_exact_and_survives_restarts_and_reloads() {
             (&"month".into(), &"requests".into(), &60.0.into(), &60.0.into())
         );
         assert!(budget["resets"].as_f64() > status["now"].as_f64());
+        assert_eq!(budget["used_up"], true);
+        daemon.wait_for_log("requests per month is used up until");
         daemon.signal("TERM");
         let (status, log) = daemon.wait();
         assert_eq!(status.code(), Some(0), "{log}");
 
-        // A clean end saves the exact spending.
+        // A clean end saves the exact spending, and `check` knows it.
+        write(folder.path(), &yaml(80));
+        let (code, out, err) =
+            llmload(&["check", folder.path().join("llmload.yml").to_str().unwrap()]);
+        assert_eq!(code, Some(0), "{err}");
+        assert!(out.contains("80 requests per month, 75 % used already"), "{out}");
         write(folder.path(), &yaml(70));
         let mut daemon = start(folder.path());
         use_up(&mut daemon, 70.0);
@@ -352,6 +359,49 @@ async fn a_stuck_disk_delays_no_scrape_no_reload_and_no_end() {
         assert_eq!(status.code(), Some(0), "{log}");
         assert!(log.contains("the disk of state_dir is too slow"), "{log}");
         assert_eq!(log.matches("does not respond").count(), 1, "{log}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn costs_in_two_currencies_are_never_added_up() {
+    let server = Server::start(|_| good()).await;
+    blocking(move || {
+        let folder = tempfile::tempdir().unwrap();
+        let yaml = server.yaml("rate: 20/s\nbudgets: [{per: month, cost: 5}]\nstate_dir: state");
+        write(folder.path(), &yaml);
+        let mut daemon = start(folder.path());
+        wait_for(&mut daemon, "llmload_requests_total", &[], 3.0);
+        let status: Value = serde_json::from_str(&daemon.get("/api/v1/status").2).unwrap();
+        let budget = &status["budgets"][0];
+        assert_eq!((&budget["currency"], &budget["used_up"]), (&"EUR".into(), &false.into()));
+        let in_dollars = yaml.replace("EUR", "USD");
+        write(folder.path(), &in_dollars);
+        let refused = "the budget per month of scenario default counts its cost in EUR until";
+        let (code, _, body) = request(daemon.address, "POST", "/-/reload").unwrap();
+        assert!(code == 500 && body.contains(refused), "{code} {body}");
+        // The account also counts a cost that has no limit.
+        write(folder.path(), &in_dollars.replace("cost: 5", "requests: 1M"));
+        let (code, _, body) = request(daemon.address, "POST", "/-/reload").unwrap();
+        assert!(code == 500 && body.contains(refused), "{code} {body}");
+        daemon.signal("TERM");
+        assert_eq!(daemon.wait().0.code(), Some(0));
+        let start_fails = || {
+            let file = folder.path().join("llmload.yml");
+            let at = ["--web.listen-address", "127.0.0.1:0", "--config.file"];
+            let (code, _, err) =
+                llmload(&[&["daemon"], &at[..], &[file.to_str().unwrap()]].concat());
+            assert_eq!(code, Some(1), "{err}");
+            err
+        };
+        write(folder.path(), &in_dollars);
+        let err = start_fails();
+        assert!(err.contains(refused), "{err}");
+        // A message contains its cause once.
+        fs::remove_dir_all(folder.path().join("state")).unwrap();
+        fs::write(folder.path().join("state"), "a file").unwrap();
+        let err = start_fails();
+        assert_eq!(err.matches("os error").count(), 1, "{err}");
     })
     .await;
 }

@@ -13,7 +13,7 @@ fn now() -> SystemTime {
 
 fn text_of(text: &str, width: usize, colours: bool) -> String {
     let plan = crate::config::parse(text, "test", None, &|_| None).unwrap();
-    let checked = FileCheck::valid("test", &plan, now(), SystemLimits::default()).unwrap();
+    let checked = FileCheck::valid("test", &plan, now(), SystemLimits::default(), &[]).unwrap();
     checked.text(&plan, TextStyle { width, colours }).unwrap().to_string()
 }
 
@@ -64,7 +64,7 @@ schedule:
         "{drawn}"
     );
     let plan = crate::config::parse(text, "test", None, &|_| None).unwrap();
-    let checked = FileCheck::valid("test", &plan, now(), SystemLimits::default()).unwrap();
+    let checked = FileCheck::valid("test", &plan, now(), SystemLimits::default(), &[]).unwrap();
     let forecast = serde_json::to_value(&checked).unwrap()["forecast"]["scenarios"][0].clone();
     assert_eq!(
         (&forecast["peak_rate"], &forecast["peak_phase"]),
@@ -91,7 +91,7 @@ schedule:
   - {name: calm, constant: 5/s, for: 100s}
 ";
     let plan = crate::config::parse(text, "test", Some(folder.path()), &|_| None).unwrap();
-    let checked = FileCheck::valid("test", &plan, now(), SystemLimits::default()).unwrap();
+    let checked = FileCheck::valid("test", &plan, now(), SystemLimits::default(), &[]).unwrap();
     let drawn = checked.text(&plan, TextStyle { width: 80, colours: false }).unwrap().to_string();
     for text in [
         "peak 20/s in trace (1m40s), counted per second\n",

@@ -1,10 +1,16 @@
 //! Warnings about the cost of a schedule without a budget, and about a budget that is too small for
-//! a single request.
+//! a single request or for a run.
 
+use std::time::Duration;
+
+use crate::calendar::Period;
+use crate::check::budgets::{amount, is_known};
+use crate::check::demand::{Demand, DemandTotals};
 use crate::check::forecast::{Cost, DAY, Forecast, ScenarioForecast};
 use crate::check::numbers::{count, money};
 use crate::config::HumanDuration;
-use crate::plan::{BudgetUnit, Location, Plan, Scenario};
+use crate::plan::{Budget, BudgetUnit, Location, Plan, Scenario};
+use crate::schedule::Shard;
 
 /// Returns a warning for each target with prices in a scenario without a budget.
 pub fn without_budget(plan: &Plan, forecast: &Forecast) -> Vec<String> {
@@ -65,13 +71,7 @@ pub(super) fn too_small(scenario: &Scenario) -> Option<String> {
         above.map(move |(target, needed)| (budget, unit, limit, target, needed))
     });
     let (budget, unit, limit, target, needed) = exceeded.next()?;
-    let text = |amount: u64| match (unit, &budget.currency) {
-        (BudgetUnit::Cost, Some(currency)) => format!("{} {currency}", money(unit.to_f64(amount))),
-        (BudgetUnit::Cost, None) => money(unit.to_f64(amount)),
-        (BudgetUnit::Requests | BudgetUnit::Tokens, _) => {
-            format!("{} {}", count(unit.to_f64(amount)), unit.as_str())
-        }
-    };
+    let text = |amount: u64| text(budget, unit, unit.to_f64(amount));
     Some(format!(
         "a request to target {} can use {}, but the budget per {} is {}, so llmload sends nothing to \
          it; raise the budget, or lower `request.max_tokens`",
@@ -80,6 +80,59 @@ pub(super) fn too_small(scenario: &Scenario) -> Option<String> {
         budget.period,
         text(limit)
     ))
+}
+
+/// Warns about a budget that is smaller than a `run`, if the run fits into one period.
+pub(super) fn smaller_than_a_run(
+    scenario: &Scenario,
+    forecast: &ScenarioForecast,
+    shard: Shard,
+) -> Option<String> {
+    if scenario.budgets.is_empty() || forecast.endless || !is_known(scenario) {
+        return None;
+    }
+    let (demand, passes) = (Demand::new(scenario, shard), scenario.passes());
+    let length = forecast.cycle.checked_mul(u32::try_from(passes).ok()?)?;
+    let pass = demand.one_pass();
+    let totals: DemandTotals = demand.totals(&pass, pass.begin, pass.end);
+    let of_run = |unit| -> f64 {
+        let targets = scenario.targets().map(|target| amount(unit, &totals, target));
+        #[allow(clippy::cast_precision_loss)]
+        let passes = passes as f64;
+        targets.sum::<f64>() * passes
+    };
+    let limits = scenario.budgets.iter().filter(|budget| length <= shortest(budget.period));
+    let mut limits =
+        limits.flat_map(|budget| budget.limits.iter().map(move |limit| (budget, limit)));
+    let (budget, (unit, limit)) =
+        limits.find(|(_, (unit, limit))| of_run(*unit).round() > unit.to_f64(*limit))?;
+    let up_to = if unit == BudgetUnit::Requests { "" } else { "up to " };
+    Some(format!(
+        "a run uses {up_to}{}, but the budget per {} is {}, so llmload drops the other arrivals; raise \
+         the budget, or shorten the schedule",
+        text(budget, unit, of_run(unit)),
+        budget.period,
+        text(budget, unit, unit.to_f64(limit))
+    ))
+}
+
+/// The length of the shortest period of this kind.
+fn shortest(period: Period) -> Duration {
+    Duration::from_hours(match period {
+        Period::Hour => 1,
+        Period::Day => 23,
+        Period::Month => 28 * 24 - 1,
+    })
+}
+
+fn text(budget: &Budget, unit: BudgetUnit, amount: f64) -> String {
+    match (unit, &budget.currency) {
+        (BudgetUnit::Cost, Some(currency)) => format!("{} {currency}", money(amount)),
+        (BudgetUnit::Cost, None) => money(amount),
+        (BudgetUnit::Requests | BudgetUnit::Tokens, _) => {
+            format!("{} {}", count(amount.round()), unit.as_str())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -133,6 +186,31 @@ mod tests {
             "a request to target default can use 101 tokens, but the budget per day is 100 tokens, \
              so llmload sends nothing to it; raise the budget, or lower `request.max_tokens`"
         );
+    }
+
+    #[test]
+    fn a_budget_below_one_run_causes_a_warning() {
+        let warning = |schedule: &str, budget: &str| {
+            let yaml = format!(
+                "target: http://localhost/v1\n{schedule}\nprompts: [abcd]\n\
+                 request: {{max_tokens: 99}}\nbudgets: [{{per: hour, {budget}}}]"
+            );
+            let (plan, forecast) = plan(&yaml);
+            smaller_than_a_run(&plan.scenarios[0], &forecast.scenarios[0], Shard::ALL)
+        };
+        let pass = "schedule: [{constant: 5/s, for: 4m}]";
+        assert_eq!(warning(pass, "requests: 1200, tokens: 120k"), None);
+        assert_eq!(
+            warning(pass, "requests: 1199").unwrap(),
+            "a run uses 1,200 requests, but the budget per hour is 1,199 requests, so llmload drops \
+             the other arrivals; raise the budget, or shorten the schedule"
+        );
+        let tokens = warning(pass, "tokens: 119k").unwrap();
+        assert!(tokens.starts_with("a run uses up to 120,000 tokens, but"), "{tokens}");
+        assert!(warning(&format!("{pass}\nrepeat: 2"), "requests: 1200").is_some());
+        assert_eq!(warning(&format!("{pass}\nrepeat: 20"), "requests: 1200"), None, "longer");
+        assert_eq!(warning("rate: 5/s", "requests: 10"), None, "endless");
+        assert_eq!(warning("schedule: [{concurrency: 5, for: 1m}]", "requests: 10"), None);
     }
 
     #[test]

@@ -149,7 +149,7 @@ mod tests {
 
     fn warnings(yaml: &str, limits: SystemLimits) -> Vec<String> {
         let plan = crate::config::parse(yaml, "f.yml", None, &|_| None).unwrap();
-        FileCheck::valid("f.yml", &plan, SystemTime::UNIX_EPOCH, limits).unwrap().warnings
+        FileCheck::valid("f.yml", &plan, SystemTime::UNIX_EPOCH, limits, &[]).unwrap().warnings
     }
 
     #[test]

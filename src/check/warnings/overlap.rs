@@ -177,7 +177,7 @@ mod tests {
         );
         let plan = crate::config::parse(&yaml, "f.yml", None, &|_| None).unwrap();
         let checked =
-            FileCheck::valid("f.yml", &plan, SystemTime::UNIX_EPOCH, SystemLimits::default());
+            FileCheck::valid("f.yml", &plan, SystemTime::UNIX_EPOCH, SystemLimits::default(), &[]);
         let mut warnings = checked.unwrap().warnings;
         warnings.retain(|warning| warning.contains("at the same time"));
         warnings

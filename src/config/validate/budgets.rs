@@ -92,7 +92,7 @@ impl Validator<'_> {
                 self.problem(node, problem.as_str(), remedy);
                 return None;
             }
-            (Some(_), Some(Ok(currency))) => Some(currency.clone()),
+            (_, Some(Ok(currency))) => Some(currency.clone()),
             _ => None,
         };
         let zone = self.zone(&keys.timezone);

@@ -115,7 +115,7 @@ fn the_first_arrival_of_a_window_does_not_wait_for_the_disk() {
     let saved = save(&mut account, now);
     account.reserve(requests(1), wall(3600), now).unwrap();
     assert!(account.needs_lease(now));
-    let restarted = saved_account(&budget, Some(saved), wall(3700));
+    let restarted = saved_account(&budget, Some(saved.clone()), wall(3700));
     assert_eq!(restarted.used(), requests(1), "the lease of the next window counts as spent");
     let skipped = saved_account(&budget, Some(saved), wall(9000));
     assert_eq!(skipped.used(), Spending::NOTHING);
@@ -254,7 +254,7 @@ proptest! {
                 Step::Propose => pending = account.proposal(now),
                 Step::Accept => {
                     if let Some(proposal) = pending.take() {
-                        disk = Some(proposal.saved);
+                        disk = Some(proposal.saved.clone());
                         account.accept(&proposal, now);
                     }
                 }
@@ -264,7 +264,7 @@ proptest! {
                     account = new(disk, time);
                     // The new process writes before it sends.
                     let proposal = account.proposal(now).unwrap();
-                    disk = Some(proposal.saved);
+                    disk = Some(proposal.saved.clone());
                     account.accept(&proposal, now);
                     (pending, open) = (None, Vec::new());
                 }
