@@ -1,5 +1,6 @@
 //! Waits until a target is ready, and learns its model. The list of models at `/models` shows both.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -153,16 +154,30 @@ impl WaitLog {
 /// Waits until any target responds without a server error. So a target that stays away does not
 /// stop the other targets of the scenario.
 pub(super) async fn wait_for_return(routes: &HttpRouteTable, metrics: &Metrics) {
+    let mut logs: HashMap<String, WaitLog> = HashMap::new();
     loop {
         let started = Instant::now();
         // Read the routes in each iteration, because a reload can replace them.
-        for route in &routes.current().routes {
-            if let Ok((status, _)) = route.endpoint.models(TIMEOUT).await
-                && status < 500
-            {
-                metrics.targets.set_ready(&route.target, route.endpoint.address());
-                route.observer.incidents.target_answered();
-                return;
+        let current = routes.current();
+        logs.retain(|target, _| current.routes.iter().any(|route| route.target == *target));
+        for route in &current.routes {
+            let obstacle = match route.endpoint.models(TIMEOUT).await {
+                Ok((status, _)) if status < 500 => {
+                    metrics.targets.set_ready(&route.target, route.endpoint.address());
+                    route.observer.incidents.target_answered();
+                    return;
+                }
+                Ok((status, _)) => format!("status {status}"),
+                Err(FailureDetail { failure, message, .. }) => format!("{failure} ({message})"),
+            };
+            let log = logs.entry(route.target.clone()).or_insert_with(|| WaitLog::new(started));
+            if log.severity(&obstacle, true, Instant::now()).is_some() {
+                let target = &route.target;
+                tracing::warn!(
+                    target,
+                    "the readiness check fails: {obstacle}; the next cycle begins when the target \
+                     responds"
+                );
             }
         }
         tokio::time::sleep_until(started + INTERVAL).await;
