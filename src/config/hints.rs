@@ -22,7 +22,7 @@ const SOURCE_KEYS: [&str; 10] = [
 
 /// Examples of values, for the remedy of a value of the wrong type. `*` stands for a key that the
 /// user chooses, and `[]` for an entry of a list.
-const EXAMPLES: [(&str, &str); 52] = [
+const EXAMPLES: [(&str, &str); 57] = [
     ("targets", "{main: {base_url: http://localhost:8000/v1}}"),
     ("targets.*", "{base_url: http://localhost:8000/v1}"),
     ("base_url", "http://localhost:8000/v1"),
@@ -64,10 +64,15 @@ const EXAMPLES: [(&str, &str); 52] = [
     ("sine", "{mean: 20/s, amplitude: 15/s, period: 1h}"),
     ("replay", "{file: trace.jsonl}"),
     ("breaker", "{failures: 50%, over: 60s}"),
+    ("budgets", "[{per: day, requests: 20000}]"),
+    ("budgets[]", "{per: day, requests: 20000}"),
     ("slo", "{ttft: {p99: 1s}}"),
     ("ttft", "{p99: 1s}"),
     ("tpot", "{p99: 50ms}"),
     ("e2e_latency", "{p99: 30s}"),
+    ("failures", "{dir: failures}"),
+    ("resources", "{host: true, gpu: true}"),
+    ("observe", "{vllm: /metrics}"),
     ("metrics", "{max_combinations: 32}"),
     ("buckets", "{time_to_first_token_seconds: [0.1, 0.5, 1, 5]}"),
     ("buckets.*", "[0.1, 0.5, 1, 5]"),
@@ -188,7 +193,10 @@ pub fn remedy_for_wrong_type(path: &str, value: &Value) -> Option<String> {
     intended.or_else(|| {
         let example = example_of(above, key)?;
         let layout = match value {
-            _ if example.starts_with("[{") => ", or begin each phase with `- `".to_owned(),
+            _ if example.starts_with("[{") => {
+                let entry = if key == "budgets" { "budget" } else { "phase" };
+                format!(", or begin each {entry} with `- `")
+            }
             Value::Null if example.starts_with('{') && !key.ends_with(']') => {
                 format!(", or indent its keys below `{key}:`")
             }
