@@ -119,13 +119,52 @@ fn timestamp() -> String {
     text
 }
 
-/// Returns the text of the standard library about a panic.
+/// Cuts the message of a panic off before the first quoted text. For example, the standard library
+/// quotes a text that llmload cuts at the wrong place, and the text can contain a key.
+fn without_quotes(message: &str) -> String {
+    match message.split_once(['`', '"', '\'']) {
+        Some((before, _)) => format!("{before}… (llmload hides quoted text)"),
+        None => message.to_owned(),
+    }
+}
+
+/// Returns a text about a panic, in the form of the standard library.
 fn panic_message(panic: &PanicHookInfo<'_>) -> String {
     let thread = std::thread::current();
-    let mut text = format!("thread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));
+    let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
+    let mut text = format!(
+        "thread '{}' panicked{place}:\n{}\n",
+        thread.name().unwrap_or("<unnamed>"),
+        without_quotes(panic.payload_as_str().unwrap_or("no message"))
+    );
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
         let _written = writeln!(text, "{backtrace}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_of_a_panic_contains_no_quoted_text() {
+        let key = "sk-canary-ö";
+        let cut_wrong = || key[..11].to_owned();
+        let refused = || -> Result<String, &str> { Err(key) };
+        let unreadable = || refused().unwrap();
+        for (panics, begin) in [
+            (&cut_wrong as &(dyn Fn() -> String + std::panic::RefUnwindSafe), ""),
+            (&unreadable, "called … (llmload hides quoted text)"),
+        ] {
+            let panic = std::panic::catch_unwind(panics).unwrap_err();
+            let message = panic.downcast_ref::<String>().unwrap();
+            assert!(message.contains("canary"), "{message}");
+            let shown = without_quotes(message);
+            assert!(!shown.contains("canary") && shown.starts_with(begin), "{shown}");
+        }
+        let plain = "index out of bounds: the len is 3 but the index is 5";
+        assert_eq!(without_quotes(plain), plain);
+    }
 }

@@ -383,6 +383,17 @@ async fn no_output_contains_a_secret_from_any_place_in_any_form() {
             outputs.run(folder, arguments);
         }
         outputs.add_files(&folder.join("report"));
+        for form in ["plain", "base64"] {
+            let capacity = ["capacity", "--config.file", "llmload.yml", "--scenario"];
+            let name = format!("values__{form}");
+            let search = ["--slo", "success>99%", "--to", "8", "--for", "100ms", "--log.level"];
+            let report = ["trace", "--report", "searched"];
+            outputs.run(folder, &[&capacity[..], &[&name], &search, &report].concat());
+        }
+        // A search that a target refuses writes no report.
+        if folder.join("searched").is_dir() {
+            outputs.add_files(&folder.join("searched"));
+        }
         for (target, _) in TARGETS {
             for form in ["plain", "cut_inside"] {
                 let name = format!("{target}__{form}");
