@@ -9,6 +9,7 @@ mod guarded;
 mod plan;
 mod scrape;
 mod server;
+mod tls;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -29,6 +30,7 @@ use guarded::Guarded;
 use plan::{FIXED, Rates, Settings};
 use scrape::{Scrape, watch};
 pub use server::Kind;
+use tls::Secure;
 
 /// The highest number of clients of the web server that the test keeps open.
 const MAX_CLIENTS: usize = 60;
@@ -138,12 +140,19 @@ impl Drop for Chaos {
 }
 
 impl Chaos {
-    fn start(seed: u64, seconds: u32, wire: [SocketAddr; 2], guarded: Guarded) -> Chaos {
+    fn start(
+        seed: u64,
+        seconds: u32,
+        wire: [SocketAddr; 2],
+        secure: Secure,
+        guarded: Guarded,
+    ) -> Chaos {
         let away = Away::start();
         let settings = Settings {
             seconds,
             seed,
             wire,
+            secure,
             away: away.address,
             limited: guarded.limited.address,
             paid: guarded.paid.address,
@@ -596,7 +605,8 @@ async fn under_any_faults_the_ledger_balances_rates_and_guards_hold_and_no_secre
         wire.push(upstream.address);
     }
     let wire = [wire[0], wire[1]];
+    let secure = Secure::start(seed, wire[0]).await;
     let guarded = Guarded::start().await;
-    let run = move || Chaos::start(seed, seconds, wire, guarded).run();
+    let run = move || Chaos::start(seed, seconds, wire, secure, guarded).run();
     tokio::task::spawn_blocking(run).await.unwrap();
 }

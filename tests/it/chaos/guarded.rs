@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::scrape::Scrape;
+use super::scrape::{Scrape, is_refused};
 use crate::upstream::{Act, Upstream, good, head, plain};
 
 /// The limit of the target `limited`, in requests per minute.
@@ -189,4 +189,35 @@ impl Guarded {
             }
         }
     }
+}
+
+/// Servers at which requests arrived at these times, in milliseconds.
+fn after(limited: &[u64], fragile: &[u64]) -> Guarded {
+    let start = Instant::now();
+    let server = |times: &[u64]| {
+        let arrived =
+            |time: &u64| Arrived { at: start + Duration::from_millis(*time), was_sick: true };
+        let arrived = Arc::new(Mutex::new(times.iter().map(arrived).collect()));
+        Server { address: ([127, 0, 0, 1], 0).into(), arrived, sickness: Arc::default() }
+    };
+    Guarded {
+        limited: server(limited),
+        paid: server(&[]),
+        fragile: server(fragile),
+        known: Known::Nothing,
+        healthy_until: 0,
+        only_probes_from: vec![start],
+    }
+}
+
+/// If the checks accepted these requests, the chaos test would prove nothing.
+#[test]
+fn a_broken_rate_limit_and_a_broken_breaker_are_found() {
+    // A burst of 4, and 4 requests in flight. One more is due after 250 ms.
+    let burst = [0; 8];
+    after(&[&burst[..], &[250]].concat(), &[1, 301]).check_requests();
+    assert!(is_refused(|| after(&[&burst[..], &[200]].concat(), &[]).check_requests()));
+    let late_burst: Vec<u64> = [0].into_iter().chain([60_000; 9]).collect();
+    assert!(is_refused(|| after(&late_burst, &[]).check_requests()));
+    assert!(is_refused(|| after(&[], &[1, 300]).check_requests()));
 }

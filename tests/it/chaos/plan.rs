@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use tokio::time::Instant;
 
 use super::guarded::{CONCURRENCY, PAUSE, PER_MINUTE};
+use super::tls::Secure;
 
 /// The scenarios whose schedules no action changes, with the area of their schedules in arrivals
 /// per second of the test.
-pub const FIXED: [(&str, f64); 3] = [("steady", 21.5), ("away", 8.0), ("paired", 5.0)];
+pub const FIXED: [(&str, f64); 5] =
+    [("steady", 21.5), ("away", 8.0), ("paired", 5.0), ("secure", 5.0), ("streams", 8.0)];
 
 /// The settings that the actions change.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub struct Settings {
     pub seed: u64,
     /// The server with the faults listens on both.
     pub wire: [SocketAddr; 2],
+    /// The servers behind TLS.
+    pub secure: Secure,
     /// The simulator in another process.
     pub away: SocketAddr,
     /// The servers behind guards: with a rate limit, a budget and a breaker.
@@ -41,6 +45,7 @@ impl Settings {
         let Settings { seconds, seed, rate, archive, max_tokens, limited, paid, fragile, .. } =
             self;
         let (wire, away) = (self.wire[self.address], self.away);
+        let Secure { http1, http2 } = self.secure;
         let part = |tenths: u32| format!("{}ms", tenths * seconds * 100);
         let credentials = "api_key_env: CANARY_KEY, headers: {x-session: {env: CANARY_HEADER}}, \
                            query: {sig: {env: CANARY_QUERY}}, \
@@ -56,6 +61,12 @@ failures: {{dir: {archive}, max_bytes: 1MiB, prompts: full}}
 state_dir: state
 targets:
   wire: {{base_url: 'http://{wire}/v1', model: m, {credentials}, {timeouts}}}
+  secure:
+    {{base_url: 'https://{http1}/v1', model: m, {credentials}, {timeouts},
+      tls: {{insecure_skip_verify: true}}}}
+  streams:
+    {{base_url: 'https://{http2}/v1', model: m, {credentials}, {timeouts}, http2: true,
+      tls: {{insecure_skip_verify: true}}}}
   away: {{base_url: 'http://{away}/v1', model: simulated-8b, {timeouts}}}
   inside:
     simulator:
@@ -79,6 +90,12 @@ scenarios:
       {{name: wave, sine: {{mean: 22.5/s, amplitude: 20/s, period: {two}}}, for: {two}}}]}}
   away:
     {{target: away, start: now, repeat: 1, max_concurrency: 30, request: {{max_tokens: 8}},
+      schedule: [{{constant: 8/s, for: {seconds}s}}]}}
+  secure:
+    {{target: secure, start: now, repeat: 1, max_concurrency: 20,
+      schedule: [{{constant: 5/s, for: {seconds}s}}]}}
+  streams:
+    {{target: streams, start: now, repeat: 1, max_concurrency: 20,
       schedule: [{{constant: 8/s, for: {seconds}s}}]}}
   paired:
     {{targets: [wire, inside], start: now, repeat: 1, max_concurrency: 10,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -37,8 +38,12 @@ impl Scrape {
     pub fn of(address: SocketAddr) -> Scrape {
         let (status, head, page) = request(address, "GET", "/metrics").expect("a scrape");
         assert_eq!(status, 200, "{head}\n{page}");
+        Scrape::parse(&page)
+    }
+
+    fn parse(page: &str) -> Scrape {
         assert!(page.ends_with('\n'), "the page is cut off");
-        assert_clean("/metrics", &page);
+        assert_clean("/metrics", page);
         let samples = page.lines().filter(|line| !line.starts_with('#')).map(|line| {
             let (series, value) = line.rsplit_once(' ').unwrap();
             (series.to_owned(), value.parse::<f64>().unwrap())
@@ -173,4 +178,68 @@ fn check_status(page: &str) {
     for scenario in status["scenarios"].as_array().unwrap() {
         assert_eq!(scenario["ledger"]["balanced"], true, "{scenario}");
     }
+}
+
+/// A page that keeps every invariant.
+const GOOD: &str = "\
+process_resident_memory_bytes 100000000
+llmload_arrivals_total{target=\"t\",model=\"m\",scenario=\"s\"} 12
+llmload_arrivals_dropped_total{target=\"t\",model=\"m\",scenario=\"s\",reason=\"late\"} 2
+llmload_requests_started_total{target=\"t\",model=\"m\",scenario=\"s\"} 10
+llmload_requests_total{target=\"t\",model=\"m\",scenario=\"s\"} 6
+llmload_requests_aborted_total{target=\"t\",model=\"m\",scenario=\"s\",reason=\"drain\"} 1
+llmload_requests_in_flight{target=\"t\",model=\"m\",scenario=\"s\"} 3
+llmload_requests_in_flight_limit{target=\"t\",model=\"m\",scenario=\"s\"} 3
+llmload_budget_used{scenario=\"s\",per=\"day\",unit=\"requests\"} 10
+llmload_budget_limit{scenario=\"s\",per=\"day\",unit=\"requests\"} 10
+";
+
+/// Returns true if a check fails.
+pub fn is_refused(check: impl FnOnce()) -> bool {
+    std::panic::catch_unwind(AssertUnwindSafe(check)).is_err()
+}
+
+/// If the checks accepted a broken page, the chaos test would prove nothing.
+#[test]
+fn every_broken_invariant_of_a_page_is_found() {
+    Scrape::parse(GOOD).check();
+    for (value, broken) in [
+        ("_bytes 100000000", "_bytes 268435457"),
+        ("_arrivals_total{target=\"t\",model=\"m\",scenario=\"s\"} 12", "_arrivals_total{} 13"),
+        ("reason=\"late\"} 2", "reason=\"late\"} 1"),
+        ("reason=\"drain\"} 1", "reason=\"drain\"} 0"),
+        ("_in_flight{target=\"t\",model=\"m\",scenario=\"s\"} 3", "_in_flight{} -1"),
+        (
+            "_limit{target=\"t\",model=\"m\",scenario=\"s\"} 3",
+            "_limit{target=\"t\",model=\"m\",\
+          scenario=\"s\"} 2",
+        ),
+        (
+            "unit=\"requests\"} 10\nllmload_budget_limit",
+            "unit=\"requests\"} 11\n\
+          llmload_budget_limit",
+        ),
+    ] {
+        assert!(GOOD.contains(value), "{value}");
+        let page = GOOD.replacen(value, broken, 1);
+        assert!(is_refused(|| Scrape::parse(&page).check()), "{broken}");
+    }
+    let many = (0..=MAX_SERIES).map(|k| format!("x{{k=\"{k}\"}} 1")).collect::<Vec<_>>();
+    let many = many.join("\n") + "\n";
+    assert!(is_refused(|| Scrape::parse(&many).check()));
+    assert!(is_refused(|| _ = Scrape::parse(GOOD.trim_end())), "the page is cut off");
+    let secret = GOOD.replace("\"m\"", "\"sk-cAnArY\"");
+    assert!(is_refused(|| _ = Scrape::parse(&secret)));
+}
+
+#[test]
+fn a_counter_that_decreases_is_found_unless_its_scenario_was_removed() {
+    let before = Scrape::parse(GOOD);
+    let less = GOOD.replace("\"s\"} 6", "\"s\"} 5");
+    assert!(is_refused(|| Scrape::parse(&less).check_after(&Scrape::parse(GOOD))));
+    Scrape::parse(GOOD).check_after(&before);
+    let guest = |page: &str| Scrape::parse(&page.replace("\"s\"", "\"guest\""));
+    guest(&less).check_after(&guest(GOOD));
+    assert!(is_refused(|| check_status(r#"{"scenarios":[{"ledger":{"balanced":false}}]}"#)));
+    check_status(r#"{"scenarios":[{"ledger":{"balanced":true}}]}"#);
 }
