@@ -66,6 +66,7 @@ mod secrets;
 mod sequence;
 mod session_daemon;
 mod sessions;
+mod set_clock;
 mod several;
 mod shards;
 mod sidecar;
