@@ -4,11 +4,14 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use llmload::archive::Archive;
-use llmload::control::AdminHandle;
+use llmload::control::{AdminCommand, AdminHandle};
 use llmload::daemon::{self, DaemonOptions, EndReason};
 use llmload::generator::GeneratorMonitor;
+use llmload::schedule_state::RateOverride;
+use llmload::status::{RouteMonitor, StatusBoard};
 use llmload::web::{Listener, WebOptions, WebSecurity};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -233,4 +236,52 @@ schedule: [{constant: 20/s, for: 200ms}]
     assert_eq!(quit.await.unwrap(), 200);
     force_stop.cancel();
     assert_eq!(running.await.unwrap().unwrap(), EndReason::Stopped);
+}
+
+/// No user can set an override of this length: the end of the override is after the last time that
+/// the system can represent, so the schedule of `broken` panics.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_that_panics_ends_the_daemon_after_a_drain_with_an_error_that_names_it() {
+    let yaml = "targets: {sim: {simulator: {decode_tokens_per_second: 20, slots: 100, full_load_speed: 100%},
+  model: simulated-8b}}
+scenarios:
+  broken: {target: sim, start: now, rate: 1/s, request: {max_tokens: 8}}
+  steady: {target: sim, start: now, rate: 20/s, request: {max_tokens: 8}}
+";
+    let plan = llmload::config::parse(yaml, "the test", None, &|_| None).unwrap();
+    let board: Arc<StatusBoard> = Arc::default();
+    let options = DaemonOptions {
+        plan,
+        source: None,
+        auto_reload: false,
+        web: None,
+        run_options: None,
+        board: Arc::clone(&board),
+        generator: GeneratorMonitor::new(),
+        archive: Archive::new(),
+    };
+    let (control, commands) = AdminHandle::new();
+    let (stop, force_stop) = (CancellationToken::new(), CancellationToken::new());
+    let running = daemon::run(options, (control.clone(), commands), stop, force_stop);
+    let running = tokio::spawn(running);
+    let watched = Arc::clone(&board);
+    let steady = tokio::task::spawn_blocking(move || {
+        let has_begun = |monitor: &Arc<RouteMonitor>| monitor.state.ledger.counts().arrivals > 0;
+        wait_until(|| watched.monitors().iter().filter(|monitor| has_begun(monitor)).count() == 2);
+        let monitors = watched.monitors();
+        monitors.into_iter().find(|monitor| monitor.scenario == "steady").unwrap()
+    });
+    let steady = steady.await.unwrap();
+    let rate = RateOverride::Set { rate: "1/s".parse().unwrap(), length: Duration::MAX };
+    let set = AdminCommand::SetRate { scenario: "broken".to_owned(), rate };
+    control.execute(set).await.unwrap();
+    let error = running.await.unwrap().unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the schedule of scenario broken panicked; please report this with the panic message above"
+    );
+    let counts = steady.state.ledger.counts();
+    assert!(counts.in_flight == 0 && counts.succeeded > 0, "{counts:?}");
+    assert_eq!(counts.aborted().map(|(_, count)| count).sum::<u64>(), 0, "{counts:?}");
+    assert_eq!(counts.first_broken_equation(), None);
 }

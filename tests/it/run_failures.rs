@@ -9,7 +9,7 @@ use llmload::measurement::Failure;
 use llmload::report::{Outcome, ReasonCode};
 use tokio_util::sync::CancellationToken;
 
-use crate::binary::Daemon;
+use crate::binary::{Daemon, TEST_TIMEOUT};
 use crate::run::{RunOutput, command, on, ran, run_against};
 use crate::upstream::{Act, Upstream, good, plain};
 
@@ -169,14 +169,22 @@ async fn a_hangup_interrupts_a_run_and_the_report_is_written() {
     };
     let upstream = serving(listed, chat).await;
     let folder = tempfile::tempdir().unwrap();
-    let mut command =
-        command(folder.path(), &on(&upstream.url(), "", "constant: 20/s, for: 10m"), &[]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let run = command(folder.path(), &on(&upstream.url(), "", "constant: 20/s, for: 10m"), &[]);
+    // A program inherits an ignored SIGHUP, for example from `nohup`.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP").arg(run.get_program()).args(run.get_args());
+    command.current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
     begun.cancelled().await;
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-s", "HUP", &pid]).status().unwrap().success());
-    let output =
-        tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    let signal = |name: &str| Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+    assert!(signal("HUP").success());
+    let mut output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
+    let Ok(output) = tokio::time::timeout(TEST_TIMEOUT, &mut output).await else {
+        signal("KILL");
+        panic!("SIGHUP does not end the run: {:?}", output.await);
+    };
+    let output = output.unwrap();
     let ran = ran(folder.path(), &output);
     assert_eq!(ran.code, 4, "{}", ran.log);
     assert!(ran.table.contains("the run was interrupted"), "{}\n{}", ran.table, ran.log);
