@@ -249,6 +249,8 @@ impl<'de> de::Deserializer<'de> for TreeDeserializer<'_> {
                 known: Some(known),
                 value: None,
             }),
+            // The library would read the entries of a list as the keys, in their order.
+            Value::List(_) => Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
             _ => self.deserialize_any(visitor),
         }
     }
