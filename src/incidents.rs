@@ -1,5 +1,5 @@
-//! Logs failures, dropped arrivals, outages and used-up budgets, and keeps the last failure of each class for the
-//! status page.
+//! Logs failures, dropped arrivals, outages and used-up budgets, and keeps the last failure of each
+//! class for the status page.
 //!
 //! A log line contains the message of the server, which often names the problem, such as a wrong
 //! model. For ten seconds after it, failures of the same class are counted but not logged.

@@ -1,5 +1,5 @@
-//! The binary on a machine whose wall clock somebody sets. The library libfaketime shows the process
-//! another wall time, and the true monotonic time.
+//! The binary on a machine whose wall clock somebody sets. The library libfaketime shows the
+//! process another wall time, and the true monotonic time.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

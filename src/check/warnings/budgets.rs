@@ -88,7 +88,7 @@ pub(super) fn smaller_than_a_run(
     forecast: &ScenarioForecast,
     shard: Shard,
 ) -> Option<String> {
-    if scenario.budgets.is_empty() || forecast.endless || !is_known(scenario) {
+    if scenario.budgets.is_empty() || scenario.endless || !is_known(scenario) {
         return None;
     }
     let (demand, passes) = (Demand::new(scenario, shard), scenario.passes());

@@ -27,8 +27,8 @@ pub(super) fn idle_breaker(scenario: &Scenario, forecast: &ScenarioForecast) -> 
     }
     let peak = judged.iter().map(|phase| phase.rate_max).fold(0.0, f64::max);
     let most = peak * breaker.over.as_secs_f64();
-    // Without the factor, rounding could make an equal number too small.
-    if most * 1.000_001 >= f64::from(breaker.at_least.get()) {
+    // A rate is rounded, so an equal number can seem too small.
+    if most * 1.000_1 >= f64::from(breaker.at_least.get()) {
         return None;
     }
     let (over, at_least) = (HumanDuration(breaker.over), count(f64::from(breaker.at_least.get())));
