@@ -1,5 +1,8 @@
 //! Tests of the start, the drain and the end of a daemon.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -184,6 +187,37 @@ async fn a_lasting_problem_of_a_target_is_logged_once_as_a_warning() {
         let lines: Vec<_> = log.lines().filter(|line| line.contains("waiting for")).collect();
         assert_eq!(lines.len(), 1, "{log}");
         assert!(lines[0].contains("WARN") && lines[0].contains("/v1 if `/v1` is missing"), "{log}");
+    })
+    .await
+    .unwrap();
+}
+
+/// The server lists its model once. Then it fails, so the second cycle waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_readiness_check_between_cycles_is_logged_once_for_each_reason() {
+    let checks = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&checks);
+    let upstream = Upstream::start_with_head(move |_, head| {
+        let is_check = head.starts_with("GET /v1/models ");
+        if is_check && counted.fetch_add(1, Ordering::Relaxed) == 0 {
+            return plain("200 OK", "application/json", r#"{"data":[{"id":"m"}]}"#);
+        }
+        plain("503 Service Unavailable", "text/plain", "")
+    })
+    .await;
+    let yaml = format!(
+        "target: {}\nschedule: [{{constant: 50/s, for: 200ms}}]\nmax_lag: 1m\n",
+        upstream.url()
+    );
+    tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&yaml);
+        daemon.wait_for_log("the readiness check fails: status 503; the next cycle begins when");
+        let before = checks.load(Ordering::Relaxed);
+        daemon.wait_for("/metrics", |_| {
+            (checks.load(Ordering::Relaxed) >= before + 3).then_some(())
+        });
+        let log = daemon.log.lock().unwrap().clone();
+        assert_eq!(log.matches("the readiness check fails").count(), 1, "{log}");
     })
     .await
     .unwrap();
