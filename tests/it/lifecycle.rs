@@ -213,9 +213,8 @@ async fn a_failing_readiness_check_between_cycles_is_logged_once_for_each_reason
         let mut daemon = Daemon::start(&yaml);
         daemon.wait_for_log("the readiness check fails: status 503; the next cycle begins when");
         let before = checks.load(Ordering::Relaxed);
-        daemon.wait_for("/metrics", |_| {
-            (checks.load(Ordering::Relaxed) >= before + 3).then_some(())
-        });
+        daemon
+            .wait_for("/metrics", |_| (checks.load(Ordering::Relaxed) >= before + 3).then_some(()));
         let log = daemon.log.lock().unwrap().clone();
         assert_eq!(log.matches("the readiness check fails").count(), 1, "{log}");
     })

@@ -15,7 +15,7 @@ const EVERYTHING: &str = "
 targets:
   one: {simulator: {faults: {http_429: 10%}}}
   two: {simulator: {decode_tokens_per_second: 30}}
-  away: {base_url: 'http://127.0.0.1:9/v1'}
+  away: {base_url: 'http://127.0.0.1:9/v1', prices: {input_per_million: 1, output_per_million: 2}}
   limited: {simulator: {faults: {http_429: 100%}}, rate_limits: {requests_per_minute: 1200, retry_after: true}}
 prompts: {talks: {synthetic: {input_tokens: 9, turns: 2}}}
 scenarios:
@@ -26,7 +26,7 @@ scenarios:
   idle: {target: one, prompts: builtin, start: {cron: '0 0 31 12 *'}, schedule: [{constant: 1/s, for: 1m}]}
   refused: {target: limited, prompts: builtin, start: wall_clock, rate: 40/s}
   broken: {target: one, prompts: builtin, start: wall_clock, rate: 40/s, breaker: {failures: 1%, pause: 1h, max_pause: 1h}}
-  waiting: {target: away, prompts: builtin, start: wall_clock, rate: 1/s}
+  waiting: {target: away, prompts: builtin, start: wall_clock, rate: 1/s, budgets: [{per: day, cost: 9}]}
   talks: {target: limited, prompts: talks, start: wall_clock, rate: 4/s}
 ";
 
