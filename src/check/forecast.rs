@@ -126,7 +126,7 @@ pub struct Amounts {
     /// Exact for evenly spaced arrivals; the expected number for random arrivals.
     pub requests: f64,
     /// Tokens of prompts and system messages. If their number is not configured and not in a trace,
-    /// 4 ASCII characters or one other character count as one token.
+    /// 4 bytes count as one token.
     pub input_tokens_estimated: f64,
     /// Output tokens, if every response has its longest permitted length.
     pub output_tokens_at_most: f64,
@@ -209,10 +209,9 @@ impl Forecast {
         let planned = PlannedRuns::of_plan(plan, now, DAY);
         let end = |planned: &PlannedRuns| if planned.is_complete { planned.end() } else { DAY };
         let span = planned.iter().map(end).max().unwrap_or(DAY);
+        let around = (now, span, saved);
         let scenarios: Vec<ScenarioForecast> = std::iter::zip(&plan.scenarios, &planned)
-            .map(|(scenario, planned)| {
-                scenario_forecast(scenario, plan.shard, planned, (now, span), saved)
-            })
+            .map(|(scenario, planned)| scenario_forecast(scenario, plan.shard, planned, around))
             .collect();
         let sum = sum(&scenarios, &plan.predecessors());
         Forecast {
@@ -232,8 +231,7 @@ fn scenario_forecast(
     scenario: &Scenario,
     shard: Shard,
     planned: &PlannedRuns,
-    (now, span): (SystemTime, Duration),
-    saved: &[SavedAccount],
+    (now, span, saved): (SystemTime, Duration, &[SavedAccount]),
 ) -> ScenarioForecast {
     let schedule = &scenario.schedule;
     let demand = Demand::new(scenario, shard);

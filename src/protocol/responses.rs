@@ -377,11 +377,11 @@ mod tests {
                 "/input/0/content/0/text",
             ),
         ] {
-            let quarters = prompt.content.quarter_tokens();
+            let bytes = prompt.content.text_bytes();
             assert!(prompt.clone().has_first_text());
             let body = encoded(true, &json!({}), &Prompt { nonce: Some("N. ".into()), ..prompt });
             let text = body.pointer(place).and_then(Value::as_str).unwrap();
-            assert!(text.starts_with("N. ") && quarters >= 2, "{body}");
+            assert!(text.starts_with("N. ") && bytes >= 2, "{body}");
         }
     }
 }

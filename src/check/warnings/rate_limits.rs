@@ -13,7 +13,7 @@ use super::super::numbers::{count, rate};
 use super::super::planned_runs::PlannedRuns;
 use crate::config::HumanDuration;
 use crate::plan::{Plan, RateLimits, Scenario, Target};
-use crate::prompts::{PromptOrder, tokens_of_text};
+use crate::prompts::{PromptOrder, tokens_of_bytes};
 use crate::schedule::Lengths;
 
 /// A part of a full day is a minute.
@@ -90,13 +90,13 @@ struct Bounds {
 impl Bounds {
     #[allow(clippy::cast_precision_loss)]
     fn new(scenario: &Scenario, target: &Target, seed: u64) -> Bounds {
-        let system = scenario.request.system.as_deref().map_or(0, tokens_of_text);
+        let system = scenario.request.system.as_ref().map_or(0, String::len) as u64;
         let limit = target.dialect.output_limit(&scenario.request);
         let tokens = |k: u64, lengths: Option<Lengths>| {
             let most = scenario.prompts.most_tokens(seed, &scenario.name, k, lengths, limit);
             let generates = target.dialect.api.generates_text();
             let output = most.output.filter(|_| generates).unwrap_or(0);
-            most.input + system + output
+            most.input + tokens_of_bytes(system) + output
         };
         let mut bounds = Bounds { lowest: u64::MAX, highest: 0, per_mean_token: 1.0 };
         let (mut sum, mut means) = (0.0, 0.0);
