@@ -8,6 +8,12 @@ use std::collections::BTreeMap;
 /// The bounds for dispatch lag and event loop delay, in seconds.
 pub const LAG: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// The bounds for the replay lag, in seconds. A session with a slow target can fall minutes behind
+/// its trace.
+pub const REPLAY_LAGS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    300.0, 1800.0,
+];
 /// The bounds for DNS lookup time and connect time, in seconds.
 pub const CONNECT: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -49,6 +55,7 @@ pub const QUERIES_PER_SECOND: &[f64] =
 /// The name of each histogram in the configuration, and its default bounds.
 pub const HISTOGRAMS: &[(&str, &[f64])] = &[
     ("dispatch_lag_seconds", LAG),
+    ("replay_lag_seconds", REPLAY_LAGS),
     ("dns_duration_seconds", CONNECT),
     ("connect_duration_seconds", CONNECT),
     ("time_to_first_token_seconds", FIRST_TOKEN),

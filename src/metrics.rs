@@ -83,6 +83,8 @@ pub struct RouteSettings {
     pub simulated: bool,
     /// The highest number of requests in flight.
     pub limit: u32,
+    /// True if the schedule replays a trace.
+    pub replays: bool,
     /// Without prices, the route has no cost.
     pub prices: Option<Prices>,
     pub slo: Option<Arc<Slo>>,

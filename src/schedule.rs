@@ -140,6 +140,10 @@ impl Schedule {
         self.phases.iter().all(|phase| phase.load.is_timed())
     }
 
+    pub fn has_replay(&self) -> bool {
+        self.phases.iter().any(|phase| phase.load.trace().is_some())
+    }
+
     pub fn has_search(&self) -> bool {
         !self.search_phases().is_empty()
     }

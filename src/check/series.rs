@@ -62,6 +62,7 @@ pub fn count_series(plan: &Plan) -> Result<usize, Defect> {
             arrivals: scenario.arrivals,
             simulated: matches!(target.location, Location::Simulator(_)),
             limit: scenario.max_concurrency.get(),
+            replays: scenario.schedule.has_replay(),
             prices: target.prices.clone(),
             slo: scenario.slo.clone(),
             breaker: scenario.breaker.map(Breaker::new),

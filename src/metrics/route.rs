@@ -57,6 +57,7 @@ pub(super) struct RouteFamilies {
     objectives: ObjectiveFamilies,
     turns: TurnFamilies,
     cost: SeriesVec<Counter>,
+    replay_lag: SeriesVec<Histogram>,
     scenario_info: SeriesVec<Gauge>,
 }
 
@@ -68,6 +69,7 @@ impl RouteFamilies {
             objectives: ObjectiveFamilies::register(registrar)?,
             turns: TurnFamilies::register(registrar)?,
             cost: registrar.register(&table::COST)?,
+            replay_lag: registrar.register(&table::REPLAY_LAG)?,
             scenario_info: registrar.register(&table::SCENARIO_INFO)?,
         })
     }
@@ -102,6 +104,9 @@ impl RouteFamilies {
                 .is_some()
                 .then(|| self.turns.bind_turns(&labels.values(), series)),
             cost,
+            replay_lag: settings
+                .replays
+                .then(|| series.add(&self.replay_lag, &[target, model, scenario])),
         }
     }
 }
@@ -120,6 +125,8 @@ pub struct RouteMetrics {
     turns: Option<TurnMetrics>,
     /// `None` for a target without prices.
     cost: Option<Cost>,
+    /// `None` if the scenario replays no trace.
+    replay_lag: Option<Histogram>,
 }
 
 #[derive(Debug)]
@@ -141,6 +148,9 @@ impl Observe for RouteMetrics {
             Event::Sent { lag, waited } => {
                 self.generator.record_sent(lag, waited);
                 observe(&common.dispatch_lag, lag);
+                if let (Some(histogram), Some(lag)) = (&self.replay_lag, arrival.replay_lag(lag)) {
+                    observe(histogram, lag);
+                }
             }
             Event::ConnectionRetried => common.connection_retries.inc(),
             Event::ResponseHead { status } => self.answered(status),

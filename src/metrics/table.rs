@@ -3,7 +3,7 @@
 
 use crate::archive::LossReason;
 use crate::buckets::{
-    CONNECT, DURATION, FIRST_TOKEN, GAP, LAG, PER_TOKEN, QUERIES_PER_SECOND, TOKENS,
+    CONNECT, DURATION, FIRST_TOKEN, GAP, LAG, PER_TOKEN, QUERIES_PER_SECOND, REPLAY_LAGS, TOKENS,
     TOKENS_PER_SECOND,
 };
 use crate::calendar::Period;
@@ -153,6 +153,9 @@ families! {
         "Successful responses that deviated from the protocol, by kind.";
     DISPATCH_LAG Histogram(LAG), "dispatch_lag_seconds" ["target" "model" "scenario"]
         "Time from the due instant of a request to its sending: the lateness of llmload itself.";
+    REPLAY_LAG Histogram(REPLAY_LAGS), "replay_lag_seconds" ["target" "model" "scenario"]
+        "Time from the recorded instant of a row of a trace to its sending; absent if the scenario \
+         replays no trace.";
     DNS_DURATION Histogram(CONNECT), "dns_duration_seconds" ["target" "model" "scenario"]
         "DNS lookup time of each new connection, observed with its first response; no lookup is \
          needed if the base URL has an IP address.";
@@ -440,6 +443,7 @@ pub const ABSENT_AT_START: &[Family] = &[
     PAIRED_FIRST_TOKEN_SQUARES,
     PAIRED_DURATION_DIFFERENCE,
     PAIRED_DURATION_SQUARES,
+    REPLAY_LAG,
 ];
 
 #[cfg(test)]

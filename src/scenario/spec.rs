@@ -206,6 +206,7 @@ impl ScenarioSpec {
             arrivals: self.scenario.arrivals,
             simulated: info.simulated,
             limit: info.max_concurrency,
+            replays: self.scenario.schedule.has_replay(),
             prices: route.target.prices.clone(),
             slo: self.scenario.slo.clone(),
             breaker: monitor.state.set_breaker(self.scenario.breaker),

@@ -115,7 +115,7 @@ fn validity() -> [Panel; 7] {
     ]
 }
 
-fn dispatch_lag() -> [Panel; 5] {
+fn dispatch_lag() -> [Panel; 6] {
     [
         quantiles("Dispatch lag", Unit::Seconds, &table::DISPATCH_LAG).about(
             "llmload_dispatch_lag_seconds: the time from the due instant to the sending. llmload \
@@ -124,6 +124,12 @@ fn dispatch_lag() -> [Panel; 5] {
         Panel::heatmap("Dispatch lag distribution", Unit::Seconds)
             .about("llmload_dispatch_lag_seconds_bucket: requests by dispatch lag.")
             .query("{{le}}", buckets(&table::DISPATCH_LAG)),
+        quantiles("Replay lag", Unit::Seconds, &table::REPLAY_LAG)
+            .about(
+                "llmload_replay_lag_seconds: the time from the recorded instant of a row of a trace \
+                to its sending. If it grows, the target or llmload is slower than the trace.",
+            )
+            .empty_text("no replay"),
         quantiles("Event-loop delay", Unit::Seconds, &table::EVENT_LOOP_DELAY).about(
             "llmload_event_loop_delay_seconds: the delay of the event loop that sends and \
                 reads all requests. It is added to every measured latency.",

@@ -121,9 +121,11 @@ scenarios:
   # A busy machine distorts some of these searches, but not all.
   limits: {{target: small, prompts: few, slo: {{success_rate: 50%}}, request: {{max_tokens: 2}}, schedule: [{{search: {{concurrency: {{from: 1, to: 2}}, resolution: 50%}}, for: 1s}}]}}
   talks: {{target: demo, prompts: talks, rate: 2/s, request: {{max_tokens: 8}}}}
+  recorded: {{target: demo, prompts: few, schedule: [{{replay: {{file: '{}/config/traces/afternoon.csv', speed: 5}}, for: 5s}}]}}
   seldom: {{target: staging, prompts: few, rate: 12/m, request: {{max_tokens: 8}}}}  # each opens a connection
 ",
-        simulator.address().port()
+        simulator.address().port(),
+        env!("CARGO_MANIFEST_DIR")
     );
     let mut daemon = with_nvidia_smi(&yaml, "echo '0, 87, 1024, 81920, 312.45, 61'");
     let prometheus =
