@@ -38,6 +38,14 @@ impl Sample {
     }
 }
 
+/// Returns true if `met` of `judged` independent requests prove that less than the fraction
+/// `required` of all requests meets an objective. If the fraction is not lower, this is true with a
+/// probability of at most 2.5 %. So `required` is then above the two-sided interval of 95 %.
+#[allow(clippy::cast_precision_loss)]
+pub fn proves_miss(met: u64, judged: u64, required: f64) -> bool {
+    Sample { judged: judged as f64, met: met as f64 }.proves_missed(required, 0.025)
+}
+
 /// Returns the lowest number of requests that can prove that the fraction `required` of all
 /// requests meets an objective, if no request misses it: the lowest `n` with `required`ⁿ ≤ `error`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]

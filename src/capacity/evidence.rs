@@ -1,8 +1,11 @@
 //! The evidence about one level: the judged requests of all its steps, and the conclusion from
 //! them.
 
+use std::time::Duration;
+
 use super::batch::{Batch, Batches, effect_of_latencies, effect_of_misses, total};
 use super::binomial::{Sample, fewest_to_prove};
+use super::step::StepResult;
 use crate::slo::{Objective, ObjectiveCounts, Share};
 
 /// The probability that an interval does not contain the true capacity: 5 %, so the confidence is
@@ -10,6 +13,9 @@ use crate::slo::{Objective, ObjectiveCounts, Share};
 const ERROR: f64 = 0.05;
 /// The most steps at one level. The conclusion is drawn anew after each of them.
 pub(super) const MOST_LOOKS: u32 = 3;
+/// After this many steps at a level, the search can foresee that a further step brings no proof.
+/// The first step is too short for it.
+const LOOKS_TO_FORESEE: u32 = 2;
 /// The probability of a wrong proof in one look. The error of the interval is divided equally
 /// between its two ends, and the error of each end between the looks (the inequality of
 /// Bonferroni).
@@ -63,8 +69,103 @@ impl Verdict {
     }
 }
 
+/// The steps at one level.
+#[derive(Clone, Debug)]
+pub(super) struct Evidence {
+    pub looks: u32,
+    /// One entry for each objective.
+    pub judged: Vec<Batches>,
+    /// The measured time, in seconds.
+    pub measured: f64,
+    /// The requests that ended in the measured time.
+    pub ended: f64,
+    /// The longest latency of a step, in seconds.
+    pub latency: f64,
+    pub verdict: Verdict,
+    /// True if no further step at this level can change the conclusion.
+    pub is_final: bool,
+}
+
+/// If the latencies show that requests depend on each other, a proof of success needs a measured
+/// time of this many requests, one after the other. A queue remembers its past for many requests,
+/// and each step begins with an empty queue, which flatters the level. With this number, the
+/// intervals of the simulated servers in the tests contain the true capacity as often as they
+/// should.
+pub(super) const REQUESTS_OF_A_QUEUE: f64 = 72.0;
+
+impl Evidence {
+    pub fn new(objectives: usize) -> Evidence {
+        Evidence {
+            looks: 0,
+            judged: vec![Batches::new(); objectives],
+            measured: 0.0,
+            ended: 0.0,
+            latency: 0.0,
+            verdict: Verdict::NotJudged,
+            is_final: false,
+        }
+    }
+
+    /// Adds the result of a step. Returns the conclusion about each objective. `longest` is the
+    /// longest measured time of a further step.
+    pub fn add(
+        &mut self,
+        result: &StepResult,
+        objectives: &[Objective],
+        longest: Duration,
+    ) -> Vec<Verdict> {
+        self.looks += 1;
+        self.measured += result.measured.as_secs_f64();
+        self.ended += result.ended_per_second * result.measured.as_secs_f64();
+        for (all, new) in self.judged.iter_mut().zip(&result.judged) {
+            all.extend_from_slice(new);
+        }
+        self.latency = self.latency.max(result.latency.unwrap_or_default());
+        let verdicts = self.verdicts(objectives);
+        self.verdict = verdicts.iter().min().copied().unwrap_or(Verdict::NotJudged);
+        self.is_final = self.verdict.is_proven()
+            || self.looks >= MOST_LOOKS
+            || self.looks >= LOOKS_TO_FORESEE && !self.can_be_proven(objectives, longest);
+        verdicts
+    }
+
+    /// Returns true if the remaining steps at this level can bring a proof, as far as the steps so
+    /// far show: with the same percentage of requests that meet the objective, and the same
+    /// dependence between them.
+    fn can_be_proven(&self, objectives: &[Objective], longest: Duration) -> bool {
+        let steps = MOST_LOOKS.saturating_sub(self.looks);
+        let factor = 1.0 + f64::from(steps) * longest.as_secs_f64() / self.measured.max(1e-9);
+        let mut judged = objectives.iter().zip(&self.judged);
+        judged.all(|(objective, batches)| judge_more(objective, batches, factor).is_proven())
+    }
+
+    /// Returns the conclusion about each objective.
+    fn verdicts(&self, objectives: &[Objective]) -> Vec<Verdict> {
+        let judged = objectives.iter().zip(&self.judged);
+        let is_short = self.missing_time() > 0.0;
+        let verdict = |(objective, batches): (&Objective, &Batches)| match judge(objective, batches)
+        {
+            Verdict::Met if is_short => Verdict::ProbablyMet,
+            verdict => verdict,
+        };
+        judged.map(verdict).collect()
+    }
+
+    /// The measured time, in seconds, without which no success is proven.
+    pub fn missing_time(&self) -> f64 {
+        let missing = REQUESTS_OF_A_QUEUE * self.latency - self.measured;
+        let has_queue = || self.judged.iter().any(|all| effect_of_latencies(all) > 1.0);
+        if missing > 0.0 && has_queue() { missing } else { 0.0 }
+    }
+}
+
 /// Judges one objective by the requests of all batches.
 pub(super) fn judge(objective: &Objective, batches: &[Batch]) -> Verdict {
+    judge_more(objective, batches, 1.0)
+}
+
+/// Judges one objective as if `factor` times as many requests had the same results.
+fn judge_more(objective: &Objective, batches: &[Batch], factor: f64) -> Verdict {
     let ObjectiveCounts { judged, met } = total(batches);
     if judged == 0 {
         return Verdict::NotJudged;
@@ -74,7 +175,8 @@ pub(super) fn judge(objective: &Objective, batches: &[Batch]) -> Verdict {
     // Few or no misses say nothing about the dependence between misses. Many do.
     let effect = effect_of_misses(batches);
     let effect = if is_reached { effect.max(effect_of_latencies(batches)) } else { effect };
-    let sample = Sample { judged: real(judged) / effect, met: real(met) / effect };
+    let weight = factor / effect;
+    let sample = Sample { judged: real(judged) * weight, met: real(met) * weight };
     match is_reached {
         true if sample.proves_met(required, ERROR_PER_LOOK) => Verdict::Met,
         true => Verdict::ProbablyMet,

@@ -12,9 +12,13 @@ pub(super) const LONGEST: u32 = 4;
 pub(super) const LONGEST_SETTLE: u32 = 4;
 /// A repeated step measures at least this many times as long as `SearchSpec::step`.
 pub(super) const REPEATED: u32 = 2;
-/// The steps that a search can take beyond growth and bisection: repeated steps at both ends of
-/// the interval, the narrowing of the interval, distorted steps, and corrections.
-const SPARE_STEPS: u32 = 12;
+/// The most steps for proofs in a search: repeated steps at both ends of the interval, and the
+/// narrowing of the interval. The property tests show that this is enough for an interval with two
+/// ends.
+pub(super) const MOST_PROOFS: u32 = 6;
+/// The steps that a search can take beyond growth and bisection: proofs, distorted steps, and
+/// corrections of a bisection that a proof has contradicted.
+const SPARE_STEPS: u32 = MOST_PROOFS + 6;
 
 /// The most steps that a search can take.
 pub fn most_steps(spec: &SearchSpec) -> usize {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Search;
 use super::batch::total;
+use super::knee::Knee;
 use super::level::Level;
 use super::step::StepRecord;
 use crate::schedule::{SearchRange, SearchSpec};
@@ -21,9 +22,10 @@ pub enum Ending {
     LastMet,
     /// The only level that is left has too few requests for a proof.
     Undecided,
-    /// llmload distorted the same step again and again, or in a way that would also distort a
-    /// repeated step.
+    /// llmload distorted the same step again and again.
     Distorted,
+    /// `rate_limits` or a budget dropped arrivals of the last step.
+    Limited,
     /// A request takes longer than a step can settle.
     StepsTooShort,
     /// The search reached its limit of steps or of time.
@@ -40,6 +42,7 @@ impl Ending {
             Ending::LastMet => "last_met",
             Ending::Undecided => "undecided",
             Ending::Distorted => "distorted",
+            Ending::Limited => "limited",
             Ending::StepsTooShort => "steps_too_short",
             Ending::OutOfSteps => "out_of_steps",
             Ending::Interrupted => "interrupted",
@@ -61,6 +64,10 @@ pub struct Outcome {
     /// The interval contains the capacity with a confidence of 95 % if `SearchSpec::step` is at
     /// least this long. In a shorter step, a queue can be too short to miss an objective.
     pub step_for_confidence: Duration,
+    /// True if only the limit of proofs keeps the search from a narrower interval.
+    pub is_out_of_proofs: bool,
+    /// The level from which on throughput does not grow, if it is below `met`.
+    pub knee: Option<Knee>,
     /// The way in which llmload distorted the last step, with the remedy.
     pub distortion: Option<String>,
 }
@@ -100,6 +107,8 @@ impl Search {
             missed: self.lowest_missed().and_then(|level| last_at(level, false)),
             interval,
             step_for_confidence: self.step_for_confidence(),
+            is_out_of_proofs: ending == Ending::Found && self.is_out_of_proofs(),
+            knee: self.knee(),
             distortion: self.steps.last().and_then(|step| step.result.distortion.clone()),
         }
     }
@@ -114,6 +123,12 @@ impl Search {
             Some(at) if at.measured > 0.0 => level.at_most((at.ended + 1.0) / at.measured),
             _ => level,
         }
+    }
+
+    /// The requests per second that ended in the steps at a level. `None` without a request.
+    pub(super) fn ended_per_second(&self, level: Level) -> Option<f64> {
+        let at = self.levels.get(&level)?;
+        (at.measured > 0.0 && at.ended > 0.0).then(|| at.ended / at.measured)
     }
 
     /// Returns true if the requests of this step alone met all objectives.
@@ -141,9 +156,11 @@ impl Outcome {
         let is_known = match self.ending {
             Ending::Found | Ending::LastMet | Ending::FirstMissed => true,
             Ending::OutOfSteps => level.is_some(),
-            Ending::Undecided | Ending::Distorted | Ending::StepsTooShort | Ending::Interrupted => {
-                false
-            }
+            Ending::Undecided
+            | Ending::Distorted
+            | Ending::Limited
+            | Ending::StepsTooShort
+            | Ending::Interrupted => false,
         };
         let throughput = self.met.as_ref().map_or(0.0, |met| met.result.requests_per_second);
         is_known.then(|| match (range, level) {

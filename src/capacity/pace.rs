@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use super::evidence::MOST_LOOKS;
+use super::evidence::{Evidence, MOST_LOOKS, REQUESTS_OF_A_QUEUE};
 use super::limits::{LONGEST, LONGEST_SETTLE};
 use super::step::{StepPlan, StepRecord, StepResult};
-use super::{Evidence, Level, REQUESTS_OF_A_QUEUE, Search, evidence};
+use super::{Level, Search, evidence};
 
 /// The time to settle is this many times as long as a request.
 const REQUESTS_TO_SETTLE: f64 = 2.0;
@@ -64,7 +64,7 @@ impl Search {
 
     /// The time of this many requests, one after the other. The latency is that of the highest
     /// level up to `level` at which it is known and no queue made it longer.
-    fn requests(&self, level: Level, number: f64) -> Duration {
+    pub(super) fn requests(&self, level: Level, number: f64) -> Duration {
         let is_usable = |step: &&StepRecord| step.is_unsettled || step.has_met();
         let below = self.steps.iter().filter(|step| step.plan.level <= level).filter(is_usable);
         let latest = below.filter(|step| step.result.latency.is_some());

@@ -46,6 +46,31 @@ impl Reason {
             Reason::Unsettled => "unsettled",
         }
     }
+
+    /// Returns true if the step is long enough for a proof.
+    pub(super) fn is_proof(self) -> bool {
+        matches!(self, Reason::Repeat | Reason::LowerEnd | Reason::UpperEnd)
+    }
+}
+
+/// A limit in the configuration of llmload that dropped arrivals of a step. It would also drop
+/// arrivals of a repeated step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// `rate_limits` of the target.
+    Rate,
+    /// A budget of the scenario.
+    Budget,
+}
+
+impl Limit {
+    /// The key in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Limit::Rate => "rate_limits",
+            Limit::Budget => "budgets",
+        }
+    }
 }
 
 /// A step to run: first a time to settle, which is not measured, and then a measured time.
@@ -162,9 +187,8 @@ pub struct StepResult {
     pub is_cut_short: bool,
     /// The way in which llmload distorted the step.
     pub distortion: Option<String>,
-    /// True if the distortion has a cause that would also distort a repeated step: `rate_limits` or
-    /// a budget.
-    pub distortion_lasts: bool,
+    /// The limit that dropped arrivals of the step, if this is the distortion.
+    pub limit: Option<Limit>,
     /// The requests that failed in llmload or its machine in any part of the step.
     pub failed_in_client: u64,
     /// The p90 of the duration of the successes in all parts of the step, in seconds; the longest

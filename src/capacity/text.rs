@@ -4,7 +4,9 @@ use std::fmt;
 
 use super::batch::total;
 use super::evidence::Verdict;
+use super::knee::Knee;
 use super::level::Level;
+use super::limits::MOST_PROOFS;
 use super::outcome::{Ending, Outcome};
 use super::step::{StepPlan, StepRecord};
 use crate::schedule::SearchSpec;
@@ -126,13 +128,16 @@ impl Outcome {
             (_, None) => self.reason(),
         };
         let interval = self.interval_text(spec);
-        format!("{level} {verb} {all}; {beyond}; {throughput}{interval}.")
+        let knee = self.knee.map_or_else(String::new, |knee| format!(" {}", knee.sentence(met)));
+        format!("{level} {verb} {all}; {beyond}; {throughput}{interval}.{knee}")
     }
 
     /// Returns why a search without a complete result ended, as the end of a sentence.
     fn reason(&self) -> String {
         match (self.ending, &self.distortion) {
-            (Ending::Distorted, Some(cause)) => format!("the last step does not count ({cause})"),
+            (Ending::Distorted | Ending::Limited, Some(cause)) => {
+                format!("the last step does not count ({cause})")
+            }
             (ending, _) => reason(ending).to_owned(),
         }
     }
@@ -142,10 +147,18 @@ impl Outcome {
             (Some(lower), Some(upper)) => format!("within {} to {upper}", short(lower)),
             (Some(lower), None) => format!("at least {lower}"),
             (None, Some(upper)) => format!("below {upper}"),
+            (None, None) if self.is_out_of_proofs => {
+                return format!("; no level has a proof after the limit of {MOST_PROOFS} steps");
+            }
             (None, None) => return String::new(),
         };
         if self.is_confident(spec) {
-            return format!("; 95 % confident: {place}");
+            let limit = if self.is_out_of_proofs {
+                format!(", after the limit of {MOST_PROOFS} steps for proofs")
+            } else {
+                String::new()
+            };
+            return format!("; 95 % confident: {place}{limit}");
         }
         format!(
             "; probably {place}, but steps of {} are too short for a confidence; use steps of {:.0} s",
@@ -179,6 +192,17 @@ impl StepRecord {
     }
 }
 
+impl Knee {
+    /// Returns the sentence about the knee of a search with this highest level that meets the
+    /// objectives.
+    fn sentence(&self, met: &StepRecord) -> String {
+        format!(
+            "Throughput stops growing at {}: {:.1} requests/s there, {:.1} requests/s at {}.",
+            self.level, self.requests_per_second, self.highest_per_second, met.plan.level
+        )
+    }
+}
+
 /// Why a search ended, without the cause of a distortion.
 fn reason(ending: Ending) -> &'static str {
     match ending {
@@ -188,6 +212,7 @@ fn reason(ending: Ending) -> &'static str {
              objectives limit"
         }
         Ending::Distorted => "llmload distorted the last step",
+        Ending::Limited => "a limit in the configuration dropped arrivals of the last step",
         Ending::StepsTooShort => {
             "the requests take much longer than a step; use longer steps, at least as long as a \
              request"

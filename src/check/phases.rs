@@ -1,6 +1,7 @@
 //! The table of phases in the output of `llmload check`, with a small curve for each load.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::chart::sparkline;
 use super::demand::Demand;
@@ -119,7 +120,7 @@ fn row(load: &Load, phase: &PhaseForecast, endless: bool) -> [String; 4] {
         (Some(_), _) => "?".to_owned(),
         (None, Some(spec)) => format!(
             "about {}, at most {}",
-            time_range(Search::new(Arc::clone(spec)).expected_time()),
+            time_range(Search::new(Arc::clone(spec)).expected_time(Duration::ZERO)),
             HumanDuration(capacity::longest_time(spec))
         ),
         (None, None) if endless => "for ever".to_owned(),

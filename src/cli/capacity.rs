@@ -44,8 +44,8 @@ pub(super) struct CapacityArgs {
     /// that misses them [default: 5%]
     #[arg(long, value_name = "PERCENT")]
     resolution: Option<String>,
-    /// Shortest time in which a step measures one level. A search takes about 10 to 45 times as
-    /// long, so 10 to 45 minutes with the default
+    /// Shortest time in which a step measures one level. A search takes about 10 to 50 times as
+    /// long, so 10 to 50 minutes with the default
     #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = config::read_duration)]
     step: Duration,
     /// Name of the model [default: the only model that /models lists]

@@ -143,20 +143,22 @@ fn position(
         phases,
         elapsed: now.saturating_duration_since(origin),
         length: planned.length,
-        remaining: search.map(|(_, search)| search.search.expected_time()),
+        remaining: search.map(|((_, began), search)| {
+            search.search.expected_time(now.saturating_duration_since(began))
+        }),
     })
 }
 
 /// The search that runs now, with its current step.
-fn current_search(monitor: &RouteMonitor) -> Option<(StepPlan, SearchState)> {
+fn current_search(monitor: &RouteMonitor) -> Option<((StepPlan, Instant), SearchState)> {
     let mut searches = monitor.schedule_state.searches.states().into_iter();
     searches.find_map(|search| Some((search.current?, search)))
 }
 
 /// Returns the name of the phase. If it searches a capacity, returns its current step too.
-fn phase_and_step(search: Option<&(StepPlan, SearchState)>, phase: String) -> String {
+fn phase_and_step(search: Option<&((StepPlan, Instant), SearchState)>, phase: String) -> String {
     match search {
-        Some((step, search)) => {
+        Some(((step, _), search)) => {
             format!("{phase}, step {}: {}", search.search.steps().len() + 1, step.level)
         }
         None => phase,

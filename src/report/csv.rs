@@ -231,6 +231,126 @@ fn objectives(row: &Row, is_met: Option<bool>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::LevelKind;
+
+    /// A step whose values all differ.
+    fn step() -> StepReport {
+        let quantiles = |p50: f64| QuantileReport {
+            p50: Some(p50),
+            p90: Some(p50 + 1.0),
+            p99: Some(p50 + 2.0),
+        };
+        let objective = |name: &str, judged: u64, verdict: &str| StepObjective {
+            name: name.to_owned(),
+            judged,
+            verdict: Some(verdict.to_owned()),
+            ..StepObjective::default()
+        };
+        StepReport {
+            level: 7.5,
+            name: "7.5/s".to_owned(),
+            reason: "bisection".to_owned(),
+            verdict: Some("probably_missed".to_owned()),
+            settle_seconds: 2.0,
+            measured_seconds: 40.0,
+            requests: 300,
+            dropped: 20,
+            succeeded: 266,
+            failed: 14,
+            requests_per_second: 6.65,
+            output_tokens_per_second: 665.5,
+            is_token_estimate: true,
+            time_to_first_token_seconds: quantiles(10.5),
+            time_per_output_token_seconds: quantiles(20.5),
+            request_duration_seconds: quantiles(30.5),
+            objectives: vec![
+                objective("ttft p99", 300, "probably_missed"),
+                objective("success", 300, "met"),
+                objective("tpot p50", 0, "not_judged"),
+            ],
+            ..StepReport::default()
+        }
+    }
+
+    fn searched(steps: Vec<StepReport>) -> Report {
+        let fixture = include_str!("../../tests/messages/base.json");
+        let mut report: Report = serde_json::from_str(fixture).unwrap();
+        // A title can contain a comma.
+        report.tested.title = None;
+        let from = Level { kind: LevelKind::Rate, value: 1.0 };
+        report.routes[0].phases = vec![PhaseReport {
+            name: "limit".to_owned(),
+            load: "search 1/s to 9/s".to_owned(),
+            search: Some(SearchReport { from, steps, ..SearchReport::default() }),
+            sent: true,
+            ..PhaseReport::default()
+        }];
+        report
+    }
+
+    /// The filled cells of a row, by column.
+    fn cells(csv: &str, row: usize) -> Vec<(&str, &str)> {
+        let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+        assert_eq!(lines[0].len(), lines[row].len(), "{csv}");
+        let cells = lines[0].iter().copied().zip(lines[row].iter().copied());
+        cells.filter(|(_, cell)| !cell.is_empty()).collect()
+    }
+
+    #[test]
+    fn a_step_of_a_search_has_each_of_its_values_in_its_column_and_no_other_value() {
+        let csv = csv(&searched(vec![StepReport::default(), step()]));
+        let about_the_run = ["started", "title", "result", "scenario", "target", "model"];
+        let values = cells(&csv, 2).into_iter().filter(|(name, _)| !about_the_run.contains(name));
+        let expected = [
+            ("phase", "limit"),
+            ("load", "search 1/s to 9/s"),
+            ("step", "2"),
+            ("step_reason", "bisection"),
+            ("step_verdict", "probably_missed"),
+            ("level_kind", "rate"),
+            ("level", "7.5"),
+            ("state", "sent"),
+            ("explore", "false"),
+            ("objectives_met", "success"),
+            ("objectives_missed", "ttft p99"),
+            ("objectives_not_judged", "tpot p50"),
+            ("seconds", "40"),
+            ("arrivals", "300"),
+            ("dropped", "20"),
+            ("sent", "280"),
+            ("succeeded", "266"),
+            ("failed", "14"),
+            ("success_rate", "0.95"),
+            ("offered_per_second", "7.5"),
+            ("queries_per_second", "6.65"),
+            ("is_token_estimate", "true"),
+            ("output_tokens_per_second_total", "665.5"),
+            ("time_to_first_token_seconds_p50", "10.5"),
+            ("time_to_first_token_seconds_p90", "11.5"),
+            ("time_to_first_token_seconds_p99", "12.5"),
+            ("time_per_output_token_seconds_p50", "20.5"),
+            ("time_per_output_token_seconds_p90", "21.5"),
+            ("time_per_output_token_seconds_p99", "22.5"),
+            ("request_duration_seconds_p50", "30.5"),
+            ("request_duration_seconds_p90", "31.5"),
+            ("request_duration_seconds_p99", "32.5"),
+        ];
+        assert_eq!(values.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_step_that_does_not_count_has_its_state_instead_of_a_verdict() {
+        let excluded = |step: StepReport| StepReport { verdict: None, ..step };
+        let steps = vec![
+            excluded(StepReport { unsettled: true, ..step() }),
+            excluded(step()),
+            excluded(StepReport { limit: Some("budgets".to_owned()), ..step() }),
+        ];
+        let csv = csv(&searched(steps));
+        for (row, state) in [(1, "unsettled"), (2, "distorted"), (3, "limited")] {
+            assert!(cells(&csv, row).contains(&("step_verdict", state)), "{csv}");
+        }
+    }
 
     #[test]
     fn a_cell_with_a_separator_a_quote_or_a_line_break_is_quoted() {

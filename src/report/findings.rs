@@ -6,6 +6,7 @@
 mod advice;
 mod ladder;
 mod levels;
+mod limits;
 mod server;
 mod steadiness;
 #[cfg(test)]
@@ -177,10 +178,16 @@ pub(super) fn find(routes: &[RouteReport], run: Circumstances<'_>) -> Vec<Findin
         let mut drafts = validity::drafts(route, time_limit);
         let is_alone = routes.iter().filter(|other| other.address == route.address).count() == 1;
         drafts.extend(server::drafts(route, is_alone));
-        drafts.extend(levels::drafts(route, &ladder));
         drafts.extend(steadiness::not_steady(route));
+        let limited = limits::next_step(route);
+        // A limit of llmload can look like the limit of the server.
+        if limited.is_none() {
+            drafts.extend(levels::drafts(route, &ladder));
+        }
         // A distorted measurement gives no advice about levels.
-        if !is_distorted {
+        if let Some(step) = limited {
+            drafts.push(step);
+        } else if !is_distorted {
             let of_scenario = routes.iter().filter(|other| other.scenario == route.scenario);
             let has_other_targets = of_scenario.count() > 1;
             let search = advice::Search { config_file, has_other_targets };

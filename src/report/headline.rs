@@ -1,12 +1,15 @@
 //! The result of a run as one sentence, and the name of the test. Both are readable for a person
 //! who has never seen the tool.
 
+mod missed;
+
 use super::{
     Level, LevelKind, Outcome, PhaseReport, Reason, ReasonCode, Report, RouteReport,
     verdict as judgement,
 };
 use crate::capacity::Ending;
-use crate::check::numbers::{percent, three_digits};
+use crate::check::numbers::three_digits;
+use missed::failed;
 
 /// The most levels or targets that a sentence names.
 const MOST_NAMES: usize = 3;
@@ -74,87 +77,6 @@ fn capacities(routes: &[RouteReport]) -> Option<String> {
     (!texts.is_empty()).then(|| list(&texts))
 }
 
-/// The lowest level of a search, if it misses the objectives.
-fn missed_capacity(routes: &[RouteReport]) -> Option<String> {
-    let mut searches = routes.iter().flat_map(|route| &route.phases);
-    let missed = searches.find_map(|phase| {
-        let search = phase.search.as_ref().filter(|_| !phase.explore)?;
-        search.has_ended(Ending::FirstMissed).then_some(search)
-    });
-    let level = level_name(missed?.from);
-    Some(format!("objectives missed at {level}, the lowest level of the search"))
-}
-
-fn failed(report: &Report) -> String {
-    if let Some(missed) = missed_capacity(&report.routes) {
-        return missed;
-    }
-    let (routes, reasons) = (&report.routes, &report.verdict.reasons);
-    let missed: Vec<&Reason> =
-        reasons.iter().filter(|reason| reason.code == ReasonCode::ObjectiveMissed).collect();
-    if missed.is_empty() {
-        let ledgers = || routes.iter().map(|route| &route.ledger);
-        let (failed, finished) = (
-            ledgers().map(super::LedgerReport::total_failed).sum::<u64>(),
-            ledgers().map(|ledger| ledger.finished).sum::<u64>(),
-        );
-        if failed == finished {
-            return "all requests failed".to_owned();
-        }
-        #[allow(clippy::cast_precision_loss)]
-        return format!("{} of the requests failed", percent(failed as f64 / finished as f64));
-    }
-    let mut measures: Vec<&str> = Vec::new();
-    let mut targets: Vec<&str> = Vec::new();
-    for reason in &missed {
-        let measure = measure_name(reason.objective.as_deref().unwrap_or_default());
-        if !measures.contains(&measure) {
-            measures.push(measure);
-        }
-        let route = reason.route.as_deref().unwrap_or_default();
-        let route = routes.iter().find(|known| known.route() == route);
-        if let Some(route) = route.filter(|route| !targets.contains(&route.target.as_str())) {
-            targets.push(&route.target);
-        }
-    }
-    let is_missed = |phase: &&PhaseReport| {
-        missed.iter().any(|reason| reason.phase.as_deref() == Some(&phase.name))
-    };
-    let judged = unique(routes.iter().flat_map(RouteReport::judged_phases));
-    let (bad, good): (Vec<&PhaseReport>, Vec<&PhaseReport>) =
-        judged.iter().copied().partition(is_missed);
-    let noun = if measures.len() == 1 { "objective" } else { "objectives" };
-    let by = match targets.as_slice() {
-        _ if routes.len() < 2 => String::new(),
-        few if few.len() <= MOST_NAMES => format!(" by {}", list(few)),
-        many => format!(" by {} targets", many.len()),
-    };
-    let place = match bad.len() {
-        _ if judged.len() < 2 && highest(&judged).is_none() => String::new(),
-        few if few <= MOST_NAMES => format!(" {}", at(&bad)),
-        many if many == judged.len() => format!(" at all {many} levels"),
-        many => format!(" at {many} of {} levels", judged.len()),
-    };
-    format!("{} {noun} missed{by}{place}{}", list(&measures), met_below(&bad, &good))
-}
-
-/// The highest level at which all objectives are met, if all missed levels are higher.
-fn met_below(bad: &[&PhaseReport], good: &[&PhaseReport]) -> String {
-    let all: Vec<&PhaseReport> = bad.iter().chain(good).copied().collect();
-    let Some(kind) = highest(&all).map(|level| level.kind) else { return String::new() };
-    let value = |phase: &&PhaseReport| phase.level.map_or(f64::INFINITY, |level| level.value);
-    let lowest_missed = bad.iter().map(value).fold(f64::INFINITY, f64::min);
-    let is_met = |phase: &&&PhaseReport| {
-        let all_met = phase.slo.iter().all(|result| result.passed);
-        all_met && phase.sent && !phase.cut && value(phase) < lowest_missed
-    };
-    let met: Vec<f64> = good.iter().filter(is_met).map(value).collect();
-    let Some(most) = met.iter().copied().reduce(f64::max) else { return String::new() };
-    let unit = if kind == LevelKind::Rate { "/s" } else { "" };
-    let up_to = if met.len() > 1 { "up to" } else { "at" };
-    format!("; all objectives met {up_to} {}{unit}", three_digits(most))
-}
-
 /// The causes of an invalid run, at most two.
 fn causes(reasons: &[Reason]) -> String {
     let mut causes: Vec<&str> = Vec::new();
@@ -165,6 +87,8 @@ fn causes(reasons: &[Reason]) -> String {
             ReasonCode::ClientFailures => "requests failed in llmload or its machine",
             ReasonCode::Interrupted => "the run was interrupted",
             ReasonCode::Dropped => "too many arrivals were dropped",
+            ReasonCode::RateLimits => "the load reached the rate limits of the target in llmload",
+            ReasonCode::Budget => "a budget of the scenario was used up",
             ReasonCode::TooFewRequests => "too few requests",
             ReasonCode::NothingSent => "no request has ended",
             ReasonCode::NotReady => "the target was not ready",
@@ -178,17 +102,6 @@ fn causes(reasons: &[Reason]) -> String {
     }
     causes.truncate(2);
     if causes.is_empty() { "the run proves nothing".to_owned() } else { list(&causes) }
-}
-
-/// The name of the measure of an objective such as `ttft p99`.
-fn measure_name(objective: &str) -> &str {
-    match objective.split(' ').next().unwrap_or_default() {
-        "ttft" => "TTFT",
-        "tpot" => "TPOT",
-        "e2e_latency" => "latency",
-        "success_rate" => "success rate",
-        other => other,
-    }
 }
 
 /// Removes further phases with the same name, which are those of other targets.
@@ -315,7 +228,7 @@ mod tests {
     use super::*;
     use crate::report::{ObjectiveResult, Verdict};
 
-    fn phase(name: &str, level: Option<Level>, missed: &[&str]) -> PhaseReport {
+    pub fn phase(name: &str, level: Option<Level>, missed: &[&str]) -> PhaseReport {
         let results = ["ttft", "success_rate"].map(|measure| ObjectiveResult {
             measure: measure.to_owned(),
             share: 0.99,
@@ -330,61 +243,42 @@ mod tests {
         PhaseReport { name: name.to_owned(), level, sent: true, slo, ..PhaseReport::default() }
     }
 
-    fn concurrency(value: f64, missed: &[&str]) -> PhaseReport {
+    pub fn concurrency(value: f64, missed: &[&str]) -> PhaseReport {
         let level = Level { kind: LevelKind::Concurrency, value };
         phase(&format!("concurrency {value}"), Some(level), missed)
     }
 
-    fn report(phases: Vec<PhaseReport>) -> Report {
+    pub fn report(phases: Vec<PhaseReport>) -> Report {
+        report_of(vec![("main", phases)])
+    }
+
+    /// A report with these targets.
+    pub fn report_of(targets: Vec<(&str, Vec<PhaseReport>)>) -> Report {
         let fixture = include_str!("../../tests/messages/base.json");
         let mut report: Report = serde_json::from_str(fixture).unwrap();
+        let routes = targets.into_iter().map(|(target, phases)| RouteReport {
+            target: target.to_owned(),
+            phases,
+            ..report.routes[0].clone()
+        });
+        let routes: Vec<RouteReport> = routes.collect();
         let mut reasons = Vec::new();
-        for phase in &phases {
-            for result in phase.slo.iter().filter(|result| !result.passed) {
-                reasons.push(Reason {
-                    route: Some(report.routes[0].route()),
-                    phase: Some(phase.name.clone()),
-                    objective: Some(result.label()),
-                    ..Reason::new(ReasonCode::ObjectiveMissed, "text")
-                });
+        for route in &routes {
+            for phase in &route.phases {
+                for result in phase.slo.iter().filter(|result| !result.passed) {
+                    reasons.push(Reason {
+                        route: Some(route.route()),
+                        phase: Some(phase.name.clone()),
+                        objective: Some(result.label()),
+                        ..Reason::new(ReasonCode::ObjectiveMissed, "text")
+                    });
+                }
             }
         }
         let result = if reasons.is_empty() { Outcome::Passed } else { Outcome::Failed };
         report.verdict = Verdict { result, sure: reasons.is_empty(), reasons };
-        report.routes[0].phases = phases;
+        report.routes = routes;
         report
-    }
-
-    #[test]
-    fn a_miss_names_the_objective_the_levels_and_the_last_level_without_a_miss() {
-        let levels = |missed: [&[&str]; 3]| {
-            let [low, middle, high] = missed;
-            report(vec![concurrency(5.0, low), concurrency(35.0, middle), concurrency(100.0, high)])
-        };
-        for (missed, expected) in [
-            (
-                [&[][..], &[], &["ttft"]],
-                "TTFT objective missed at 100 concurrent requests; all objectives met up to 35",
-            ),
-            (
-                [&[], &["ttft"], &["ttft", "success_rate"]],
-                "TTFT and success rate objectives missed at 35 and 100 concurrent requests; all \
-                 objectives met at 5",
-            ),
-            ([&["ttft"], &[], &[]], "TTFT objective missed at 5 concurrent requests"),
-            ([&["ttft"]; 3], "TTFT objective missed at 5, 35 and 100 concurrent requests"),
-            ([&[], &[], &[]], "All objectives met up to 100 concurrent requests"),
-        ] {
-            assert_eq!(headline(&levels(missed)), expected);
-        }
-        let many = |missed: fn(i32) -> bool| {
-            let level =
-                |value: i32| concurrency(value.into(), if missed(value) { &["ttft"] } else { &[] });
-            headline(&report((1..6).map(level).collect()))
-        };
-        assert_eq!(many(|_| true), "TTFT objective missed at all 5 levels");
-        let expected = "TTFT objective missed at 4 of 5 levels; all objectives met at 1";
-        assert_eq!(many(|level| level > 1), expected);
     }
 
     #[test]
@@ -428,6 +322,19 @@ mod tests {
         assert_eq!(headline(&report), expected);
         let prefix = "invalid: the run was interrupted";
         assert!(verdict(&report).starts_with(prefix), "{}", verdict(&report));
+    }
+
+    #[test]
+    fn a_run_that_a_limit_kept_below_its_schedule_names_the_limit() {
+        let mut report = report(vec![concurrency(5.0, &[])]);
+        report.verdict.result = Outcome::Invalid;
+        for (code, expected) in [
+            (ReasonCode::RateLimits, "the load reached the rate limits of the target in llmload"),
+            (ReasonCode::Budget, "a budget of the scenario was used up"),
+        ] {
+            report.verdict.reasons = vec![Reason::new(code, "text")];
+            assert_eq!(headline(&report), format!("Nothing valid to judge: {expected}"));
+        }
     }
 
     #[test]

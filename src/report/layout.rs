@@ -138,7 +138,7 @@ fn results(route: &RouteReport) -> Vec<Block> {
     }
     blocks.extend(tables::level_notes(route).into_iter().map(line));
     blocks.extend(tables::objectives(route));
-    blocks.extend(tables::objective_note(route).map(line));
+    blocks.extend(tables::objective_notes(route).into_iter().map(line));
     blocks.extend(server::tables(route));
     blocks
 }

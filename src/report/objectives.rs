@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::PhaseReport;
+use crate::capacity;
 use crate::check::numbers::{duration, exact_duration, integer, percent};
 use crate::slo::{Criterion, LatencyMetric, Objective, ObjectiveCounts, Share, Slo};
 use crate::tally::RawStatistics;
@@ -28,7 +29,9 @@ pub struct ObjectiveResult {
     /// The number of requests that met the objective. A failed request never meets an objective.
     pub met: u64,
     pub passed: bool,
-    /// False if the objective is met, but by so few requests that one miss was not possible.
+    /// False if chance can decide: the objective is met by so few requests that one miss was not
+    /// possible, or it is missed, but the 95 % interval of the measured value contains the
+    /// threshold.
     pub sure: bool,
 }
 
@@ -90,8 +93,23 @@ fn result(
         judged,
         met,
         passed,
-        sure: !passed || share.as_f64() >= 1.0 || judged as f64 * (1.0 - share.as_f64()) >= 1.0,
+        sure: is_sure(share, judged, met),
     }
+}
+
+/// Returns false if chance can decide on which side of an objective this result is.
+#[allow(clippy::cast_precision_loss)]
+fn is_sure(share: Share, judged: u64, met: u64) -> bool {
+    let required = share.as_f64();
+    if judged == 0 || required >= 1.0 {
+        return true;
+    }
+    if share.is_reached(met, judged) {
+        return judged as f64 * (1.0 - required) >= 1.0;
+    }
+    // The quantile is above the threshold for certain exactly if the percentage of requests up to
+    // the threshold is below the required percentage for certain.
+    capacity::proves_miss(met, judged, required)
 }
 
 impl ObjectiveResult {
@@ -157,8 +175,18 @@ impl ObjectiveResult {
         }
     }
 
+    /// True if the objective is missed, but chance can explain it.
+    pub(super) fn is_missed_by_chance(&self) -> bool {
+        self.judged > 0 && !self.passed && !self.sure
+    }
+
     /// Returns the reason why the objective was missed.
     pub(super) fn miss(&self, failed: u64) -> String {
+        let chance = if self.is_missed_by_chance() { ", which chance can explain" } else { "" };
+        format!("{}{chance}", self.certain_miss(failed))
+    }
+
+    fn certain_miss(&self, failed: u64) -> String {
         let (label, threshold) = (self.label(), self.threshold());
         let (met, judged) = (integer(self.met), integer(self.judged));
         let Some(threshold_seconds) = self.threshold_seconds else {
@@ -228,6 +256,28 @@ mod tests {
         let text = "ttft p99: too many requests failed, objective 250 ms: 46 of 559 met it; \
                     1 failed request counts as a miss";
         assert_eq!(failed.miss(1), text);
+    }
+
+    #[test]
+    fn a_miss_is_unsure_if_the_interval_of_the_measured_quantile_contains_the_threshold() {
+        let is_sure = |judged, met| is_sure(Share::percent(99), judged, met);
+        // If exactly 99 % of all requests met the objective, at least 4 of 100 would miss it in
+        // 1.8 % of all samples, and at least 3 in 7.9 %.
+        assert_eq!([95, 96, 97, 98].map(|met| is_sure(100, met)), [true, true, false, false]);
+        assert!(is_sure(100, 99) && is_sure(1000, 980) && !is_sure(1000, 985));
+        // 99 requests permit no miss of a p99.
+        assert!(!is_sure(99, 99) && !is_sure(99, 98));
+        let all = Share::percent(100);
+        assert!(super::is_sure(all, 5, 4) && super::is_sure(all, 0, 0));
+    }
+
+    #[test]
+    fn a_miss_that_chance_can_explain_is_marked_in_its_reason() {
+        let unsure = ObjectiveResult { judged: 100, met: 98, sure: false, ..missed(1.0, 1.02) };
+        assert_eq!(
+            unsure.miss(0),
+            "ttft p99 was 1.02 s, objective 1 s: 98 of 100 met it, which chance can explain"
+        );
     }
 
     #[test]

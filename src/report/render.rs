@@ -198,7 +198,7 @@ fn painted(cell: &str, style: TextStyle) -> String {
     match cell.split(' ').next() {
         Some("met" | "better") => style.green(cell),
         Some("missed" | "worse") => style.red(cell),
-        Some("met?" | "unclear") => style.yellow(cell),
+        Some("met?" | "missed?" | "unclear") => style.yellow(cell),
         _ => cell.to_owned(),
     }
 }

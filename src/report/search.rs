@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::Block;
 use super::{Level, LevelKind, PhaseReport};
-use crate::capacity::{self, Ending, Quantiles, StepRecord, Verdict};
+use crate::capacity::{self, Ending, Limit, Quantiles, StepRecord, Verdict};
 use crate::check::numbers::{duration, integer, three_digits};
 use crate::schedule::{SearchRange, SearchSpec};
 use crate::schedule_state::SearchState;
@@ -19,7 +19,7 @@ const CONFIDENCE: f64 = 0.95;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SearchReport {
     /// Why the search ended: `found`, `first_missed`, `last_met`, `undecided`, `distorted`,
-    /// `steps_too_short`, `out_of_steps` or `interrupted`.
+    /// `limited`, `steps_too_short`, `out_of_steps` or `interrupted`.
     pub ending: String,
     /// The result for people.
     pub sentence: String,
@@ -43,6 +43,12 @@ pub struct SearchReport {
     /// The probability that the capacity is between `lower` and `upper`. `None` if the steps are
     /// too short for a confidence.
     pub confidence: Option<f64>,
+    /// True if only the limit of steps for proofs kept the search from a narrower interval.
+    #[serde(default)]
+    pub out_of_proofs: bool,
+    /// The level from which on throughput does not grow, if it is below `met`.
+    #[serde(default)]
+    pub knee: Option<f64>,
     /// The throughput at the level `met`, in successes per second.
     pub requests_per_second: Option<f64>,
     /// The throughput at the level `met`, in output tokens per second.
@@ -73,6 +79,9 @@ pub struct StepReport {
     pub cut_short: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distortion: Option<String>,
+    /// The limit of llmload that dropped arrivals of the step: `rate_limits` or `budgets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
     /// True if the requests took longer than `settle_seconds`, so the step does not count.
     #[serde(default)]
     pub unsettled: bool,
@@ -146,6 +155,8 @@ impl SearchReport {
             lower: outcome.interval.0.map(capacity::Level::value),
             upper: outcome.interval.1.map(capacity::Level::value),
             confidence: outcome.is_confident(spec).then_some(CONFIDENCE),
+            out_of_proofs: outcome.is_out_of_proofs,
+            knee: outcome.knee.map(|knee| knee.level.value()),
             requests_per_second: throughput.map(|result| result.requests_per_second),
             output_tokens_per_second: throughput.map(|result| result.tokens_per_second),
             steps: steps.iter().map(|step| StepReport::new(step, spec)).collect(),
@@ -156,6 +167,12 @@ impl SearchReport {
     /// True if the search ended with this ending.
     pub(super) fn has_ended(&self, ending: Ending) -> bool {
         self.ending == ending.as_str()
+    }
+
+    /// The limit of llmload that ended the search.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        let name = self.steps.last()?.limit.as_deref()?;
+        [Limit::Rate, Limit::Budget].into_iter().find(|limit| limit.as_str() == name)
     }
 
     /// True if the search has proven that a level meets the objectives.
@@ -197,20 +214,22 @@ impl SearchReport {
         let names = self.steps.first().map(|step| &step.objectives[..]).unwrap_or_default();
         let shown = names.len().min(MOST_COLUMNS);
         let has_drops = self.steps.iter().any(|step| step.dropped > 0);
-        let mut columns = vec!["step".to_owned(), "time".to_owned(), "requests".to_owned()];
-        columns.extend(has_drops.then(|| "dropped".to_owned()));
+        // A narrow screen cuts the table on the right, so the result is on the left.
+        let mut columns = vec!["step".to_owned(), "result".to_owned()];
         columns.extend(names.iter().take(shown).map(|objective| objective.name.clone()));
-        columns.extend(["QPS", "tokens/s", "result"].map(str::to_owned));
+        columns.extend(["QPS", "tokens/s", "requests"].map(str::to_owned));
+        columns.extend(has_drops.then(|| "dropped".to_owned()));
+        columns.push("time".to_owned());
         let row = |step: &StepReport| {
-            let mut cells =
-                vec![step.name.clone(), duration(step.measured_seconds), integer(step.sent())];
-            cells.extend(has_drops.then(|| integer(step.dropped)));
+            let mut cells = vec![step.name.clone(), result_text(step)];
             cells
                 .extend(step.objectives.iter().take(shown).map(|objective| objective.text.clone()));
             cells.push(three_digits(step.requests_per_second));
             let about = if step.is_token_estimate { "≈ " } else { "" };
             cells.push(format!("{about}{}", three_digits(step.output_tokens_per_second)));
-            cells.push(result_text(step));
+            cells.push(integer(step.sent()));
+            cells.extend(has_drops.then(|| integer(step.dropped)));
+            cells.push(duration(step.measured_seconds));
             cells
         };
         let rows = self.steps.iter().map(row).collect();
@@ -221,7 +240,11 @@ impl SearchReport {
 impl StepReport {
     /// The state of a step without a verdict.
     pub(super) fn state(&self) -> &'static str {
-        if self.unsettled { "unsettled" } else { "distorted" }
+        match (&self.limit, self.unsettled) {
+            (Some(_), _) => "limited",
+            (None, true) => "unsettled",
+            (None, false) => "distorted",
+        }
     }
 
     /// The arrivals that llmload sent.
@@ -249,6 +272,7 @@ impl StepReport {
             seconds: result.elapsed.as_secs_f64(),
             cut_short: result.is_cut_short,
             distortion: result.distortion.clone(),
+            limit: result.limit.map(|limit| limit.as_str().to_owned()),
             unsettled: step.is_unsettled,
             requests: result.requests,
             succeeded: result.succeeded,
@@ -327,4 +351,67 @@ fn level(range: SearchRange, level: capacity::Level) -> Level {
         SearchRange::Concurrency { .. } => LevelKind::Concurrency,
     };
     Level { kind, value: level.value() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(dropped: u64) -> StepReport {
+        StepReport {
+            name: "5/s".to_owned(),
+            verdict: Some(Verdict::Met.as_str().to_owned()),
+            measured_seconds: 12.0,
+            requests: 60,
+            dropped,
+            requests_per_second: 5.02,
+            output_tokens_per_second: 512.0,
+            objectives: vec![StepObjective {
+                name: "ttft p99".to_owned(),
+                text: "310 ms".to_owned(),
+                ..StepObjective::default()
+            }],
+            ..StepReport::default()
+        }
+    }
+
+    fn table(steps: Vec<StepReport>) -> (Vec<String>, Vec<Vec<String>>) {
+        let search = SearchReport { steps, ..SearchReport::default() };
+        match search.blocks().remove(0) {
+            Block::Table { columns, rows, .. } => (columns, rows),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_table_of_steps_begins_with_the_result_and_has_each_value_in_its_column() {
+        let (columns, rows) = table(vec![step(0)]);
+        let expected = ["step", "result", "ttft p99", "QPS", "tokens/s", "requests", "time"];
+        assert_eq!(columns, expected);
+        assert_eq!(rows, [["5/s", "met", "310 ms", "5.02", "512", "60", "12 s"]]);
+    }
+
+    #[test]
+    fn dropped_arrivals_have_a_column_if_a_step_has_some_and_do_not_count_as_requests() {
+        let (columns, rows) = table(vec![step(0), step(7)]);
+        let at = |name: &str| columns.iter().position(|column| column == name).unwrap();
+        let of = |name: &str| rows.iter().map(|row| row[at(name)].clone()).collect::<Vec<_>>();
+        assert_eq!(of("dropped"), ["0", "7"]);
+        assert_eq!(of("requests"), ["60", "53"]);
+        assert!(rows.iter().all(|row| row.len() == columns.len()));
+    }
+
+    #[test]
+    fn a_step_that_a_limit_ended_is_limited_and_names_the_limit() {
+        let distortion = Some("llmload dropped 7 arrivals because of `rate_limits`".to_owned());
+        let limit = Some(Limit::Rate.as_str().to_owned());
+        let limited = StepReport { verdict: None, distortion, limit, ..step(7) };
+        let search = SearchReport { steps: vec![step(0), limited], ..SearchReport::default() };
+        assert_eq!(search.limit(), Some(Limit::Rate));
+        let blocks = search.blocks();
+        let Block::Table { rows, .. } = &blocks[0] else { panic!("{blocks:?}") };
+        assert_eq!(rows[1][1], "limited");
+        let is_named = |block: &Block| matches!(block, Block::Line { text } if text.contains("does not count: llmload dropped 7"));
+        assert!(blocks.iter().any(is_named), "{blocks:?}");
+    }
 }

@@ -118,11 +118,11 @@ fn objective_table(phases: &[&PhaseReport], columns: std::ops::Range<usize>) -> 
     }
 }
 
-/// Explains `met?`, if a table of objectives has this result.
-pub(super) fn objective_note(route: &RouteReport) -> Option<String> {
-    let shown = route.levels().flat_map(|phase| &phase.slo);
+/// Explains `met?` and `missed?`, if a table of objectives has these results.
+pub(super) fn objective_notes(route: &RouteReport) -> Vec<String> {
+    let shown = || route.levels().flat_map(|phase| &phase.slo).filter(|result| result.judged > 0);
     let mut unsure: BTreeMap<u64, Vec<String>> = BTreeMap::new();
-    for objective in shown.filter(|result| result.judged > 0 && result.passed && !result.sure) {
+    for objective in shown().filter(|result| result.passed && !result.sure) {
         let labels = unsure.entry(objective.fewest_requests()).or_default();
         if !labels.contains(&objective.label()) {
             labels.push(objective.label());
@@ -133,15 +133,27 @@ pub(super) fn objective_note(route: &RouteReport) -> Option<String> {
         format!("{} {need} {}", labels.join(" and "), integer(*fewest))
     });
     let needs = needs.collect::<Vec<_>>().join(", ");
-    (!unsure.is_empty()).then(|| {
-        format!("met? = met, but by so few requests that chance can decide: {needs} requests")
-    })
+    let mut notes = Vec::new();
+    if !unsure.is_empty() {
+        notes.push(format!(
+            "met? = met, but by so few requests that chance can decide: {needs} requests"
+        ));
+    }
+    if shown().any(ObjectiveResult::is_missed_by_chance) {
+        notes.push(
+            "missed? = missed, but chance can explain it: the 95 % confidence interval of the \
+             measured value contains the objective; more requests decide"
+                .to_owned(),
+        );
+    }
+    notes
 }
 
 fn objective_cell(objective: &ObjectiveResult) -> String {
     let result = match (objective.judged, objective.passed, objective.sure) {
         (0, ..) => return "not judged".to_owned(),
-        (_, false, _) => "missed",
+        (_, false, false) => "missed?",
+        (_, false, true) => "missed",
         (_, true, false) => "met?",
         (_, true, true) => "met",
     };

@@ -4,7 +4,7 @@
 //! Each phase is judged separately, because an objective that is met at a low level and missed at a
 //! high level says nothing about the mean of both levels.
 
-mod dropped;
+pub(super) mod dropped;
 
 use std::time::Duration;
 
@@ -71,6 +71,10 @@ pub enum ReasonCode {
     Interrupted,
     /// Too many arrivals were dropped.
     Dropped,
+    /// `rate_limits` of a target dropped too many arrivals.
+    RateLimits,
+    /// A budget of a scenario was used up, so too many arrivals were dropped.
+    Budget,
     /// No request can be judged by an objective.
     TooFewRequests,
     /// No request was sent, or none finished.
@@ -111,6 +115,8 @@ impl ReasonCode {
             ReasonCode::ClientFailures => "client_failures",
             ReasonCode::Interrupted => "interrupted",
             ReasonCode::Dropped => "dropped",
+            ReasonCode::RateLimits => "rate_limits",
+            ReasonCode::Budget => "budget",
             ReasonCode::TooFewRequests => "too_few_requests",
             ReasonCode::NothingSent => "nothing_sent",
             ReasonCode::NotReady => "not_ready",
@@ -240,6 +246,8 @@ fn search_reason(search: &SearchReport) -> Option<Reason> {
         ReasonCode::ObjectiveMissed
     } else if is(Ending::Distorted) {
         ReasonCode::Distorted
+    } else if is(Ending::Limited) {
+        search.limit().map_or(ReasonCode::Dropped, dropped::code)
     } else if is(Ending::Undecided)
         || is(Ending::StepsTooShort)
         || is(Ending::OutOfSteps) && search.met.is_none()

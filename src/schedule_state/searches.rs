@@ -3,6 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 use crate::capacity::{Capacity, Level, Outcome, Search, StepPlan};
 
 /// The driver changes this state. The metrics, the progress and the report read it.
@@ -21,8 +23,8 @@ pub struct SearchState {
     /// The index of the phase in the schedule.
     pub phase: usize,
     pub search: Search,
-    /// The step that runs now.
-    pub current: Option<StepPlan>,
+    /// The step that runs now, and its start.
+    pub current: Option<(StepPlan, Instant)>,
     /// `None` while the search runs.
     pub outcome: Option<Outcome>,
 }
@@ -57,7 +59,7 @@ impl Searches {
     pub(super) fn current_level(&self, phase: usize) -> Option<Level> {
         let inner = self.lock();
         let state = inner.states.iter().find(|state| state.phase == phase)?;
-        state.current.map(|step| step.level)
+        state.current.map(|(step, _)| step.level)
     }
 
     /// Returns the latest capacity, and the time at which its search ended.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Distribution;
-use crate::capacity::{Batch, Batches, MeasureSteps, Quantiles, StepResult, StepWindow};
+use crate::capacity::{Batch, Batches, Limit, MeasureSteps, Quantiles, StepResult, StepWindow};
 use crate::event::{Arrival, DropReason, Event, Observe};
 use crate::generator::{GeneratorMonitor, Snapshot};
 use crate::measurement::{Blame, Measurement};
@@ -313,12 +313,13 @@ impl StepCounts {
         }
         if self.rate_limited > 0 {
             return Some(format!(
-                "llmload dropped {} arrivals because of `rate_limits`; raise the limits of the target",
+                "llmload dropped {} arrivals because of `rate_limits`; raise `rate_limits` of the \
+                 target",
                 self.rate_limited
             ));
         }
         if self.is_used_up {
-            return Some("a budget was used up; raise it".to_owned());
+            return Some("a budget was used up; raise `budgets` of the scenario".to_owned());
         }
         if self.failed_in_client > 0 {
             return Some(format!(
@@ -335,9 +336,13 @@ impl StepCounts {
         })
     }
 
-    /// Returns true if `rate_limits` or a budget would also distort a repeated step.
-    fn has_lasting_distortion(&self) -> bool {
-        !self.is_paused && (self.rate_limited > 0 || self.is_used_up)
+    /// Returns the limit that would also drop arrivals of a repeated step.
+    fn limit(&self) -> Option<Limit> {
+        match (self.is_paused, self.rate_limited, self.is_used_up) {
+            (true, ..) | (false, 0, false) => None,
+            (false, 0, true) => Some(Limit::Budget),
+            (false, ..) => Some(Limit::Rate),
+        }
     }
 
     fn into_result(
@@ -379,7 +384,7 @@ impl StepCounts {
             observed,
             is_cut_short,
             distortion,
-            distortion_lasts: self.has_lasting_distortion(),
+            limit: self.limit(),
             failed_in_client: self.failed_in_client,
             latency: self.latency(),
             ended_per_second: per_second(real(self.ended)),

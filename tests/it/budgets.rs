@@ -461,6 +461,11 @@ async fn a_run_obeys_its_budgets() {
         assert_eq!(report["routes"][0]["ledger"]["dropped"]["budget"], 13, "{text}");
         assert_eq!(output.status.code(), Some(4), "drops prove nothing");
         assert!(text.contains("a budget of the scenario was used up"), "{text}");
+        assert_eq!(report["verdict"]["reasons"][0]["code"], "budget", "{text}");
+        let findings = report["findings"].as_array().unwrap();
+        let steps = findings.iter().filter(|finding| finding["code"] == "next_step");
+        let steps: Vec<&str> = steps.map(|finding| finding["text"].as_str().unwrap()).collect();
+        assert!(steps.len() == 1 && steps[0].contains("raise `budgets`"), "{steps:?}");
     })
     .await;
 }

@@ -14,7 +14,7 @@ use llmload::generator::GeneratorMonitor;
 use llmload::guard::{Guard, Pause};
 use llmload::launch::{Mailbox, Route};
 use llmload::measurement::FailureDetail;
-use llmload::report::SearchReport;
+use llmload::report::{ReasonCode, SearchReport};
 use llmload::schedule::{ArrivalSpec, Load, Phase, SearchRange, SearchSpec};
 use llmload::schedule_state::{RateOverride, ScheduleState};
 use llmload::simulator::{Simulator, SimulatorOptions};
@@ -377,6 +377,31 @@ fn the_objectives_of_the_daemon_do_not_judge_the_requests_of_a_search() {
     }
 }
 
+/// At 20/s, a limit of 60 requests per minute drops arrivals, and this would repeat in each step.
+#[tokio::test]
+async fn a_search_that_rate_limits_end_names_this_limit_and_no_higher_concurrency() {
+    let simulator = simulator();
+    let target = format!(
+        "{{base_url: 'http://{}/v1', rate_limits: {{requests_per_minute: 60}}}}",
+        simulator.address()
+    );
+    let yaml = format!(
+        "target: {target}\nslo: {{success_rate: 90%}}\nschedule:\n  \
+         - {{search: {{rate: {{from: 20/s, to: 40/s}}}}, for: 1s}}\n"
+    );
+    let ran = run_against(yaml, &[]).await;
+    assert_eq!(ran.code, 4, "{}", ran.table);
+    let unwrapped = ran.table.split_whitespace().collect::<Vec<_>>().join(" ");
+    let headline = "llmload capacity invalid: the load reached the rate limits of the target";
+    assert!(unwrapped.starts_with(headline), "{}", ran.table);
+    for text in ["raise `rate_limits` of the target", "Next, raise `rate_limits`", "limited"] {
+        assert!(unwrapped.contains(text), "{text}: {}", ran.table);
+    }
+    let report = ran.report.unwrap();
+    assert_eq!(report.routes[0].phases[0].search.as_ref().unwrap().ending, "limited");
+    assert!(report.verdict.has(ReasonCode::RateLimits));
+}
+
 /// Adds the names of all fields of a JSON value.
 fn fields(value: &serde_json::Value, found: &mut BTreeSet<String>) {
     match value {
@@ -404,6 +429,7 @@ async fn the_documentation_explains_exactly_the_fields_of_a_search() {
     let searched = search(rates("1/s", "50/s"), async |_| {}).await;
     let mut report = SearchReport::new(&searched.state.searches.states()[0]);
     report.steps[0].distortion = Some(String::new());
+    report.steps[0].limit = Some(String::new());
     let mut there = BTreeSet::new();
     fields(&serde_json::to_value(&report).unwrap(), &mut there);
     assert_eq!(there, explained);

@@ -199,13 +199,14 @@ impl Driver {
 
     fn show_search(&self, running: &RunningSearch, ending: Option<Ending>) {
         let outcome = ending.map(|ending| running.search.outcome(ending));
+        let current = running.step.as_ref().map(|step| (step.plan, step.began));
         if let Some(outcome) = &outcome {
             tracing::info!(scenario = self.arrivals.scenario, "the search has ended: {outcome}");
         }
         self.schedule_state.searches.set(SearchState {
             phase: running.phase,
             search: running.search.clone(),
-            current: running.step.as_ref().map(|step| step.plan).filter(|_| outcome.is_none()),
+            current: current.filter(|_| outcome.is_none()),
             outcome,
         });
     }

@@ -10,6 +10,9 @@ use crate::report::{LevelKind, ObjectiveResult, PhaseReport, RouteReport, shell_
 const REQUESTS_FOR_P99: u64 = 100;
 /// The lowest success rate of a level whose objectives are not missed because of failures.
 const FEW_FAILURES: f64 = 0.99;
+/// The load has an effect on a value if the value at the higher level is at least this many times
+/// the value at the lower level.
+const EFFECT: f64 = 1.1;
 
 /// The factor from the lowest to the highest level of a search without a known upper end.
 const SEARCH_FACTOR: f64 = 4.0;
@@ -45,16 +48,52 @@ fn judged<'a>(ladder: &Ladder<'a>) -> Vec<&'a PhaseReport> {
     ladder.sent.iter().copied().filter(is_judged).collect()
 }
 
+fn misses(phase: &PhaseReport) -> impl Iterator<Item = &ObjectiveResult> {
+    phase.slo.iter().filter(|objective| !objective.passed)
+}
+
+/// True if chance can explain every miss of a level.
+fn misses_by_chance(phase: &PhaseReport) -> bool {
+    misses(phase).all(ObjectiveResult::is_missed_by_chance)
+}
+
+/// Returns the reason why a lower level does not help: the first missed objective has nearly the
+/// same value at the lower level, so its value does not depend on the load. `None` if it can depend
+/// on the load.
+fn no_effect(lower: &PhaseReport, higher: &PhaseReport) -> Option<String> {
+    let has_effect = |objective: &ObjectiveResult| {
+        let same = lower.slo.iter().find(|other| other.criterion() == objective.criterion());
+        let values = same.and_then(|same| same.measured).zip(objective.measured);
+        match objective.threshold_seconds {
+            Some(_) => values.is_none_or(|(low, high)| high >= low * EFFECT),
+            None => values.is_none_or(|(low, high)| 1.0 - high >= (1.0 - low) * EFFECT),
+        }
+    };
+    let missed = misses(higher).next()?;
+    (!misses(higher).any(has_effect)).then(|| {
+        let same = lower.slo.iter().find(|other| other.criterion() == missed.criterion());
+        format!(
+            "the load has no clear effect on {}: {} at {}, and {} at {}",
+            missed.label(),
+            same.map_or_else(|| "–".to_owned(), ObjectiveResult::measured_text),
+            label(lower),
+            missed.measured_text(),
+            label(higher)
+        )
+    })
+}
+
 fn miss(phase: &PhaseReport) -> Option<String> {
-    let objective = phase.slo.iter().find(|objective| !objective.passed)?;
+    let objective = misses(phase).next()?;
+    let chance = if misses_by_chance(phase) { ", which chance can explain" } else { "" };
     Some(match objective.measured {
         Some(_) => format!(
-            "{} was {} instead of {}",
+            "{} was {} instead of {}{chance}",
             objective.label(),
             objective.measured_text(),
             objective.threshold()
         ),
-        None => format!("{} was missed", objective.label()),
+        None => format!("{} was missed{chance}", objective.label()),
     })
 }
 
@@ -109,6 +148,18 @@ fn next_step(
     match best {
         Some(index) if index + 1 < levels.len() => {
             let (low, high) = (levels[index], levels[index + 1]);
+            if misses_by_chance(high) {
+                return next(format!(
+                    "next, run {} for longer, because chance can explain its miss",
+                    label(high)
+                ));
+            }
+            if let Some(reason) = no_effect(low, high) {
+                return next(format!(
+                    "next, run {} for longer before you choose a level, because {reason}",
+                    label(low)
+                ));
+            }
             return next(format!(
                 "next, find the limit between {} and {}: {}",
                 label(low),
@@ -124,7 +175,9 @@ fn next_step(
                 search_command(route, search, best, value(best) * SEARCH_FACTOR)?
             ));
         }
-        None if !levels.is_empty() => return next(step_after_a_miss(levels.first()?)),
+        None if !levels.is_empty() => {
+            return next(step_after_a_miss(levels.first()?, levels.get(1)));
+        }
         _ => {}
     }
     if has_room {
@@ -163,10 +216,21 @@ fn next_step(
 
 /// The next step if the lowest level misses an objective. Lower levels help against a slow server,
 /// and not against failures.
-fn step_after_a_miss(lowest: &PhaseReport) -> String {
+fn step_after_a_miss(lowest: &PhaseReport, second: Option<&&PhaseReport>) -> String {
     let is_slow = lowest.statistics.success_rate.is_some_and(|rate| rate >= FEW_FAILURES);
     let is_single = lowest.level.is_some_and(|level| level.kind == LevelKind::Concurrency)
         && value(lowest) <= 1.0;
+    if misses_by_chance(lowest) {
+        return format!(
+            "next, run {} for longer, because chance can explain its miss",
+            label(lowest)
+        );
+    }
+    if let Some(reason) = second.and_then(|second| no_effect(lowest, second)).filter(|_| is_slow) {
+        return format!(
+            "next, try shorter prompts or responses, or a faster server, because {reason}"
+        );
+    }
     match (is_slow, is_single) {
         (false, _) => "next, fix the causes of the failures, because requests fail even at the \
                        lowest level"

@@ -1,5 +1,6 @@
 //! For each finding: data that give it, and data that just do not.
 
+mod limits;
 mod names;
 mod searches;
 

@@ -8,7 +8,7 @@ use crate::check::numbers::{duration, integer, percent};
 use crate::event::DropReason;
 use crate::measurement::{Anomaly, Failure};
 use crate::report::verdict::cut_phases;
-use crate::report::{Distortion, PhaseReport, RouteReport};
+use crate::report::{Distortion, PhaseReport, RouteReport, StepReport};
 use crate::slo::Share;
 
 /// If the p99 of the dispatch lag exceeds this number of seconds, there is a finding. The number is
@@ -71,7 +71,9 @@ pub(super) fn repeat_run(distortions: &[Distortion]) -> Option<Draft> {
 pub(super) fn distorted_steps(routes: &[RouteReport], distortions: &[Distortion]) -> Option<Draft> {
     let searches = || routes.iter().flat_map(|route| &route.phases);
     let steps = || searches().filter_map(|phase| phase.search.as_ref()).flat_map(|of| &of.steps);
-    let distorted = steps().filter(|step| step.distortion.is_some()).count();
+    // The verdict explains a step that a limit has ended.
+    let is_distorted = |step: &&StepReport| step.distortion.is_some() && step.limit.is_none();
+    let distorted = steps().filter(is_distorted).count();
     let first = distortions.first().map(|distortion| distortion.message.as_str());
     let text = match (distorted, first) {
         (0, None) => return None,

@@ -1,6 +1,7 @@
 //! Tests of the verdict about searches. The tests of complete runs check the other reasons.
 
 use super::*;
+use crate::capacity::Limit;
 use crate::report::StepReport;
 
 const NO_CLIENT_FAILURE: [u64; 2] = [0, 0];
@@ -109,4 +110,24 @@ fn arrivals_that_the_breaker_dropped_are_a_failure_of_the_target() {
     let (outcome, codes, _) = dropped([("breaker", 70), ("late", 9)]);
     assert_eq!(outcome, Outcome::Invalid);
     assert!(codes.contains(&ReasonCode::Dropped), "{codes:?}");
+    for (limit, code) in [("rate_limit", ReasonCode::RateLimits), ("budget", ReasonCode::Budget)] {
+        let (outcome, codes, _) = dropped([("breaker", 60), (limit, 19)]);
+        assert_eq!(outcome, Outcome::Invalid);
+        assert!(codes.contains(&code) && !codes.contains(&ReasonCode::Dropped), "{codes:?}");
+        // Two arrivals for another reason are more than 1 %.
+        let (_, codes, _) = dropped([("late", 2), (limit, 77)]);
+        assert!(codes.contains(&ReasonCode::Dropped), "{codes:?}");
+    }
+}
+
+#[test]
+fn a_search_that_a_limit_of_llmload_ended_is_invalid_because_of_this_limit() {
+    for (limit, code) in
+        [(Limit::Rate, ReasonCode::RateLimits), (Limit::Budget, ReasonCode::Budget)]
+    {
+        let mut phase = search(Ending::Limited, NO_CLIENT_FAILURE);
+        let steps = &mut phase.search.as_mut().unwrap().steps;
+        steps[1].limit = Some(limit.as_str().to_owned());
+        assert_eq!(verdict(route(vec![phase], 0)), (Outcome::Invalid, vec![code], false));
+    }
 }

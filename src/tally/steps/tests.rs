@@ -1,7 +1,7 @@
 //! Tests of the counts of one step.
 
 use super::*;
-use crate::capacity::{Level, Reason, StepPlan};
+use crate::capacity::{Level, Limit, Reason, StepPlan};
 use crate::measurement::{Anomalies, Usage};
 use crate::schedule::{SearchRange, SearchSpec};
 use crate::slo::{Objective, Slo};
@@ -143,16 +143,16 @@ fn a_step_has_a_limited_number_of_batches_however_late_its_requests_are_due() {
 #[test]
 fn drops_by_rate_limits_and_budgets_distort_for_longer_than_one_step() {
     let cases = [
-        (DropReason::RateLimit, "`rate_limits`", true),
-        (DropReason::Budget, "a budget", true),
-        (DropReason::Paused, "paused", false),
+        (DropReason::RateLimit, "raise `rate_limits`", Some(Limit::Rate)),
+        (DropReason::Budget, "raise `budgets`", Some(Limit::Budget)),
+        (DropReason::Paused, "paused", None),
     ];
-    for (reason, text, lasts) in cases {
+    for (reason, text, limit) in cases {
         let (meter, began) = begun(at_a_rate());
         let arrival = Arrival { k: 0, due: began + SECOND, phase: Some(0), lengths: None, turn: 0 };
         meter.steps.observe(&arrival, Event::Dropped(reason));
         let result = ended(&meter, began);
         assert!(result.distortion.as_ref().unwrap().contains(text), "{result:?}");
-        assert_eq!(result.distortion_lasts, lasts, "{reason:?}");
+        assert_eq!(result.limit, limit, "{reason:?}");
     }
 }
