@@ -1,25 +1,30 @@
 //! The charts of the page, as SVG without scripts. All targets of a scenario share each chart, and
 //! so do scenarios that differ only in their target.
+//!
+//! A colour always means a target, and a shape always means a level. The classes of failure have
+//! other colours.
 
 mod axis;
 mod distribution;
 mod labels;
+mod legend;
 mod levels;
 mod over_time;
 mod plot;
 mod search;
 mod server;
+mod shape;
 
 use super::layout::Block;
 use super::{PhaseReport, Report, RouteReport, comparison};
+pub(super) use legend::Entry;
 use plot::Plot;
 pub(super) use plot::escaped;
 
 /// The classes of the colours. They are defined in the style sheet of the page, and people with
 /// colour blindness can distinguish them.
 const COLOURS: [&str; 6] = ["c0", "c1", "c2", "c3", "c4", "c5"];
-/// The classes of line patterns.
-const PATTERNS: [&str; 4] = ["", "p1", "p2", "p3"];
+
 /// If an objective is higher than the values by more than this factor, the chart does not reach up
 /// to it, because the values would be too small.
 const HIGHEST_OBJECTIVE: f64 = 3.0;
@@ -28,14 +33,15 @@ const HIGHEST_OBJECTIVE: f64 = 3.0;
 pub(super) fn charts(report: &Report) -> Vec<Block> {
     let groups = comparison::groups(&report.routes);
     let several = groups.len() > 1;
+    let colours = &Colours::new(&report.routes);
     let all = groups.iter().flat_map(|routes| {
         let scenarios = comparison::names(routes.iter().map(|route| route.scenario.as_str()));
-        let charts = search::charts(routes)
+        let charts = search::charts(routes, colours)
             .into_iter()
-            .chain(levels::charts(routes))
-            .chain(over_time::charts(routes))
-            .chain(server::charts(routes))
-            .chain(distribution::charts(routes))
+            .chain(levels::charts(routes, colours))
+            .chain(over_time::charts(routes, colours))
+            .chain(server::charts(routes, colours))
+            .chain(distribution::charts(routes, colours))
             .chain(over_time::failures(routes));
         charts.map(move |chart| chart.block(several.then_some(&scenarios)))
     });
@@ -46,8 +52,7 @@ pub(super) fn charts(report: &Report) -> Vec<Block> {
 struct Chart {
     title: String,
     plot: Plot,
-    /// The CSS class and the name of each line.
-    legend: Vec<(String, String)>,
+    legend: Vec<Entry>,
 }
 
 impl Chart {
@@ -62,20 +67,31 @@ impl Chart {
     }
 }
 
-fn colour(index: usize) -> &'static str {
-    COLOURS.get(index % COLOURS.len()).copied().unwrap_or_default()
+/// The colour of each target, which is the same in all charts of a report.
+struct Colours<'a>(Vec<&'a str>);
+
+impl<'a> Colours<'a> {
+    fn new(routes: &'a [RouteReport]) -> Colours<'a> {
+        let mut targets: Vec<&str> = Vec::new();
+        for route in routes {
+            if !targets.contains(&route.target.as_str()) {
+                targets.push(&route.target);
+            }
+        }
+        Colours(targets)
+    }
+
+    /// The class of the colour. A report with more targets than colours repeats the colours.
+    fn class(&self, route: &RouteReport) -> &'static str {
+        let index = self.0.iter().position(|target| *target == route.target).unwrap_or(0);
+        COLOURS.get(index % COLOURS.len()).copied().unwrap_or_default()
+    }
 }
 
-fn pattern(index: usize) -> &'static str {
-    PATTERNS.get(index % PATTERNS.len()).copied().unwrap_or_default()
-}
-
-/// The legend of charts with one line per target. One target needs no legend.
-fn target_legend(routes: &[&RouteReport]) -> Vec<(String, String)> {
-    let entry =
-        |(index, route): (usize, &&RouteReport)| (colour(index).to_owned(), name(route, routes));
-    let entries = routes.iter().enumerate().map(entry);
-    if routes.len() > 1 { entries.collect() } else { Vec::new() }
+/// The entries of a legend for the lines of the targets. One target needs none.
+fn target_legend(routes: &[&RouteReport], colours: &Colours<'_>) -> Vec<Entry> {
+    let entry = |route: &&RouteReport| Entry::line(colours.class(route), name(route, routes));
+    if routes.len() > 1 { routes.iter().map(entry).collect() } else { Vec::new() }
 }
 
 /// The name of a target in a legend, with its model if the targets have different models.
@@ -116,4 +132,23 @@ fn thresholds<'a>(
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_has_one_colour_in_all_scenarios_of_a_report() {
+        let route = |scenario: &str, target: &str| RouteReport {
+            scenario: scenario.to_owned(),
+            target: target.to_owned(),
+            ..RouteReport::default()
+        };
+        let pairs = [("one", "a"), ("one", "b"), ("two", "b"), ("two", "c"), ("three", "a")];
+        let routes = pairs.map(|(scenario, target)| route(scenario, target));
+        let colours = Colours::new(&routes);
+        let classes = routes.each_ref().map(|route| colours.class(route));
+        assert_eq!(classes, ["c0", "c1", "c1", "c2", "c0"]);
+    }
 }

@@ -46,8 +46,7 @@ pub enum Block {
     Chart {
         title: String,
         svg: String,
-        /// The CSS class and the name of each line.
-        legend: Vec<(String, String)>,
+        legend: Vec<charts::Entry>,
     },
     /// Names and values.
     Facts {

@@ -12,7 +12,7 @@ use crate::run::run;
 /// A name that breaks out of HTML and Markdown, if it is not escaped.
 const HOSTILE: &str = "<script>alert(1)</script><img src=x> \"'&amp; **bold** | `code`";
 
-/// A report with all parts: two targets, three levels, objectives, failures, drops, a pause, the
+/// A report with all parts: three targets, three levels, objectives, failures, drops, a pause, the
 /// metrics page of a server, and a search.
 fn report() -> Report {
     static REPORT: OnceLock<Report> = OnceLock::new();
@@ -27,7 +27,7 @@ fn new_report() -> Report {
   small: {simulator: {slots: 2, decode_tokens_per_second: 200}}
 scenarios:
   classic:
-    targets: [one, other]
+    targets: [one, other, small]
     max_concurrency: 8
     request: {max_tokens: 8}
     slo: {ttft: {p99: 300ms}, e2e_latency: {p95: 2s}, success_rate: 99%}
@@ -171,7 +171,7 @@ fn inspected(html: &str, width: u32, script: &str, arguments: &[&str]) -> serde_
 <script>
 const frame = document.querySelector('iframe');
 frame.onload = () => {{
-  const page = frame.contentDocument, style = (element) => frame.contentWindow.getComputedStyle(element);
+  const page = frame.contentDocument, style = (element, part) => frame.contentWindow.getComputedStyle(element, part);
   const problems = [];
   let checked = 0;
   {script}
@@ -191,17 +191,34 @@ frame.onload = () => {{
 }
 
 const LAYOUT: &str = r"
+  const lists = [];
   const wide = page.documentElement.clientWidth;
   const check = (holds, text) => { checked += 1; if (!holds) problems.push(text); };
   const box = (element) => element.getBoundingClientRect();
   const is_inside = (inner, outer) => inner.left >= outer.left - 1 && inner.right <= outer.right + 1;
   check(page.documentElement.scrollWidth <= wide, 'the page scrolls to the side');
   check(page.scripts.length === 0 && page.images.length === 0, 'a text became an element');
+  // A table with many columns is a list on a phone, and each value has the name of its column.
+  for (const table of page.querySelectorAll('section')) {
+    const [head, ...rows] = table.querySelectorAll('thead tr, tbody tr');
+    const is_wide = table.querySelector('thead') && head.cells.length > 3;
+    if (!is_wide) continue;
+    check((style(table.querySelector('thead')).display === 'none') === wide < 600, 'the head of a table');
+    for (const row of rows.filter((row) => row.cells.length > 1)) {
+      [...row.cells].forEach((cell, index) => {
+        const place = box(cell), name = style(cell, '::before').content;
+        check(!cell.textContent || place.width > 0 && is_inside(place, {left: 0, right: wide}), `hidden: ${cell.textContent}`);
+        check(index === 0 || wide > 600 || name.includes(head.cells[index].textContent), `no column: ${cell.textContent}`);
+      });
+    }
+    lists.push(table.querySelector('h3').textContent);
+  }
+  for (const name of ['Steps of the search', 'Targets by phase', 'By level', 'Objectives', 'Per request']) check(lists.includes(name), `${name} is no list`);
   for (const cell of page.querySelectorAll('td, th')) {
     const scroller = cell.closest('.scroll'), view = box(scroller), place = box(cell);
     check(is_inside(view, {left: 0, right: wide}), 'a table is wider than the page');
     const hidden = scroller.scrollWidth - scroller.clientWidth;
-    check(place.width <= scroller.clientWidth && place.right - hidden <= view.right + 1, `unreachable: ${cell.textContent}`);
+    check(place.width <= scroller.clientWidth + 1 && place.right - hidden <= view.right + 1, `unreachable: ${cell.textContent}`);
     check(hidden === 0 || style(scroller).backgroundAttachment.includes('local'), 'no shadow');
     check(cell.cellIndex > 2 || place.right <= view.right + 1, `not visible at first: ${cell.textContent}`);
   }

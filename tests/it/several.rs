@@ -176,7 +176,7 @@ scenarios:
     assert_eq!(cells.len(), 4, "{row}");
     assert!(markdown.contains(&format!("| {} |", cells.join(" | "))), "{markdown}");
     assert!(markdown.contains("| **busy** |  |  |  |"), "{markdown}");
-    let last = format!("<td class=\"warning\">{}</td></tr>", cells[3]);
+    let last = format!("<td data-column=\"difference\" class=\"warning\">{}</td></tr>", cells[3]);
     assert!(html.contains(&last), "{last}");
 }
 

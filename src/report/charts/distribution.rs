@@ -1,13 +1,14 @@
 //! The distribution of a latency by level: the percentage of requests that were at most this slow.
 
 use super::axis::Axis;
-use super::plot::{Dashed, Line, Plot};
-use super::{Chart, colour, name, pattern, thresholds};
+use super::levels::at_quantile;
+use super::plot::{Dashed, Line, Mark, Plot};
+use super::{Chart, Colours, Entry, shape, target_legend, thresholds};
 use crate::check::numbers::duration;
 use crate::report::{PhaseReport, RouteReport};
 
-/// The most levels in a chart.
-const MOST_LEVELS: usize = 6;
+/// The quantiles at which a line shows the shape of its level.
+const MARKED: [f64; 4] = [0.2, 0.45, 0.7, 0.95];
 
 /// A latency: the name of its distribution, its measure in an objective, and its names on the page.
 const LATENCIES: [(&str, &str, &str, &str); 2] = [
@@ -15,8 +16,8 @@ const LATENCIES: [(&str, &str, &str, &str); 2] = [
     ("request_duration_seconds", "e2e_latency", "Distribution of the duration", "request duration"),
 ];
 
-pub(super) fn charts(routes: &[&RouteReport]) -> Vec<Chart> {
-    LATENCIES.iter().filter_map(|latency| chart(routes, *latency)).collect()
+pub(super) fn charts(routes: &[&RouteReport], colours: &Colours<'_>) -> Vec<Chart> {
+    LATENCIES.iter().filter_map(|latency| chart(routes, colours, *latency)).collect()
 }
 
 /// Pairs of a value and its count.
@@ -28,28 +29,29 @@ fn values<'a>(phase: &'a PhaseReport, key: &str) -> Option<&'a Values> {
 
 fn chart(
     routes: &[&RouteReport],
+    colours: &Colours<'_>,
     (key, measure, title, quantity): (&str, &str, &str, &str),
 ) -> Option<Chart> {
-    let names = levels(routes, key);
-    let lines = routes.iter().enumerate().flat_map(|(target, route)| {
-        let of_level = |(level, name): (usize, &&str)| {
+    let names = shape::levels(routes);
+    let lines = routes.iter().flat_map(|route| {
+        let of_level = |name: &&str| {
             let phase = route.levels().find(|phase| phase.name == *name)?;
-            Some((target, level, values(phase, key)?))
+            Some((colours.class(route), phase, values(phase, key)?))
         };
-        names.iter().enumerate().filter_map(of_level).collect::<Vec<_>>()
+        names.iter().filter_map(of_level).collect::<Vec<_>>()
     });
-    let lines: Vec<(usize, usize, &Values)> = lines.collect();
+    let lines: Vec<(&'static str, &PhaseReport, &Values)> = lines.collect();
     let all = || lines.iter().flat_map(|line| line.2.iter().map(|value| value.0));
     let (lowest, highest) = (all().reduce(f64::min)?, all().reduce(f64::max)?);
     let axis = Axis::latencies(lowest, highest);
     let ends = [axis.ticks.first()?.0, axis.ticks.last()?.0];
     let mut plot =
         Plot::new(title, (axis, quantity), (Axis::percentages(), "percentage of requests"));
-    let has_targets = routes.len() > 1;
-    for (target, level, values) in &lines {
-        let pattern = if has_targets { pattern(*target) } else { "" };
-        let class = format!("{} {pattern}", colour(*level));
-        plot.lines.push(Line { class, points: steps(values, ends) });
+    for (class, phase, values) in &lines {
+        plot.lines.push(Line { class: (*class).to_owned(), points: steps(values, ends) });
+        let shape = shape::of(phase, &names);
+        let marks = MARKED.into_iter().filter_map(|part| Some((at_quantile(values, part)?, part)));
+        plot.marks.extend(marks.map(|at| Mark { class, shape, at }));
     }
     let phases = || routes.iter().flat_map(|route| route.levels());
     for (seconds, threshold) in thresholds(phases(), measure, None) {
@@ -59,31 +61,12 @@ fn chart(
         }
     }
     plot.description = format!("{quantity} from {} to {}.", duration(lowest), duration(highest));
-    let colours = names.iter().enumerate();
-    let colours = colours.map(|(level, name)| (colour(level).to_owned(), (*name).to_owned()));
-    let patterns = routes.iter().enumerate().filter(|_| has_targets);
-    let patterns =
-        patterns.map(|(target, route)| (format!("plain {}", pattern(target)), name(route, routes)));
-    Some(Chart { title: title.to_owned(), legend: colours.chain(patterns).collect(), plot })
-}
-
-/// The names of the levels with values. If there are many, some of them, with the first and the
-/// last.
-fn levels<'a>(routes: &[&'a RouteReport], key: &str) -> Vec<&'a str> {
-    let mut names: Vec<&str> = Vec::new();
-    let phases = routes.iter().copied().flat_map(RouteReport::levels);
-    for phase in phases.filter(|phase| values(phase, key).is_some()) {
-        if !names.contains(&phase.name.as_str()) {
-            names.push(&phase.name);
-        }
-    }
-    if names.len() <= MOST_LEVELS {
-        return names;
-    }
-    let last = names.len() - 1;
-    (0..MOST_LEVELS)
-        .filter_map(|index| names.get(index * last / (MOST_LEVELS - 1)).copied())
-        .collect()
+    let shapes = names.iter().filter_map(|name| {
+        let (_, phase, _) = lines.iter().find(|(_, phase, _)| phase.name == *name)?;
+        Some(Entry::shape(shape::of(phase, &names), "plain", (*name).to_owned()))
+    });
+    let legend = shapes.chain(target_legend(routes, colours)).collect();
+    Some(Chart { title: title.to_owned(), legend, plot })
 }
 
 /// The points of the cumulative distribution, as steps.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::axis::Axis;
 use super::plot::{Dashed, Dot, Line, Plot};
-use super::{Chart, colour, objective_label, target_legend, thresholds, top};
+use super::{Chart, Colours, objective_label, shape, target_legend, thresholds, top};
 use crate::check::numbers::{duration, three_digits};
 use crate::report::{ObjectiveResult, PhaseReport, RouteReport, Statistics, Summary};
 
@@ -40,17 +40,20 @@ const LATENCIES: [Latency; 2] = [
     },
 ];
 
-pub(super) fn charts(routes: &[&RouteReport]) -> Vec<Chart> {
-    LATENCIES.iter().filter_map(|latency| latency.chart(routes)).collect()
+pub(super) fn charts(routes: &[&RouteReport], colours: &Colours<'_>) -> Vec<Chart> {
+    LATENCIES.iter().filter_map(|latency| latency.chart(routes, colours)).collect()
 }
 
 impl Latency {
-    fn chart(&self, routes: &[&RouteReport]) -> Option<Chart> {
+    fn chart(&self, routes: &[&RouteReport], colours: &Colours<'_>) -> Option<Chart> {
+        let levels = shape::levels(routes);
         let quantile = self.quantile(routes)?;
+        let levels = &levels;
         let dots = routes.iter().enumerate().flat_map(|(index, route)| {
             route.levels().filter(|phase| !phase.is_search()).filter_map(move |phase| {
                 let at = (phase.statistics.queries_per_second?, self.value(phase, quantile)?);
-                Some((index, Dot { class: colour(index), at, name: self.name(phase, quantile) }))
+                let (class, shape) = (colours.class(route), shape::of(phase, levels));
+                Some((index, Dot { class, shape, at, name: self.name(phase, quantile) }))
             })
         });
         let dots: Vec<(usize, Dot)> = dots.collect();
@@ -81,17 +84,17 @@ impl Latency {
             );
         }
         description.trim_end_matches("; ").clone_into(&mut plot.description);
-        for index in 0..routes.len() {
+        for (index, route) in routes.iter().enumerate() {
             let points = dots.iter().filter(|dot| dot.0 == index).map(|dot| Some(dot.1.at));
-            plot.lines
-                .push(Line { class: format!("{} thin", colour(index)), points: points.collect() });
+            let class = format!("{} thin", colours.class(route));
+            plot.lines.push(Line { class, points: points.collect() });
         }
         for (seconds, threshold) in objectives {
             let label = objective_label(&threshold, seconds, above);
             plot.objectives.push(Dashed { from: (0.0, seconds), to: (right, seconds), label });
         }
         plot.dots = dots.into_iter().map(|dot| dot.1).collect();
-        Some(Chart { title, plot, legend: target_legend(routes) })
+        Some(Chart { title, plot, legend: target_legend(routes, colours) })
     }
 
     /// The highest quantile with an objective, because a reader compares the dots with it. Without
@@ -146,7 +149,7 @@ fn is_same(one: f64, other: f64) -> bool {
 
 /// The lowest value that at least this part of all values does not exceed.
 #[allow(clippy::cast_precision_loss)]
-fn at_quantile(values: &[(f64, u64)], quantile: f64) -> Option<f64> {
+pub(super) fn at_quantile(values: &[(f64, u64)], quantile: f64) -> Option<f64> {
     let total: u64 = values.iter().map(|value| value.1).sum();
     let mut count = 0;
     let mut has_enough = |value: &&(f64, u64)| {
@@ -196,7 +199,8 @@ mod tests {
     }
 
     fn charts_of(phases: Vec<PhaseReport>) -> Vec<Chart> {
-        charts(&[&RouteReport { phases, ..RouteReport::default() }])
+        let routes = [RouteReport { phases, ..RouteReport::default() }];
+        charts(&[&routes[0]], &Colours::new(&routes))
     }
 
     #[test]

@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 
 use super::axis::Axis;
 use super::plot::{Band, Bar, Dashed, Line, Plot};
-use super::{COLOURS, Chart, colour, name, objective_label, target_legend, top};
+use super::{Chart, Colours, Entry, name, objective_label, target_legend, top};
 use crate::check::numbers::{count, duration, three_digits};
 use crate::report::{PhaseReport, RouteReport, TimelineReport};
 
+/// The CSS classes of the colours of failures. No target has one of them.
+const COLOURS: [&str; 6] = ["f0", "f1", "f2", "f3", "f4", "f5"];
 /// The classes of failure with a separate colour. The other classes share the last colour.
 const MOST_CLASSES: usize = COLOURS.len() - 1;
 
 const TIME: &str = "time since the start of the schedule";
 
-pub(super) fn charts(routes: &[&RouteReport]) -> Vec<Chart> {
+pub(super) fn charts(routes: &[&RouteReport], colours: &Colours<'_>) -> Vec<Chart> {
     let Some(clock) = Clock::new(routes) else { return Vec::new() };
     let estimate = routes.iter().any(|route| route.total.is_token_estimate);
     let unit = if estimate { "≈ tokens/s, from chunks" } else { "tokens/s" };
@@ -23,10 +25,11 @@ pub(super) fn charts(routes: &[&RouteReport]) -> Vec<Chart> {
     let in_flight = routes.iter().map(|route| {
         route.timeline.requests_in_flight.iter().map(|number| Some(*number)).collect()
     });
+    let in_flight: Vec<_> = in_flight.collect();
     let charts = [
-        clock.chart(routes, "Output tokens per second", unit, &tokens),
-        clock.chart(routes, "Requests in flight", "requests", &in_flight.collect::<Vec<_>>()),
-        first_token(routes, &clock),
+        clock.chart(routes, colours, ("Output tokens per second", unit), &tokens),
+        clock.chart(routes, colours, ("Requests in flight", "requests"), &in_flight),
+        first_token(routes, colours, &clock),
     ];
     charts.into_iter().flatten().collect()
 }
@@ -94,18 +97,18 @@ impl Clock {
     fn chart(
         &self,
         routes: &[&RouteReport],
-        title: &str,
-        unit: &str,
+        colours: &Colours<'_>,
+        (title, unit): (&str, &str),
         values: &[Vec<Option<f64>>],
     ) -> Option<Chart> {
         let highest = highest(values.iter())?;
         let mut plot = self.plot(title, unit, Axis::linear(highest, three_digits));
-        for (index, (route, values)) in routes.iter().zip(values).enumerate() {
+        for (route, values) in routes.iter().zip(values) {
             let line = self.line(route, values);
-            plot.lines.push(Line { class: colour(index).to_owned(), points: line });
+            plot.lines.push(Line { class: colours.class(route).to_owned(), points: line });
         }
         plot.description = format!("Up to {} {unit}.", three_digits(highest));
-        Some(Chart { title: title.to_owned(), plot, legend: target_legend(routes) })
+        Some(Chart { title: title.to_owned(), plot, legend: target_legend(routes, colours) })
     }
 
     /// The points of a line, each in the middle of its interval.
@@ -156,7 +159,8 @@ impl Clock {
                 if number > 0 && from < self.end {
                     let high = low + number as f64 / width;
                     let to = (from + width).min(self.end);
-                    bars.push(Bar { class: colour(index), from, to, low, high });
+                    let class = COLOURS.get(index).copied().unwrap_or_default();
+                    bars.push(Bar { class, from, to, low, high });
                     low = high;
                 }
             }
@@ -165,11 +169,11 @@ impl Clock {
         if bars.is_empty() {
             return None;
         }
-        let all = classes.iter().enumerate().map(|(index, (name, counts))| {
-            (format!("{} area", colour(index)), format!("{name}: {}", count(total(counts) as f64)))
+        let all = COLOURS.iter().zip(&classes).map(|(class, (name, counts))| {
+            Entry::area(class, format!("{name}: {}", count(total(counts) as f64)))
         });
-        let legend: Vec<(String, String)> = all.collect();
-        let named: Vec<&str> = legend.iter().map(|entry| entry.1.as_str()).collect();
+        let legend: Vec<Entry> = all.collect();
+        let named: Vec<&str> = legend.iter().map(|entry| entry.name.as_str()).collect();
         let description = format!("{}.", named.join(", "));
         let axis = Axis::linear(highest, three_digits);
         let plot = Plot { description, bars, ..self.plot("", unit, axis) };
@@ -199,7 +203,7 @@ fn high_quantile(timeline: &TimelineReport) -> (String, Vec<Option<f64>>) {
 }
 
 /// The quantile of the objective and the median of TTFT, with the objective of each phase.
-fn first_token(routes: &[&RouteReport], clock: &Clock) -> Option<Chart> {
+fn first_token(routes: &[&RouteReport], colours: &Colours<'_>, clock: &Clock) -> Option<Chart> {
     let quantiles = |route: &RouteReport| {
         let timeline = &route.timeline;
         let (name, high) = high_quantile(timeline);
@@ -215,13 +219,13 @@ fn first_token(routes: &[&RouteReport], clock: &Clock) -> Option<Chart> {
     let title = format!("TTFT over time: {shown} and p50");
     let mut plot = clock.plot(&title, "TTFT", axis);
     let mut legend = Vec::new();
-    for (index, (route, lines)) in routes.iter().zip(all).enumerate() {
+    for (route, lines) in routes.iter().zip(all) {
         for (quantile, class, values) in lines {
-            let class = format!("{}{class}", colour(index));
-            plot.lines.push(Line { class: class.clone(), points: clock.line(route, &values) });
+            let class = format!("{}{class}", colours.class(route));
             let of =
                 if routes.len() > 1 { format!("{} ", name(route, routes)) } else { String::new() };
-            legend.push((class, format!("{of}{quantile}")));
+            legend.push(Entry::line(&class, format!("{of}{quantile}")));
+            plot.lines.push(Line { class, points: clock.line(route, &values) });
         }
     }
     plot.description = format!("Up to {}.", duration(highest));

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 
 use super::axis::Axis;
 use super::labels::{Area, LINE, Labels, NARROW, fitted, width};
+use super::shape::Shape;
 use crate::check::text::shortened_apart;
 
 const WIDTH: f64 = 440.0;
@@ -22,7 +23,7 @@ const BELOW: f64 = 44.0;
 const ABOVE: f64 = 24.0;
 /// The space of the names of phases.
 const BAND_NAMES: f64 = 18.0;
-/// The radius of a dot.
+/// The space of a dot around its middle.
 const RADIUS: f64 = 5.0;
 /// A line has no two points that are nearer than this.
 const NEAR: f64 = 0.7;
@@ -43,6 +44,8 @@ pub(super) struct Plot {
     pub bars: Vec<Bar>,
     pub lines: Vec<Line>,
     pub dots: Vec<Dot>,
+    /// Shapes on the lines, without names.
+    pub marks: Vec<Mark>,
     pub objectives: Vec<Dashed>,
 }
 
@@ -76,8 +79,16 @@ pub(super) struct Line {
 #[derive(Clone, Debug)]
 pub(super) struct Dot {
     pub class: &'static str,
+    pub shape: Shape,
     pub at: (f64, f64),
     pub name: String,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    pub class: &'static str,
+    pub shape: Shape,
+    pub at: (f64, f64),
 }
 
 /// An objective from one point to another.
@@ -118,6 +129,7 @@ impl Plot {
             bars: Vec::new(),
             lines: Vec::new(),
             dots: Vec::new(),
+            marks: Vec::new(),
             objectives: Vec::new(),
         }
     }
@@ -147,7 +159,11 @@ impl Plot {
             let path = self.path(&line.points);
             let _ = write!(out, "<path class=\"line {}\" d=\"{path}\"/>", line.class);
         }
-        let dots = self.dots.iter().map(|dot| (self.x(dot.at.0), self.y(dot.at.1)));
+        for Mark { class, shape, at } in &self.marks {
+            out += &shape.drawn(class, (self.x(at.0), self.y(at.1)), "");
+        }
+        let dots = self.dots.iter().map(|dot| dot.at).chain(self.marks.iter().map(|mark| mark.at));
+        let dots = dots.map(|at| (self.x(at.0), self.y(at.1)));
         let around = |(x, y): (f64, f64)| Area {
             left: x - RADIUS,
             right: x + RADIUS,
@@ -271,13 +287,7 @@ impl Plot {
         let mut placed: Vec<(&str, &String)> = Vec::new();
         for (dot, short) in self.dots.iter().zip(names) {
             let (x, y) = (self.x(dot.at.0), self.y(dot.at.1));
-            let name = escaped(&dot.name);
-            let _ = write!(
-                out,
-                "<circle class=\"dot {}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{RADIUS}\">\
-                 <title>{name}</title></circle>",
-                dot.class
-            );
+            *out += &dot.shape.drawn(dot.class, (x, y), &dot.name);
             let key = (dot.class, &dot.name);
             if short.is_empty() || placed.contains(&key) {
                 continue;
@@ -336,7 +346,12 @@ mod tests {
             name: name.clone(),
             short: name.clone(),
         };
-        let dot = |at: f64, name: &String| Dot { class: "c", at: (at, at), name: name.clone() };
+        let dot = |at: f64, name: &String| Dot {
+            class: "c",
+            shape: Shape::Circle,
+            at: (at, at),
+            name: name.clone(),
+        };
         let drawn = Plot {
             bands: vec![band(0.0, &names[0]), band(2.0, &names[1])],
             dots: vec![dot(2.0, &names[0]), dot(8.0, &names[1])],
@@ -352,7 +367,12 @@ mod tests {
     fn names_of_dots_do_not_cover_each_other() {
         let dots = (0..30).map(|index| {
             let at = f64::from(index) / 10.0;
-            Dot { class: "c", at: (7.0 + at, at * at), name: format!("level {index}") }
+            Dot {
+                class: "c",
+                shape: Shape::Circle,
+                at: (7.0 + at, at * at),
+                name: format!("level {index}"),
+            }
         });
         let drawn = Plot { dots: dots.collect(), ..plot() }.svg();
         let mut names: Vec<(f64, f64, f64)> = Vec::new();
@@ -376,7 +396,7 @@ mod tests {
     fn a_name_from_a_configuration_stays_text() {
         let name = "<script>\"'&";
         let band = Band { from: 0.0, to: 10.0, name: name.to_owned(), short: name.to_owned() };
-        let dot = Dot { class: "c", at: (5.0, 5.0), name: name.to_owned() };
+        let dot = Dot { class: "c", shape: Shape::Circle, at: (5.0, 5.0), name: name.to_owned() };
         let objective =
             Dashed { from: (0.0, 1.0), to: (10.0, 1.0), label: format!("objective {name}") };
         let plot = Plot {

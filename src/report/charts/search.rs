@@ -7,17 +7,23 @@
 use super::axis::Axis;
 use super::levels::axis_end;
 use super::plot::{Dashed, Dot, Plot};
-use super::{Chart, objective_label, top};
+use super::shape::Shape;
+use super::{Chart, Colours, Entry, objective_label, top};
 use crate::check::numbers::{duration, three_digits};
 use crate::report::search::is_success;
 use crate::report::{RouteReport, SearchReport, StepReport};
 
-/// The colour of a step that meets the objectives, and of one that misses them.
-const CLASSES: (&str, &str) = ("c0", "c1");
+/// The shape of a step that meets the objectives, and of one that misses them.
+const SHAPES: (Shape, Shape) = (Shape::Circle, Shape::Cross);
 
-pub(super) fn charts(routes: &[&RouteReport]) -> Vec<Chart> {
-    let phases = routes.iter().flat_map(|route| &route.phases);
-    phases.filter_map(|phase| chart(&phase.name, phase.search.as_ref()?)).collect()
+pub(super) fn charts(routes: &[&RouteReport], colours: &Colours<'_>) -> Vec<Chart> {
+    let of_route = |route: &&RouteReport| {
+        let class = colours.class(route);
+        let phases = route.phases.iter();
+        let charts = phases.filter_map(|phase| chart(&phase.name, phase.search.as_ref()?, class));
+        charts.collect::<Vec<_>>()
+    };
+    routes.iter().flat_map(of_route).collect()
 }
 
 /// The latency of a chart.
@@ -64,12 +70,12 @@ fn label(objective: &str) -> String {
     format!("{measure} {quantile}")
 }
 
-fn chart(phase: &str, search: &SearchReport) -> Option<Chart> {
+fn chart(phase: &str, search: &SearchReport, class: &'static str) -> Option<Chart> {
     let latency = Latency::of(search);
     let dots = search.steps.iter().enumerate().filter_map(|(number, step)| {
-        let class = if is_success(step.verdict.as_ref()?) { CLASSES.0 } else { CLASSES.1 };
+        let shape = if is_success(step.verdict.as_ref()?) { SHAPES.0 } else { SHAPES.1 };
         let at = (step.requests_per_second, latency.value(step)?);
-        let dot = Dot { class, at, name: three_digits(step.level) };
+        let dot = Dot { class, shape, at, name: three_digits(step.level) };
         Some((order(search, step, number), dot))
     });
     let mut dots: Vec<_> = dots.collect();
@@ -102,9 +108,9 @@ fn chart(phase: &str, search: &SearchReport) -> Option<Chart> {
         .into_iter()
         .collect();
     plot.dots = dots;
-    let legend = [(CLASSES.0, "meets the objectives"), (CLASSES.1, "misses them")];
-    let legend = legend.map(|(class, name)| (class.to_owned(), name.to_owned())).to_vec();
-    Some(Chart { title, plot, legend })
+    let legend = [(SHAPES.0, "meets the objectives"), (SHAPES.1, "misses them")];
+    let legend = legend.map(|(shape, name)| Entry::shape(shape, class, name.to_owned()));
+    Some(Chart { title, plot, legend: legend.to_vec() })
 }
 
 /// The importance of the label of a step, the lowest first: the best level, the lowest level that
@@ -155,7 +161,7 @@ mod tests {
     fn drawn(steps: Vec<StepReport>) -> String {
         let search =
             SearchReport { met: Some(20.0), missed: Some(21.0), steps, ..SearchReport::default() };
-        let chart = chart("search", &search).unwrap();
+        let chart = chart("search", &search, "c0").unwrap();
         assert_eq!(chart.title, "search: throughput and TTFT p95 of each step");
         chart.plot.svg()
     }
@@ -177,7 +183,9 @@ mod tests {
             }
         }
         let svg = drawn(steps);
-        assert_eq!(svg.matches("<circle").count(), 17);
+        // 20 at a time and less meet the objective.
+        let count = |shape: &str| svg.matches(&format!("<{shape} class=\"dot c0\"")).count();
+        assert_eq!((count("circle"), count("path")), (10, 7), "{svg}");
         let labels = labels(&svg);
         assert_eq!((labels.first(), labels.get(1)), (Some(&"20"), Some(&"21")), "{labels:?}");
         for label in &labels {
@@ -195,7 +203,7 @@ mod tests {
         }
         let search = SearchReport { steps, ..SearchReport::default() };
         assert_eq!(
-            chart("search", &search).unwrap().title,
+            chart("search", &search, "c0").unwrap().title,
             "search: throughput and TTFT p99 of each step"
         );
     }

@@ -4,7 +4,7 @@
 use super::axis::Axis;
 use super::over_time::Clock;
 use super::plot::Line;
-use super::{Chart, colour};
+use super::{Chart, Colours, Entry};
 use crate::check::numbers::three_digits;
 use crate::observe::Quantity;
 use crate::report::server::whole_percent;
@@ -38,7 +38,7 @@ impl Content {
 }
 
 /// The charts of all metrics pages of all routes.
-pub(super) fn charts(routes: &[&RouteReport]) -> Vec<Chart> {
+pub(super) fn charts(routes: &[&RouteReport], colours: &Colours<'_>) -> Vec<Chart> {
     let Some(clock) = Clock::new(routes) else { return Vec::new() };
     let contents = [
         Content {
@@ -62,7 +62,9 @@ pub(super) fn charts(routes: &[&RouteReport]) -> Vec<Chart> {
     for route in routes {
         let of = if routes.len() > 1 { format!(" at {}", route.target) } else { String::new() };
         for page in &route.observed {
-            let of_page = contents.iter().filter_map(|content| content.chart(route, page, &clock));
+            let class = colours.class(route);
+            let of_page = contents.iter();
+            let of_page = of_page.filter_map(|content| content.chart(route, page, class, &clock));
             charts.extend(of_page.map(|chart| {
                 let title = format!("{}{of} ({})", chart.title, page.program);
                 Chart { title, ..chart }
@@ -73,7 +75,14 @@ pub(super) fn charts(routes: &[&RouteReport]) -> Vec<Chart> {
 }
 
 impl Content {
-    fn chart(&self, route: &RouteReport, page: &ObservedReport, clock: &Clock) -> Option<Chart> {
+    /// A chart in the colour of the target. The second line is dashed.
+    fn chart(
+        &self,
+        route: &RouteReport,
+        page: &ObservedReport,
+        colour: &str,
+        clock: &Clock,
+    ) -> Option<Chart> {
         let values = |(quantity, _, is_max): Row| -> Option<Vec<Option<f64>>> {
             let known = page.quantity(quantity)?;
             let values = if is_max { &known.timeline_max } else { &known.timeline_mean };
@@ -85,10 +94,10 @@ impl Content {
         let highest = rows.iter().flat_map(|row| &row.1).flatten().copied().reduce(f64::max)?;
         let mut plot = clock.plot(self.title, self.unit, Axis::linear(highest, self.label));
         let mut legend = Vec::new();
-        for (index, (name, values)) in rows.iter().enumerate() {
-            let class = colour(index).to_owned();
-            plot.lines.push(Line { class: class.clone(), points: clock.line(route, values) });
-            legend.push((class, (*name).to_owned()));
+        for ((name, values), pattern) in rows.iter().zip(["", " p1"]) {
+            let class = format!("{colour}{pattern}");
+            legend.push(Entry::line(&class, (*name).to_owned()));
+            plot.lines.push(Line { class, points: clock.line(route, values) });
         }
         plot.description = format!("Up to {} {}.", (self.label)(highest), self.unit);
         Some(Chart { title: self.title.to_owned(), plot, legend })
