@@ -1,9 +1,11 @@
-//! `llmload probe`: sends two small requests to one endpoint and reports everything about them.
+//! `llmload probe`: sends two small requests to one endpoint and reports everything about them. It
+//! also finds out which APIs the endpoint offers.
 //!
 //! [`Probe::run`] returns a [`ProbeReport`], [`ProbeReport::problems`] finds the problems in it,
 //! and [`text`] and [`ProbeReport::json`] display it. A load sends its requests with the same
 //! function, so both measure the same values.
 
+mod apis;
 mod json;
 mod problems;
 pub mod request;
@@ -21,6 +23,7 @@ use crate::measurement::{FailureDetail, FinishReason, Measurement};
 use crate::plan::{RequestParameters, Target};
 use crate::protocol::Channel;
 use crate::remedy::{DiagnosedTarget, usual_paths};
+pub use apis::OfferedApis;
 pub use problems::{Problem, Severity};
 
 /// The timeout of a request for the models or the version.
@@ -54,6 +57,7 @@ pub struct ProbeReport {
     /// The first request and its repetition. If the first request failed, it is the only one. If
     /// the model is unknown, there are no requests.
     pub requests: Vec<ProbedRequest>,
+    pub apis: OfferedApis,
     /// Another address at which the probe found an API, if the configured address does not work.
     pub suggested_address: Option<String>,
 }
@@ -114,6 +118,7 @@ impl Probe {
             version: None,
             model: None,
             requests: Vec::new(),
+            apis: OfferedApis::default(),
             suggested_address: None,
         };
         // If `/models` gets no response, other requests get none either.
@@ -123,6 +128,13 @@ impl Probe {
         report.version = endpoint.version(METADATA_TIMEOUT).await.ok().flatten();
         if let Some(model) = &report.model {
             report.requests = send_twice(&report.target, &base, model).await?;
+        }
+        // A server that does not respond to one request would not respond to others.
+        let is_silent = |request: &ProbedRequest| {
+            request.outcome.as_ref().is_err_and(|detail| detail.failure.is_timeout())
+        };
+        if !report.requests.iter().any(is_silent) {
+            report.apis = apis::find(&endpoint).await;
         }
         if lists_nothing && !report.requests.iter().any(|request| request.outcome.is_ok()) {
             report.suggested_address = find_api(&report.target, &base).await?;

@@ -7,7 +7,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `api` | the chat and completions APIs, finish reasons, errors |
+//! | `api` | the APIs, finish reasons, errors |
 //! | `faults` | the faults and how often they occur |
 //! | `pace` | the delays of tokens |
 //! | `tokenizer` | the division of a text into tokens |
@@ -18,22 +18,28 @@
 //! | `ttft_histogram` | the histogram of TTFT that the simulator exposes |
 //! | `engine` | the slots, the queue for the slots, counters |
 //! | `generation` | one response, token by token, over time |
-//! | `response` | the bytes of responses |
+//! | `writer` | the bytes of one response, in the format of its API |
+//! | `response` | the formats of chat and completions, and of other pages |
+//! | `responses`, `messages`, `embeddings` | the formats of these APIs |
 //! | `http` | paths and connections |
 
 mod api;
+mod embeddings;
 mod engine;
 mod faults;
 mod generation;
 mod http;
+mod messages;
 mod pace;
 mod prefix_cache;
 mod request;
 mod response;
+mod responses;
 mod text;
 mod tokenizer;
 mod ttft_histogram;
 mod variation;
+mod writer;
 
 use std::io;
 use std::net::SocketAddr;

@@ -361,6 +361,120 @@ async fn completions_have_the_same_faults_as_chat() {
     }
 }
 
+/// Returns the name and the JSON of each event.
+fn typed_events(stream: &str) -> Vec<(String, Value)> {
+    let event = |event: &str| {
+        let (name, data) = event.split_once('\n').unwrap();
+        let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+        let name = name.strip_prefix("event: ").unwrap();
+        assert_eq!(data["type"], name);
+        (name.to_owned(), data)
+    };
+    stream.split_terminator("\n\n").map(event).collect()
+}
+
+#[tokio::test]
+async fn a_response_is_a_stream_of_typed_events_or_one_object() {
+    let endpoint = Endpoint::start(SimulatorOptions { reasoning_tokens: 3, ..fast() });
+    let body = |stream: bool| json!({"input": "Hi", "max_output_tokens": 8, "stream": stream});
+    let post =
+        async |body: Value| endpoint.fetch(Method::POST, "/v1/responses", body.to_string()).await;
+    let events = typed_events(&post(body(true)).await.body);
+    let count = |kind: &str| events.iter().filter(|(name, _)| name == kind).count();
+    assert_eq!(count("response.reasoning_text.delta"), 3);
+    assert_eq!(count("response.output_text.delta"), 5);
+    assert_eq!((&*events[0].0, &*events[1].0), ("response.created", "response.in_progress"));
+    let numbers: Vec<_> = events.iter().map(|(_, e)| e["sequence_number"].as_u64()).collect();
+    assert!(numbers.iter().enumerate().all(|(i, number)| *number == Some(i as u64)));
+    let (last, end) = events.last().unwrap();
+    assert_eq!(last, "response.incomplete");
+    assert_eq!(end["response"]["incomplete_details"]["reason"], "max_output_tokens");
+    let usage = &end["response"]["usage"];
+    assert_eq!((&usage["input_tokens"], &usage["output_tokens"]), (&1.into(), &8.into()));
+    assert_eq!(usage["output_tokens_details"]["reasoning_tokens"], 3);
+
+    let complete = post(body(false)).await.json();
+    assert_eq!(complete["object"], "response");
+    let output = complete["output"].as_array().unwrap();
+    assert_eq!((&output[0]["type"], &output[1]["type"]), (&"reasoning".into(), &"message".into()));
+    assert_eq!(complete["usage"]["total_tokens"], 9);
+    let natural = post(json!({"input": "Hi", "stream": true})).await.body;
+    assert_eq!(typed_events(&natural).last().unwrap().0, "response.completed");
+}
+
+#[tokio::test]
+async fn a_message_is_a_stream_of_content_blocks_or_one_object() {
+    let endpoint = Endpoint::start(SimulatorOptions { reasoning_tokens: 3, ..fast() });
+    let post = async |stream: bool, version: Option<&str>| {
+        let message = json!({"role": "user", "content": "Hi"});
+        let body = json!({"messages": [message], "max_tokens": 8, "stream": stream});
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("http://{}/v1/messages", endpoint.address()));
+        if let Some(version) = version {
+            request = request.header("anthropic-version", version);
+        }
+        let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
+        let (head, body) = endpoint.client.request(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status, String::from_utf8(body.to_vec()).unwrap())
+    };
+    let (status, stream) = post(true, Some("2023-06-01")).await;
+    assert_eq!(status, StatusCode::OK);
+    let events = typed_events(&stream);
+    let names: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
+    let thinking = [
+        "content_block_start",
+        "content_block_delta",
+        "content_block_delta",
+        "content_block_delta",
+        "content_block_stop",
+    ];
+    let text = [&thinking[..4], &["content_block_delta"; 2], &thinking[4..]].concat();
+    let expected =
+        [&["message_start", "ping"][..], &thinking, &text, &["message_delta", "message_stop"]];
+    assert_eq!(names, expected.concat());
+    assert_eq!(events[0].1["message"]["usage"]["input_tokens"], 1);
+    let end = &events[events.len() - 2].1;
+    assert_eq!(
+        (&end["delta"]["stop_reason"], &end["usage"]["output_tokens"]),
+        (&"max_tokens".into(), &8.into())
+    );
+
+    let (_, complete) = post(false, Some("2023-06-01")).await;
+    let complete: Value = serde_json::from_str(&complete).unwrap();
+    let kinds = complete["content"].as_array().unwrap().iter().map(|block| &block["type"]);
+    assert_eq!(kinds.collect::<Vec<_>>(), ["thinking", "text"]);
+    assert_eq!(
+        (&complete["type"], &complete["stop_reason"]),
+        (&"message".into(), &"max_tokens".into())
+    );
+
+    let (status, refused) = post(true, None).await;
+    let refused: Value = serde_json::from_str(&refused).unwrap();
+    assert_eq!((status, &refused["type"]), (StatusCode::BAD_REQUEST, &"error".into()));
+    assert_eq!(refused["error"]["message"], "anthropic-version: the header is required");
+}
+
+#[tokio::test]
+async fn a_vector_is_a_list_of_numbers_or_base64() {
+    let endpoint = Endpoint::start(fast());
+    let post =
+        async |body: Value| endpoint.fetch(Method::POST, "/v1/embeddings", body.to_string()).await;
+    let floats = post(json!({"input": ["Hi", "there", "Hi"], "dimensions": 3})).await.json();
+    let vectors = floats["data"].as_array().unwrap();
+    assert_eq!((vectors.len(), &vectors[2]["index"]), (3, &2.into()));
+    assert_eq!(vectors[0]["embedding"].as_array().unwrap().len(), 3);
+    assert_eq!(vectors[0]["embedding"], vectors[2]["embedding"]);
+    assert_eq!(floats["usage"], json!({"prompt_tokens": 4, "total_tokens": 4}));
+    let coded =
+        post(json!({"input": "Hi", "dimensions": 3, "encoding_format": "base64"})).await.json();
+    assert_eq!(coded["data"][0]["embedding"].as_str().unwrap().len(), 16, "12 bytes");
+    let refused = post(json!({"input": []})).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert_eq!(endpoint.metric("vllm:generation_tokens_total").await, 0);
+}
+
 #[tokio::test]
 async fn the_same_seed_gives_the_same_answers() {
     let answers = async |seed| {

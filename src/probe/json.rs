@@ -1,12 +1,13 @@
 //! The report of a probe as one JSON document.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{ProbeReport, ProbedRequest, Problem};
 use crate::measurement::{Anomaly, FinishReason, Measurement, Usage};
-use crate::protocol::Channel;
+use crate::protocol::{Api, Channel};
 
 impl ProbeReport {
     /// Returns the content of the text report. Times are in seconds.
@@ -26,6 +27,7 @@ impl ProbeReport {
             "models_seconds": seconds(Some(self.models_time)),
             "version": self.version,
             "model": self.model,
+            "apis": Api::ALL.map(|api| (api.as_str(), self.apis.has(api))).into_iter().collect::<BTreeMap<_, _>>(),
             "requests": self.requests.iter().map(request).collect::<Vec<_>>(),
         })
     }

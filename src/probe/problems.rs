@@ -42,9 +42,11 @@ impl ProbeReport {
             return vec![Diagnosis::new(problem, format!("use {right}"))];
         }
         let mut found = Vec::from_iter(self.models_problem());
+        found.extend(self.absent_api());
         let mut requests = self.requests.iter();
         if let Some(first) = requests.next() {
             match &first.outcome {
+                Ok(_) if !self.target.dialect.api.generates_text() => {}
                 Ok(measurement) => found.extend(oddities(first, measurement)),
                 Err(detail) => found.push(failure(self.diagnosed(), "the first request", detail)),
             }
@@ -53,6 +55,18 @@ impl ProbeReport {
             found.push(failure(self.diagnosed(), "the second request", detail));
         }
         found
+    }
+
+    /// The configured API, if the endpoint offers only others.
+    fn absent_api(&self) -> Option<Diagnosis> {
+        let api = self.target.dialect.api;
+        let other = self.apis.offered.iter().find(|other| other.generates_text())?;
+        let is_absent = !self.is_successful() && self.apis.has(api) == Some(false);
+        is_absent.then(|| {
+            let problem =
+                format!("the endpoint has no `/{}`, but it has `/{}`", api.path(), other.path());
+            Diagnosis::new(problem, format!("set `api: {}` in the target", other.as_str()))
+        })
     }
 
     fn models_problem(&self) -> Option<Diagnosis> {

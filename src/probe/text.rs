@@ -4,10 +4,10 @@ use std::fmt::{self, Display};
 use std::time::Duration;
 
 use super::json::finish_reason_name;
-use super::{ProbeReport, ProbedRequest, Problem, Severity};
+use super::{OfferedApis, ProbeReport, ProbedRequest, Problem, Severity};
 use crate::check::text::{TextStyle, key, wrapped};
 use crate::measurement::{Anomaly, Measurement, Usage};
-use crate::protocol::Channel;
+use crate::protocol::{Api, Channel};
 
 /// The most models in the report, because some endpoints list hundreds.
 const SHOWN_MODELS: usize = 5;
@@ -31,6 +31,9 @@ impl Display for ReportText<'_> {
         if let Some(model) = &report.model {
             self.line("model", model, f)?;
         }
+        if let Some(apis) = api_list(&report.apis) {
+            self.line("APIs", apis, f)?;
+        }
         if let Some((request, measurement)) = report.requests.first().and_then(success) {
             writeln!(f)?;
             self.response(request, measurement, f)?;
@@ -47,10 +50,11 @@ impl Display for ReportText<'_> {
         if !(problems.is_empty() && report.warnings.is_empty()) {
             writeln!(f)?;
         }
-        let verdict = if report.is_successful() {
-            "The endpoint streamed a complete response."
-        } else {
-            "The endpoint did not stream a complete response."
+        let verdict = match (report.is_successful(), report.target.dialect.api.has_streams()) {
+            (true, true) => "The endpoint streamed a complete response.",
+            (false, true) => "The endpoint did not stream a complete response.",
+            (true, false) => "The endpoint returned a vector.",
+            (false, false) => "The endpoint did not return a vector.",
         };
         write!(f, "{}", self.style.bold(verdict))
     }
@@ -102,19 +106,29 @@ impl ReportText<'_> {
         measurement: &Measurement,
         f: &mut fmt::Formatter<'_>,
     ) -> fmt::Result {
-        self.line("first token", first_token(request), f)?;
+        let api = self.report.target.dialect.api;
+        if api.generates_text() {
+            self.line("first token", first_token(request), f)?;
+        }
         let Usage { input, output, reasoning, .. } = measurement.usage;
         let counted =
             |count: Option<u64>| count.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
-        let tokens = format!("{} input, {} output", counted(input), counted(output));
+        let tokens = if api.generates_text() {
+            format!("{} input, {} output", counted(input), counted(output))
+        } else {
+            format!("{} input", counted(input))
+        };
         let tokens = match (input.or(output), reasoning) {
             (None, _) => "not counted: the endpoint sent no usage".to_owned(),
             (_, Some(reasoning @ 1..)) => format!("{tokens}, {reasoning} of them reasoning"),
             _ => tokens,
         };
         self.line("tokens", tokens, f)?;
+        if !api.generates_text() {
+            return Ok(());
+        }
         self.line("chunks", chunks(request, output), f)?;
-        self.line("end", end(request, measurement), f)?;
+        self.line("end", end(api, request, measurement), f)?;
         if let Some(cached) = cached_tokens(&self.report.requests) {
             self.line("prefix cache", cached, f)?;
         }
@@ -192,6 +206,17 @@ fn step_times(request: &ProbedRequest, measurement: &Measurement) -> [Option<Dur
     ]
 }
 
+/// Lists the offered APIs, then the others. `None` if nothing is known.
+fn api_list(apis: &OfferedApis) -> Option<String> {
+    let list = |apis: &[Api]| apis.iter().map(|api| api.as_str()).collect::<Vec<_>>().join(", ");
+    let (offered, absent) = (list(&apis.offered), list(&apis.absent));
+    match (offered.is_empty(), absent.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some(offered),
+        (false, false) => Some(format!("{offered}; not {absent}")),
+    }
+}
+
 fn success(request: &ProbedRequest) -> Option<(&ProbedRequest, &Measurement)> {
     request.outcome.as_ref().ok().map(|measurement| (request, measurement))
 }
@@ -237,16 +262,17 @@ fn chunks(request: &ProbedRequest, tokens: Option<u64>) -> String {
     }
 }
 
-fn end(request: &ProbedRequest, measurement: &Measurement) -> String {
+fn end(api: Api, request: &ProbedRequest, measurement: &Measurement) -> String {
     let reason = match request.finish {
         Some(reason) => format!("finish reason `{}`", finish_reason_name(reason)),
         None => "no finish reason".to_owned(),
     };
     let without = |anomaly| if measurement.anomalies.contains(anomaly) { "no " } else { "" };
     format!(
-        "{reason}, {}usage, {}[DONE]",
+        "{reason}, {}usage, {}{}",
         without(Anomaly::MissingUsage),
-        without(Anomaly::MissingDone)
+        without(Anomaly::MissingDone),
+        api.end_marker().unwrap_or_default()
     )
 }
 

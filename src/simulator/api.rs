@@ -8,15 +8,22 @@ use serde::Serialize;
 pub(super) enum Api {
     Chat,
     Completions,
+    Responses,
+    Messages,
+    Embeddings,
 }
 
 impl Api {
-    pub(super) const ALL: [Api; 2] = [Api::Chat, Api::Completions];
+    pub(super) const ALL: [Api; 5] =
+        [Api::Chat, Api::Completions, Api::Responses, Api::Messages, Api::Embeddings];
 
     pub(super) fn path(self) -> &'static str {
         match self {
             Api::Chat => "/v1/chat/completions",
             Api::Completions => "/v1/completions",
+            Api::Responses => "/v1/responses",
+            Api::Messages => "/v1/messages",
+            Api::Embeddings => "/v1/embeddings",
         }
     }
 
@@ -24,6 +31,20 @@ impl Api {
         match self {
             Api::Chat => "chat",
             Api::Completions => "completions",
+            Api::Responses => "responses",
+            Api::Messages => "messages",
+            Api::Embeddings => "embeddings",
+        }
+    }
+
+    /// The start of the id of a response.
+    pub(super) fn id_prefix(self) -> &'static str {
+        match self {
+            Api::Chat => "chatcmpl-",
+            Api::Completions => "cmpl-",
+            Api::Responses => "resp_",
+            Api::Messages => "msg_",
+            Api::Embeddings => "embd-",
         }
     }
 }
@@ -65,6 +86,14 @@ pub(super) struct ApiError {
 
 #[derive(Serialize)]
 struct ErrorDocument<'a> {
+    error: ErrorObject<'a>,
+}
+
+/// An error of the APIs whose events have types.
+#[derive(Serialize)]
+struct TypedErrorDocument<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
     error: ErrorObject<'a>,
 }
 
@@ -134,12 +163,24 @@ impl ApiError {
         }
     }
 
-    pub(super) fn body(&self) -> Bytes {
-        to_json(&self.document()).into()
+    /// The body of a response of this API.
+    pub(super) fn body(&self, api: Api) -> Bytes {
+        match api {
+            Api::Messages => to_json(&self.typed_document()).into(),
+            _ => to_json(&self.document()).into(),
+        }
     }
 
-    pub(super) fn event(&self) -> Bytes {
-        to_event(&self.document()).into()
+    /// The last event of a stream of this API.
+    pub(super) fn event(&self, api: Api) -> Bytes {
+        match api {
+            Api::Messages | Api::Responses => to_typed_event("error", &self.typed_document()),
+            _ => to_event(&self.document()).into(),
+        }
+    }
+
+    fn typed_document(&self) -> TypedErrorDocument<'_> {
+        TypedErrorDocument { kind: "error", error: self.document().error }
     }
 
     fn document(&self) -> ErrorDocument<'_> {
@@ -158,6 +199,11 @@ pub(super) fn to_event(document: &impl Serialize) -> Vec<u8> {
     [b"data: ".as_slice(), &to_json(document), b"\n\n"].concat()
 }
 
+/// Encodes a server-sent event with the type of its JSON as its name.
+pub(super) fn to_typed_event(name: &str, document: &impl Serialize) -> Bytes {
+    [b"event: ".as_slice(), name.as_bytes(), b"\n", &to_event(document)].concat().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,9 +211,18 @@ mod tests {
     #[test]
     fn errors_have_the_format_of_openai() {
         assert_eq!(
-            ApiError::rate_limited().event(),
+            ApiError::rate_limited().event(Api::Chat),
             "data: {\"error\":{\"message\":\"Rate limit reached, please try again in 1s.\",\
              \"type\":\"rate_limit_error\",\"param\":null,\"code\":\"rate_limit_exceeded\"}}\n\n"
         );
+    }
+
+    #[test]
+    fn errors_of_typed_events_have_a_type() {
+        let event = ApiError::overloaded().event(Api::Messages);
+        let start = "event: error\ndata: {\"type\":\"error\",\"error\":{\"message\":";
+        assert!(event.starts_with(start.as_bytes()), "{event:?}");
+        let body = ApiError::overloaded().body(Api::Messages);
+        assert!(body.starts_with(b"{\"type\":\"error\""), "{body:?}");
     }
 }

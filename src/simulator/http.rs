@@ -25,6 +25,7 @@ use super::generation::{Event, Generation};
 use super::request::{CONTEXT_LENGTH, TextRequest};
 use super::response::{self, Envelope, Usage};
 use super::variation::Variation;
+use super::writer::Writer;
 
 /// In bytes.
 const MAX_BODY: usize = 1 << 20;
@@ -119,29 +120,37 @@ async fn respond(request: Request<Incoming>, engine: Arc<Engine>) -> Result<Resp
         let path = request.uri().path();
         let message =
             format!("no such path: {path}; the API is below /v1, as in /v1/chat/completions");
-        return Ok(error_response(&ApiError {
-            status: StatusCode::NOT_FOUND,
-            ..ApiError::invalid_request(message)
-        }));
+        let error =
+            ApiError { status: StatusCode::NOT_FOUND, ..ApiError::invalid_request(message) };
+        return Ok(error_response(Api::Chat, &error));
+    };
+    // The APIs have different error objects.
+    let format = match api_path {
+        ApiPath::Text(api) => api,
+        _ => Api::Chat,
     };
     let allowed = api_path.method();
     let head_instead_of_get = allowed == Method::GET && request.method() == Method::HEAD;
     if *request.method() != allowed && !head_instead_of_get {
-        let mut response = error_response(&ApiError {
+        let error = ApiError {
             status: StatusCode::METHOD_NOT_ALLOWED,
             ..ApiError::invalid_request(format!("only {allowed} is allowed here"))
-        });
+        };
+        let mut response = error_response(format, &error);
         let allow = if allowed == Method::GET { "GET, HEAD" } else { "POST" };
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         return Ok(response);
     }
     match api_path {
-        ApiPath::Text(api) => generate(api, request.into_body(), &engine).await,
+        ApiPath::Text(api) => {
+            let has_version = request.headers().contains_key("anthropic-version");
+            generate(api, has_version, request.into_body(), &engine).await
+        }
         ApiPath::Metrics => {
             let text = "text/plain; version=0.0.4; charset=utf-8";
             Ok(respond_with(StatusCode::OK, text, full(engine.metrics().into())))
         }
-        _ if engine.is_loading() => Ok(error_response(&ApiError::loading())),
+        _ if engine.is_loading() => Ok(error_response(format, &ApiError::loading())),
         ApiPath::Models => {
             let models = response::models(&engine.options().model, unix_seconds(), CONTEXT_LENGTH);
             Ok(json(StatusCode::OK, models))
@@ -152,7 +161,13 @@ async fn respond(request: Request<Incoming>, engine: Arc<Engine>) -> Result<Resp
     }
 }
 
-async fn generate(api: Api, body: Incoming, engine: &Arc<Engine>) -> Result<Response<Body>, Reset> {
+/// `has_version` is true if the request names a version of the Messages API.
+async fn generate(
+    api: Api,
+    has_version: bool,
+    body: Incoming,
+    engine: &Arc<Engine>,
+) -> Result<Response<Body>, Reset> {
     let number = engine.count_request();
     let variation = Variation::draw(engine.options(), number);
     // Read the body before any refusal. Otherwise, a client that is still writing would see a
@@ -160,14 +175,18 @@ async fn generate(api: Api, body: Incoming, engine: &Arc<Engine>) -> Result<Resp
     let read = timeout(BODY_TIMEOUT, read_body(body)).await;
     let body = match read.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT)) {
         Ok(body) => body,
-        Err(status) => return Ok(body_refusal(status)),
+        Err(status) => return Ok(body_refusal(api, status)),
     };
     if engine.is_loading() {
-        return Ok(error_response(&ApiError::loading()));
+        return Ok(error_response(api, &ApiError::loading()));
+    }
+    if api == Api::Messages && !has_version {
+        let error = ApiError::invalid_request("anthropic-version: the header is required");
+        return Ok(error_response(api, &error));
     }
     let request = match TextRequest::parse(api, &body, &engine.options().model) {
         Ok(request) => request,
-        Err(error) => return Ok(error_response(&error)),
+        Err(error) => return Ok(error_response(api, &error)),
     };
     if let Some(fault @ (Fault::Http429 | Fault::Http500 | Fault::Reset)) = variation.fault {
         engine.count_fault(fault);
@@ -177,30 +196,29 @@ async fn generate(api: Api, body: Incoming, engine: &Arc<Engine>) -> Result<Resp
                 Err(Reset)
             }
             Fault::Http429 => {
-                let mut response = error_response(&ApiError::rate_limited());
+                let mut response = error_response(api, &ApiError::rate_limited());
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 Ok(response)
             }
-            _ => Ok(error_response(&ApiError::internal())),
+            _ => Ok(error_response(api, &ApiError::internal())),
         };
     }
     let Some(admission) = engine.admit() else {
-        return Ok(error_response(&ApiError::overloaded()));
+        return Ok(error_response(api, &ApiError::overloaded()));
     };
     let options = engine.options();
     let output = request.output_length(options, &variation);
     let (stream, include_usage) = (request.stream, request.include_usage);
+    let usage = Usage::new(request.prompt.count(), output);
+    let envelope = Envelope {
+        api,
+        id: format!("{}{:016x}-{number}", api.id_prefix(), options.seed),
+        created: unix_seconds(),
+        model: options.model.clone(),
+    };
     let pending = PendingResponse {
-        envelope: Envelope {
-            api,
-            id: match api {
-                Api::Chat => format!("chatcmpl-{:016x}-{number}", options.seed),
-                Api::Completions => format!("cmpl-{:016x}-{number}", options.seed),
-            },
-            created: unix_seconds(),
-            model: options.model.clone(),
-        },
-        usage: Usage::new(request.prompt.count(), output),
+        writer: Writer::new(envelope, request.vectors.clone()),
+        usage,
         generation: Generation::new(admission, request, output, variation),
     };
     if stream {
@@ -238,20 +256,21 @@ async fn read_body(mut body: Incoming) -> Result<Vec<u8>, StatusCode> {
     if length > MAX_BODY { Err(StatusCode::PAYLOAD_TOO_LARGE) } else { Ok(read) }
 }
 
-fn body_refusal(status: StatusCode) -> Response<Body> {
+fn body_refusal(api: Api, status: StatusCode) -> Response<Body> {
     let message = match status {
         StatusCode::PAYLOAD_TOO_LARGE => "the body is longer than 1 MiB",
         StatusCode::REQUEST_TIMEOUT => "the body did not arrive in time",
         _ => "the body could not be read",
     };
-    let mut response = error_response(&ApiError { status, ..ApiError::invalid_request(message) });
+    let mut response =
+        error_response(api, &ApiError { status, ..ApiError::invalid_request(message) });
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-/// A response in progress, and the values that its JSON objects share.
+/// A response in progress.
 struct PendingResponse {
-    envelope: Envelope,
+    writer: Writer,
     usage: Usage,
     generation: Generation,
 }
@@ -267,19 +286,19 @@ impl PendingResponse {
 /// it drops the body, and the request leaves the engine.
 fn streamed_body(pending: PendingResponse, include_usage: bool) -> Body {
     let events = stream::unfold(pending, move |mut pending| async move {
-        let envelope = &pending.envelope;
         let bytes = loop {
-            break match pending.generation.next().await? {
-                Event::Start => match envelope.role() {
-                    Some(role) => role,
+            let event = pending.generation.next().await?;
+            let usage = pending.usage();
+            let writer = &mut pending.writer;
+            break match event {
+                Event::Start => match writer.start(usage) {
+                    Some(start) => start,
                     None => continue,
                 },
-                Event::Reasoning(text) => envelope.reasoning(text),
-                Event::Content(text) => envelope.content(text),
-                Event::Finish(finish) => {
-                    envelope.end(finish, include_usage.then(|| pending.usage()))
-                }
-                Event::Error => ApiError::internal().event(),
+                Event::Reasoning(text) => writer.reasoning(text),
+                Event::Content(text) => writer.content(text),
+                Event::Finish(finish) => writer.end(finish, usage, include_usage),
+                Event::Error => writer.error(&ApiError::internal()),
                 Event::Disconnect => return Some((Err(BrokenBody), pending)),
             };
         };
@@ -292,24 +311,25 @@ fn streamed_body(pending: PendingResponse, include_usage: bool) -> Body {
 async fn unstreamed_response(mut pending: PendingResponse) -> Response<Body> {
     let (mut reasoning, mut content) = (String::new(), String::new());
     while let Some(event) = pending.generation.next().await {
-        let (envelope, usage) = (&pending.envelope, pending.usage());
+        let (writer, usage) = (&pending.writer, pending.usage());
         match event {
             Event::Start => {}
             Event::Reasoning(text) => reasoning.push_str(text),
             Event::Content(text) => content.push_str(text),
             Event::Finish(finish) => {
-                let document = envelope.unstreamed(&reasoning, &content, finish, usage);
+                let document = writer.unstreamed(&reasoning, &content, finish, usage);
                 return json(StatusCode::OK, document);
             }
             Event::Error => break,
             Event::Disconnect => {
-                let document = envelope.unstreamed(&reasoning, &content, FinishReason::Stop, usage);
+                let finish = FinishReason::Stop;
+                let document = writer.unstreamed(&reasoning, &content, finish, usage);
                 return truncated_response(&document);
             }
         }
     }
     // As in a stream, this fault has status 200.
-    json(StatusCode::OK, ApiError::internal().body())
+    json(StatusCode::OK, pending.writer.error_body(&ApiError::internal()))
 }
 
 /// Announces the length of the document, but breaks the connection after half of it.
@@ -328,8 +348,8 @@ fn truncated_response(document: &Bytes) -> Response<Body> {
     response
 }
 
-fn error_response(error: &ApiError) -> Response<Body> {
-    json(error.status, error.body())
+fn error_response(api: Api, error: &ApiError) -> Response<Body> {
+    json(error.status, error.body(api))
 }
 
 fn json(status: StatusCode, document: Bytes) -> Response<Body> {

@@ -3,9 +3,11 @@
 use ::http::StatusCode;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::SimulatorOptions;
 use super::api::{Api, ApiError, FinishReason, OutputLength};
+use super::embeddings::VectorForm;
 use super::prefix_cache::PromptTokens;
 use super::variation::Variation;
 
@@ -22,6 +24,8 @@ pub(super) struct TextRequest {
     /// True if the client requests usage in a last chunk.
     pub(super) include_usage: bool,
     pub(super) prompt: PromptTokens,
+    /// Empty if the API generates text.
+    pub(super) vectors: VectorForm,
     max_tokens: Option<u32>,
     /// True if the output must have exactly `max_tokens` tokens.
     ignore_eos: bool,
@@ -46,11 +50,37 @@ impl TextRequest {
         }
         let invalid = |message: &str| Err(ApiError::invalid_request(message.to_owned()));
         let mut prompt = PromptTokens::new(document.cache_salt.as_deref());
+        let mut vectors = VectorForm::default();
         match api {
-            Api::Chat if document.messages.is_empty() => {
+            Api::Chat | Api::Messages if document.messages.is_empty() => {
                 return invalid("`messages` must have at least one message");
             }
-            Api::Chat => document.messages.iter().for_each(|message| message.push_to(&mut prompt)),
+            Api::Chat | Api::Messages => {
+                if let Some(system) = document.system.as_ref().filter(|_| api == Api::Messages) {
+                    prompt.begin_message("system");
+                    system.push_to(&mut prompt);
+                }
+                document.messages.iter().for_each(|message| message.push_to(&mut prompt));
+            }
+            Api::Responses => {
+                let input = document.input.unwrap_or_default();
+                let input: Input = serde_json::from_value(input).map_err(|_| {
+                    ApiError::invalid_request("`input` must be a text or a list of messages")
+                })?;
+                if let Some(instructions) = &document.instructions {
+                    prompt.begin_message("system");
+                    prompt.push_text(instructions);
+                }
+                input.push_to(&mut prompt);
+            }
+            Api::Embeddings => {
+                let Some(input) = &document.input else { return invalid("`input` is missing") };
+                let encoding = document.encoding_format.as_deref();
+                let form = VectorForm::new(input, document.dimensions, encoding);
+                let (form, inputs) = form.map_err(ApiError::invalid_request)?;
+                vectors = form;
+                inputs.iter().for_each(|input| push_input(input, &mut prompt));
+            }
             Api::Completions => match document.prompt.as_ref().map(|p| p.push_to(&mut prompt)) {
                 Some(true) => {}
                 Some(false) => {
@@ -73,6 +103,12 @@ impl TextRequest {
         }
         let max_tokens = match api {
             Api::Chat => document.max_completion_tokens.or(document.max_tokens),
+            Api::Responses => document.max_output_tokens,
+            Api::Messages if document.max_tokens.is_none() => {
+                return invalid("`max_tokens` is missing");
+            }
+            Api::Messages => document.max_tokens,
+            Api::Embeddings => Some(1),
             Api::Completions => document.max_tokens.or(Some(DEFAULT_COMPLETION_TOKENS)),
         };
         if max_tokens == Some(0) {
@@ -91,9 +127,10 @@ impl TextRequest {
         }
         Ok(TextRequest {
             api,
-            stream,
+            stream: stream && api != Api::Embeddings,
             include_usage: document.stream_options.is_some_and(|o| o.include_usage == Some(true)),
             prompt,
+            vectors,
             // At most CONTEXT_LENGTH, by the check above.
             max_tokens: max_tokens.and_then(|n| u32::try_from(n).ok()),
             ignore_eos: document.ignore_eos.unwrap_or(false),
@@ -107,8 +144,11 @@ impl TextRequest {
     ) -> OutputLength {
         // The chat template makes a model reason, and a completion does not use it.
         let reasoning = match self.api {
-            Api::Chat => options.reasoning_tokens,
+            Api::Chat | Api::Responses | Api::Messages => options.reasoning_tokens,
             Api::Completions => 0,
+            Api::Embeddings => {
+                return OutputLength { reasoning: 0, total: 0, finish_reason: FinishReason::Stop };
+            }
         };
         let natural = reasoning.saturating_add(variation.natural_length);
         let limit = self.max_tokens.unwrap_or(CONTEXT_LENGTH - self.prompt.count());
@@ -130,6 +170,12 @@ struct Document {
     #[serde(default)]
     messages: Vec<Message>,
     prompt: Option<Prompt>,
+    /// Its forms depend on the API.
+    input: Option<Value>,
+    instructions: Option<String>,
+    system: Option<Content>,
+    dimensions: Option<u32>,
+    encoding_format: Option<String>,
     /// A field of vLLM.
     cache_salt: Option<String>,
     echo: Option<bool>,
@@ -138,6 +184,7 @@ struct Document {
     stream_options: Option<StreamOptions>,
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
+    max_output_tokens: Option<u64>,
     ignore_eos: Option<bool>,
     n: Option<u64>,
 }
@@ -168,16 +215,58 @@ struct Part {
 impl Message {
     fn push_to(&self, prompt: &mut PromptTokens) {
         prompt.begin_message(&self.role);
-        match &self.content {
-            None => {}
-            Some(Content::Text(text)) => prompt.push_text(text),
-            Some(Content::Parts(parts)) => {
+        if let Some(content) = &self.content {
+            content.push_to(prompt);
+        }
+    }
+}
+
+impl Content {
+    fn push_to(&self, prompt: &mut PromptTokens) {
+        match self {
+            Content::Text(text) => prompt.push_text(text),
+            Content::Parts(parts) => {
                 parts
                     .iter()
                     .filter_map(|part| part.text.as_ref())
-                    .for_each(|t| prompt.push_text(t));
+                    .for_each(|text| prompt.push_text(text));
             }
         }
+    }
+}
+
+/// The `input` of the Responses API.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Input {
+    Text(String),
+    Messages(Vec<Message>),
+}
+
+impl Input {
+    fn push_to(&self, prompt: &mut PromptTokens) {
+        match self {
+            Input::Text(text) => {
+                prompt.begin_message("user");
+                prompt.push_text(text);
+            }
+            Input::Messages(messages) => {
+                messages.iter().for_each(|message| message.push_to(prompt));
+            }
+        }
+    }
+}
+
+/// Adds an input of the embeddings API: a text or a list of token ids.
+fn push_input(input: &Value, prompt: &mut PromptTokens) {
+    prompt.begin_message("input");
+    match input {
+        Value::String(text) => prompt.push_text(text),
+        Value::Array(ids) => {
+            let ids = ids.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok());
+            ids.for_each(|id| prompt.push_id(id));
+        }
+        _ => {}
     }
 }
 
@@ -225,164 +314,4 @@ impl Prompt {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(body: &str) -> Result<TextRequest, ApiError> {
-        TextRequest::parse(Api::Chat, body.as_bytes(), "m")
-    }
-
-    fn parse_completion(body: &str) -> Result<TextRequest, ApiError> {
-        TextRequest::parse(Api::Completions, body.as_bytes(), "m")
-    }
-
-    fn output(body: &str, reasoning_tokens: u32) -> (OutputLength, u32) {
-        let options = SimulatorOptions { reasoning_tokens, ..SimulatorOptions::default() };
-        let variation = Variation::draw(&options, 0);
-        (parse(body).unwrap().output_length(&options, &variation), variation.natural_length)
-    }
-
-    #[test]
-    fn all_texts_of_a_conversation_count_and_a_prompt_has_at_least_one_token() {
-        let tokens = |messages: &str| {
-            parse(&format!(r#"{{"messages":[{messages}]}}"#)).unwrap().prompt.count()
-        };
-        assert_eq!(tokens(r#"{"role":"user","content":""}"#), 1);
-        assert_eq!(tokens(r#"{"role":"assistant","content":null}"#), 1);
-        assert_eq!(tokens(r#"{"role":"user","content":"The old man."}"#), 4);
-        assert_eq!(
-            tokens(
-                r#"{"role":"system","content":"Be brief."},
-                   {"role":"user","content":[{"type":"text","text":"Why?"},{"type":"image_url"}]}"#
-            ),
-            5
-        );
-    }
-
-    #[test]
-    fn an_invalid_request_is_refused_with_the_reason() {
-        let message = r#""messages":[{"role":"user","content":"x"}]"#;
-        for (body, status, word) in [
-            ("{".to_owned(), 400, "EOF"),
-            ("[]".to_owned(), 400, "not a chat request"),
-            ("{}".to_owned(), 400, "messages"),
-            (r#"{"messages":[]}"#.to_owned(), 400, "messages"),
-            (r#"{"messages":"hello"}"#.to_owned(), 400, "not a chat request"),
-            (r#"{"messages":[{"content":"x"}]}"#.to_owned(), 400, "role"),
-            (format!(r#"{{"model":"other",{message}}}"#), 404, "other"),
-            (format!(r#"{{"n":2,{message}}}"#), 400, "`n`"),
-            (format!(r#"{{"max_tokens":0,{message}}}"#), 400, "max_tokens"),
-            (format!(r#"{{"max_tokens":-1,{message}}}"#), 400, "-1"),
-            (format!(r#"{{"max_tokens":{},{message}}}"#, u64::MAX), 400, "context length"),
-            (format!(r#"{{"max_tokens":{CONTEXT_LENGTH},{message}}}"#), 400, "context length"),
-            (format!(r#"{{"stream_options":{{}},{message}}}"#), 400, "stream_options"),
-        ] {
-            let error = parse(&body).unwrap_err();
-            assert_eq!(error.status.as_u16(), status, "{body}");
-            assert!(error.message.contains(word), "{body}: {}", error.message);
-        }
-    }
-
-    #[test]
-    fn a_completion_accepts_one_prompt_as_text_tokens_or_a_list() {
-        let tokens = |prompt: &str| {
-            parse_completion(&format!(r#"{{"prompt":{prompt}}}"#)).unwrap().prompt.count()
-        };
-        assert_eq!(tokens(r#"[""]"#), 1);
-        assert_eq!(tokens(r#""Hi there""#), 2);
-        assert_eq!(tokens(r#"["Hi there"]"#), 2);
-        assert_eq!(tokens("[17,4,2]"), 3);
-        assert_eq!(tokens("[[17,4,2]]"), 3);
-        for (body, word) in [
-            ("{}", "`prompt` is missing"),
-            (r#"{"messages":[{"role":"user","content":"x"}]}"#, "`prompt` is missing"),
-            (r#"{"prompt":[]}"#, "exactly one prompt"),
-            (r#"{"prompt":["a","b"]}"#, "exactly one prompt"),
-            (r#"{"prompt":[[1],[2]]}"#, "exactly one prompt"),
-            (r#"{"prompt":{}}"#, "must be a text"),
-            (r#"{"prompt":"a","echo":true}"#, "`echo`"),
-            (r#"{"prompt":"a","logprobs":0}"#, "`logprobs`"),
-            (r#"{"prompt":"a","n":2}"#, "`n`"),
-            (r#"{"prompt":"a","max_tokens":0}"#, "max_tokens"),
-            ("[]", "not a completions request"),
-        ] {
-            let error = parse_completion(body).unwrap_err();
-            assert_eq!(error.status.as_u16(), 400, "{body}");
-            assert!(error.message.contains(word), "{body}: {}", error.message);
-        }
-        assert!(parse_completion(r#"{"prompt":"a","echo":false,"logprobs":null}"#).is_ok());
-    }
-
-    #[test]
-    fn a_completion_is_short_by_default_and_does_not_reason() {
-        let options = SimulatorOptions { reasoning_tokens: 20, ..SimulatorOptions::default() };
-        let variation = Variation::draw(&options, 0);
-        let output =
-            |body: &str| parse_completion(body).unwrap().output_length(&options, &variation);
-        let expected =
-            OutputLength { reasoning: 0, total: 16, finish_reason: FinishReason::Length };
-        assert_eq!(output(r#"{"prompt":"a"}"#), expected);
-        let long = output(r#"{"prompt":"a","max_tokens":900}"#);
-        assert_eq!(
-            long,
-            OutputLength {
-                reasoning: 0,
-                total: variation.natural_length,
-                finish_reason: FinishReason::Stop
-            }
-        );
-    }
-
-    #[test]
-    fn sampling_parameters_are_ignored() {
-        let request = parse(
-            r#"{"model":"m","messages":[{"role":"user","content":"x"}],"temperature":0.5,"stop":["x"],
-                "top_p":1,"seed":3,"stream":true,"stream_options":{"include_usage":true},"user":null}"#,
-        )
-        .unwrap();
-        assert!(request.stream && request.include_usage);
-        assert_eq!(request.max_tokens, None);
-    }
-
-    #[test]
-    fn an_output_ends_at_its_natural_length_or_at_the_token_limit() {
-        let message = r#""messages":[{"role":"user","content":"x"}]"#;
-        let (free, natural) = output(&format!("{{{message}}}"), 0);
-        assert_eq!(
-            free,
-            OutputLength { reasoning: 0, total: natural, finish_reason: FinishReason::Stop }
-        );
-        let (cut, _) = output(&format!(r#"{{{message},"max_tokens":5}}"#), 0);
-        assert_eq!(
-            cut,
-            OutputLength { reasoning: 0, total: 5, finish_reason: FinishReason::Length }
-        );
-        let (newer_name_wins, _) =
-            output(&format!(r#"{{{message},"max_tokens":5,"max_completion_tokens":6}}"#), 0);
-        assert_eq!(newer_name_wins.total, 6);
-        let (long, _) = output(&format!(r#"{{{message},"max_tokens":900,"ignore_eos":true}}"#), 0);
-        assert_eq!(
-            long,
-            OutputLength { reasoning: 0, total: 900, finish_reason: FinishReason::Length }
-        );
-        let (unlimited, natural) = output(&format!(r#"{{{message},"ignore_eos":true}}"#), 0);
-        assert_eq!((unlimited.total, unlimited.finish_reason), (natural, FinishReason::Stop));
-    }
-
-    #[test]
-    fn reasoning_tokens_count_towards_the_token_limit() {
-        let message = r#""messages":[{"role":"user","content":"x"}]"#;
-        let (free, natural) = output(&format!("{{{message}}}"), 20);
-        assert_eq!((free.reasoning, free.total), (20, 20 + natural));
-        let (cut, _) = output(&format!(r#"{{{message},"max_tokens":7}}"#), 20);
-        assert_eq!(
-            cut,
-            OutputLength { reasoning: 7, total: 7, finish_reason: FinishReason::Length }
-        );
-        let (bounded, _) = output(&format!("{{{message}}}"), u32::MAX);
-        assert_eq!(
-            (bounded.total, bounded.finish_reason),
-            (CONTEXT_LENGTH - 1, FinishReason::Length)
-        );
-    }
-}
+mod tests;

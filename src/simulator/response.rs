@@ -1,4 +1,4 @@
-//! Encodes responses in the format of `OpenAI`'s API.
+//! Encodes responses of chat and completions, whose JSON contains choices.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -17,9 +17,9 @@ pub(super) struct Envelope {
 
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Usage {
-    prompt_tokens: u32,
-    total_tokens: u32,
-    completion_tokens: u32,
+    pub(super) prompt_tokens: u32,
+    pub(super) total_tokens: u32,
+    pub(super) completion_tokens: u32,
     prompt_tokens_details: PromptTokens,
     completion_tokens_details: CompletionTokens,
 }
@@ -47,6 +47,14 @@ impl Usage {
 
     pub(super) fn with_cached_tokens(self, cached_tokens: u32) -> Usage {
         Usage { prompt_tokens_details: PromptTokens { cached_tokens }, ..self }
+    }
+
+    pub(super) fn cached_tokens(&self) -> u32 {
+        self.prompt_tokens_details.cached_tokens
+    }
+
+    pub(super) fn reasoning_tokens(&self) -> u32 {
+        self.completion_tokens_details.reasoning_tokens
     }
 }
 
@@ -92,8 +100,8 @@ impl Envelope {
     pub(super) fn role(&self) -> Option<Bytes> {
         let role = Text { role: Some("assistant"), content: Some(""), ..Text::default() };
         match self.api {
-            Api::Chat => Some(self.delta(role, None)),
             Api::Completions => None,
+            _ => Some(self.delta(role, None)),
         }
     }
 
@@ -128,23 +136,23 @@ impl Envelope {
             content: Some(content),
         };
         let choice = match self.api {
-            Api::Chat => Choice { message: Some(message), ..choice(Some(finish)) },
             Api::Completions => Choice { text: Some(content), ..choice(Some(finish)) },
+            _ => Choice { message: Some(message), ..choice(Some(finish)) },
         };
         let object = match self.api {
-            Api::Chat => "chat.completion",
             Api::Completions => TEXT_COMPLETION,
+            _ => "chat.completion",
         };
         to_json(&Completion { object, choices: &[choice], ..self.chunk(&[], Some(usage)) }).into()
     }
 
     fn delta(&self, delta: Text<'_>, finish: Option<FinishReason>) -> Bytes {
         let choice = match self.api {
-            Api::Chat => Choice { delta: Some(delta), ..choice(finish) },
             // Every choice of a completion has the key `text`, so the last event has an empty text.
             Api::Completions => {
                 Choice { text: Some(delta.content.unwrap_or_default()), ..choice(finish) }
             }
+            _ => Choice { delta: Some(delta), ..choice(finish) },
         };
         to_event(&self.chunk(&[choice], None)).into()
     }
@@ -153,8 +161,8 @@ impl Envelope {
         Completion {
             id: &self.id,
             object: match self.api {
-                Api::Chat => "chat.completion.chunk",
                 Api::Completions => TEXT_COMPLETION,
+                _ => "chat.completion.chunk",
             },
             created: self.created,
             model: &self.model,

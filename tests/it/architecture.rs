@@ -55,7 +55,7 @@ const LAYERS: &[&[&str]] = &[
 /// `hyper::server::conn`, this is `hyper::server` and not `hyper`.
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
-    ("base64", &["endpoint", "web/security"]),
+    ("base64", &["endpoint", "web/security", "simulator"]),
     // The configuration checks that a text is a hash.
     ("bcrypt", &["config/web_file", "web/security"]),
     ("clap", &["cli"]),

@@ -758,6 +758,39 @@ async fn the_completions_api_has_its_own_path_prompt_field_and_text_field() {
     assert_eq!(request(&target(&upstream.url(), ", api: completions"), false).await.0, Ok(()));
 }
 
+#[tokio::test]
+async fn the_messages_api_has_its_own_path_version_and_key_header() {
+    let events = concat!(
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":3}}}\n\n",
+        "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"a\"}}\n\n",
+        "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":1}}\n\n",
+        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+    );
+    let received = Arc::new(Mutex::new(String::new()));
+    let copy = Arc::clone(&received);
+    let upstream = Upstream::start_with_head(move |_, head| {
+        head.clone_into(&mut copy.lock().unwrap());
+        vec![stream_head(), chunk(events), last_chunk()]
+    })
+    .await;
+    let url = upstream.url();
+    let mut head_of = async |keys: &str| {
+        let target = target(&url, &format!(", api: messages{keys}"));
+        assert_eq!(request(&target, true).await.0, Ok(()), "{keys}");
+        received.lock().unwrap().to_ascii_lowercase()
+    };
+    let head = head_of(", api_key_env: KEY").await;
+    assert!(head.starts_with("post /v1/messages http/1.1\r\n"), "{head}");
+    assert!(head.contains("\r\nanthropic-version: 2023-06-01\r\n"), "{head}");
+    assert!(head.contains("\r\nx-api-key: sk-0123456789"), "{head}");
+    assert!(!head.contains("authorization"), "{head}");
+    let keys = ", api_key_env: KEY, auth: bearer, headers: {Anthropic-Version: '2030-01-01'}";
+    let head = head_of(keys).await;
+    assert!(head.contains("\r\nanthropic-version: 2030-01-01\r\n"), "{head}");
+    assert!(!head.contains("2023-06-01") && !head.contains("x-api-key"), "{head}");
+    assert!(head.contains("\r\nauthorization: bearer sk-0123456789"), "{head}");
+}
+
 // ---- Ids, rate limits and versions --------------------------------------------------------------
 
 #[tokio::test]

@@ -13,8 +13,8 @@ use llmload::endpoint::ConnectTiming;
 use llmload::measurement::{Failure, FailureDetail};
 use llmload::plan::Target;
 use llmload::probe::text::ReportText;
-use llmload::probe::{ProbeReport, ProbedRequest, request};
-use llmload::protocol::RequestParameters;
+use llmload::probe::{OfferedApis, ProbeReport, ProbedRequest, request};
+use llmload::protocol::{Api, RequestParameters};
 use llmload::simulator::{Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 
@@ -535,6 +535,7 @@ fn report(requests: Vec<ProbedRequest>) -> ProbeReport {
         version: Some("0.11.0".into()),
         model: Some("m".into()),
         requests,
+        apis: OfferedApis::default(),
         suggested_address: None,
     }
 }
@@ -672,4 +673,64 @@ async fn the_report_does_not_quote_the_answer() {
         !out.contains(KEY) && out.contains("The endpoint streamed a complete response."),
         "{out}"
     );
+}
+
+#[tokio::test]
+async fn the_probe_of_each_api_succeeds_on_the_simulator_and_lists_all_apis() {
+    for api in Api::ALL {
+        let api = api.as_str();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("llmload.yml");
+        let simulator = "simulator: {reasoning_tokens: 4, decode_tokens_per_second: 2000}";
+        std::fs::write(&file, format!("target: {{{simulator}, api: {api}}}\nrate: 1/s\n")).unwrap();
+        let file = file.to_str().unwrap();
+        let (code, out, err) = probe(&["--config.file", file]).await;
+        let out = flat(&out);
+        assert_eq!(code, Some(0), "{api}: {out}\n{err}");
+        let list = "APIs chat, completions, responses, messages, embeddings";
+        assert!(out.contains(list), "{api}: {out}");
+        assert!(!out.contains("error:"), "{api}: {out}");
+        let expected = match api {
+            "embeddings" => vec!["The endpoint returned a vector.", "input"],
+            "completions" => vec!["answer text", "[DONE]", "a complete response"],
+            "messages" => vec!["reasoning text", "message_stop", "a complete response"],
+            "responses" => vec!["reasoning text", "response.completed", "a complete response"],
+            _ => vec!["reasoning text", "[DONE]", "a complete response"],
+        };
+        assert!(expected.iter().all(|text| out.contains(text)), "{api}: {out}");
+        let (_, json, _) = probe(&["--config.file", file, "--json"]).await;
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let usage = &json["requests"][0]["outcome"]["usage"];
+        assert!(usage["input_tokens"].as_u64() > Some(100), "{api}: {json}");
+        assert_eq!(usage["output_tokens"].is_u64(), api != "embeddings", "{api}: {json}");
+        assert!(Api::ALL.iter().all(|api| json["apis"][api.as_str()] == true), "{json}");
+    }
+}
+
+#[tokio::test]
+async fn an_api_that_the_endpoint_does_not_offer_is_named_with_one_that_it_offers() {
+    let bodies = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&bodies);
+    let server = serving(move |head| {
+        seen.lock().unwrap().push(head.to_owned());
+        plain("400 Bad Request", "application/json", r#"{"error":"`messages` is missing"}"#)
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("llmload.yml");
+    let text = format!("target: {{base_url: '{}', api: responses}}\nrate: 1/s\n", server.url());
+    std::fs::write(&file, text).unwrap();
+    let (code, out, _) = probe(&["--config.file", file.to_str().unwrap()]).await;
+    let out = flat(&out);
+    assert_eq!(code, Some(1), "{out}");
+    let list = "APIs chat; not completions, responses, messages, embeddings";
+    assert!(out.contains(list), "{out}");
+    assert!(
+        out.contains("the endpoint has no `/responses`, but it has `/chat/completions`"),
+        "{out}"
+    );
+    assert!(out.contains("set `api: chat` in the target"), "{out}");
+    let chat = bodies.lock().unwrap();
+    assert_eq!(chat.len(), 1, "one small request finds out: {chat:?}");
+    assert!(chat[0].to_ascii_lowercase().contains("content-length: 2\r\n"), "{chat:?}");
 }

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use llmload::protocol::Api;
 use llmload::report::comparison::{Change, Figure, FigureKind};
 
 use crate::binary::{Daemon, assert_balanced, llmload, request, sample};
@@ -255,49 +256,48 @@ async fn run_until_end(yaml: String) -> (serde_json::Value, String) {
 }
 
 #[tokio::test]
-async fn the_simulator_serves_both_apis_with_the_same_faults() {
-    // The n-th request has the same fault at both APIs.
+async fn the_simulator_serves_every_api_with_the_same_faults() {
+    // The n-th request has the same fault at each API.
     let simulator = "simulator: {slots: 100, decode_tokens_per_second: 100000, prefill_tokens_per_second: 1000000, \
-                     faults: {http_429: 20%, stream_error: 20%, truncation: 20%}}";
+                     faults: {http_429: 20%, http_500: 5%, stream_error: 20%, truncation: 20%}}";
+    let apis = Api::ALL.map(Api::as_str);
+    let targets = apis.map(|api| format!("{api}: {{{simulator}, api: {api}}}")).join(", ");
     for stream in [true, false] {
         let (_, page) = run_until_end(format!(
-            "targets: {{chat: {{{simulator}}}, texts: {{{simulator}, api: completions}}}}
+            "targets: {{{targets}}}
 scenarios:
-  both:
-    {{targets: [chat, texts], prompts: [Hi], request: {{max_tokens: 8, stream: {stream}}}, start: now, repeat: 1, max_lag: 1m,
+  all:
+    {{targets: [{}], prompts: [Hi], request: {{max_tokens: 8, stream: {stream}}}, start: now, repeat: 1, max_lag: 1m,
      schedule: [{{constant: 100/s, for: 1s}}]}}
-"
+", apis.join(", ")
         ))
         .await;
         assert_balanced(&page);
-        for target in ["target=\"chat\"", "target=\"texts\""] {
+        for api in Api::ALL {
+            let target = &*format!("target=\"{}\"", api.as_str());
             let of =
                 |name: &str, labels: &[&str]| sample(&page, name, &[labels, &[target]].concat());
             let succeeded = of("llmload_request_duration_seconds_count", &[]);
+            let tokens = if api.generates_text() { succeeded * 8.0 } else { 0.0 };
             assert_eq!(of("llmload_requests_total", &[]), 100.0);
             assert!(succeeded > 0.0, "{target}, stream: {stream}\n{page}");
-            assert_eq!(
-                of("llmload_output_tokens_total", &[]),
-                succeeded * 8.0,
-                "{target}, stream: {stream}"
-            );
+            assert_eq!(of("llmload_output_tokens_total", &[]), tokens, "{target}, {stream}");
+            // A prompt of two characters is one token.
+            assert_eq!(of("llmload_input_tokens_total", &[]), succeeded, "{target}, {stream}");
+            let first_tokens = of("llmload_time_to_first_token_seconds_count", &[]);
+            let has_first_tokens = stream && api.generates_text();
+            assert_eq!(first_tokens > 0.0, has_first_tokens, "{target}, stream: {stream}");
             // The simulator is so fast that several tokens can arrive in one read.
             let coalesced = of("llmload_response_anomalies_total", &["kind=\"coalesced\""]);
-            assert_eq!(
-                of("llmload_response_anomalies_total", &[]),
-                coalesced,
-                "{target}, stream: {stream}\n{page}"
-            );
-            for reason in ["rate_limited", "stream_error", "truncated"] {
+            let anomalies = of("llmload_response_anomalies_total", &[]);
+            assert_eq!(anomalies, coalesced, "{target}, stream: {stream}\n{page}");
+            for reason in ["rate_limited", "http_5xx", "stream_error", "truncated"] {
                 let name = format!("reason=\"{reason}\"");
                 let failures =
                     |target| sample(&page, "llmload_request_failures_total", &[&name, target]);
                 assert!(failures(target) > 0.0, "{target} {reason}, stream: {stream}\n{page}");
-                assert_eq!(
-                    failures(target),
-                    failures("target=\"chat\""),
-                    "{reason}, stream: {stream}"
-                );
+                let of_chat = failures("target=\"chat\"");
+                assert_eq!(failures(target), of_chat, "{target} {reason}, stream: {stream}");
             }
         }
     }
