@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use crate::calendar::rfc3339;
 use crate::generator::GeneratorMonitor;
 use crate::plan::Scenario;
+use crate::protocol::Api;
 use crate::schedule::{Load, Shard};
 use crate::status::RouteMonitor;
 pub use archive::ArchiveReport;
@@ -122,13 +123,16 @@ pub struct RouteReport {
     pub model: String,
     /// The base URL of the target.
     pub address: String,
+    /// The key `api` of the target. Empty in older reports, which are about text.
+    #[serde(default)]
+    pub api: String,
     /// True if the target is the built-in simulator.
     pub simulated: bool,
     /// The version of the server, if the server reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
     pub prompts: PromptProfile,
-    /// The highest number of output tokens of a request.
+    /// The highest number of output tokens of a request. `None` without text.
     #[serde(default)]
     pub max_tokens: Option<u32>,
     /// The distribution of the gaps between open-loop arrivals.
@@ -378,6 +382,11 @@ impl Report {
 }
 
 impl RouteReport {
+    /// False if the responses contain vectors instead of text.
+    pub fn generates_text(&self) -> bool {
+        self.api != Api::Embeddings.as_str()
+    }
+
     /// The name of the route: its scenario and its target.
     pub fn route(&self) -> String {
         format!("{} → {}", self.scenario, self.target)

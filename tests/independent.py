@@ -86,13 +86,15 @@ class Page:
         return self.sum("requests_total")
 
 
-def load(llmload, port, phase):
+def load(llmload, port, phase, api, root):
     """Runs one phase; returns the page when all its requests have finished."""
     config, own = HOME / "llmload.yml", free_port()
+    target = {"base_url": f"http://127.0.0.1:{port}{root}", "model": "gpt-4o", "api": api}
+    request = {} if api == "embeddings" else {"max_tokens": 64}
     config.write_text(json.dumps({
-        "targets": {"server": {"base_url": f"http://127.0.0.1:{port}/v1", "model": "gpt-4o"}},
+        "targets": {"server": target},
         "scenarios": {"s": {"target": "server", "start": "now", "repeat": 1, "prompts": ["Name a colour, please."],
-                            "request": {"max_tokens": 64}, "schedule": [phase]}}}))
+                            "request": request, "schedule": [phase]}}}))
     daemon = start([llmload, "--config.file", config, "--web.listen-address", f"127.0.0.1:{own}"])
     expected = phase["requests"]
 
@@ -106,12 +108,12 @@ def load(llmload, port, phase):
         daemon.wait()
 
 
-def case(llmload, name, server, health_path, phase, checks):
+def case(llmload, name, server, health_path, phase, checks, api="chat", root="/v1"):
     port = free_port()
     process = start([*server, "--port", port])
     try:
         wait_for(lambda: get(f"http://127.0.0.1:{port}{health_path}"), process)
-        page = load(llmload, port, phase)
+        page = load(llmload, port, phase, api, root)
         journal = json.loads(get(f"http://127.0.0.1:{port}/_llmock/requests"))["requests"] if server[0] == LLMOCK else []
     finally:
         process.terminate()
@@ -192,6 +194,26 @@ def main():
     wrong += case(llmload, "llmock, broken streams", [*llmock, *faults], "/health", phase(40), journal_checks)
     errors = [word for rate in ("503=0.3", "429=0.2", "400=0.2") for word in ("--error-rate", rate)]
     wrong += case(llmload, "llmock, error statuses", [*llmock, *errors], "/health", phase(40), journal_checks)
+    for api in ("responses", "messages"):
+        wrong += case(llmload, f"aimock, paced, {api}", fixture("paced", ok, **paced), "/health", phase(24), lambda page, _: [
+            same("failures", page.failures(), {}),
+            same("output tokens", int(page.sum("output_tokens_total")), 24 * 20),
+            same("input tokens", int(page.sum("input_tokens_total")), 24 * 37),
+            same("chunks", int(page.sum("output_chunks_total")), 24 * 20),
+            at_least("mean TTFT", page.mean("time_to_first_token_seconds"), 0.300),
+            at_least("mean TPOT", page.mean("time_per_output_token_seconds"), 0.050)], api)
+        wrong += case(llmload, f"aimock, cut after 5 chunks, {api}", fixture("cut", ok, truncateAfterChunks=5, **paced),
+                      "/health", phase(12), lambda page, _: [same("failures", page.failures(), {"truncated": 12})], api)
+        # The Messages API of llmock has its own root.
+        root = "/anthropic/v1" if api == "messages" else "/v1"
+        wrong += case(llmload, f"llmock, error statuses, {api}", [*llmock, *errors], "/health", phase(40), journal_checks, api, root)
+    wrong += case(llmload, "llmock, embeddings", llmock, "/health", phase(24), lambda page, rows: [
+        same("requests", int(page.finished()), len(rows)),
+        same("failures", page.failures(), {}),
+        same("output tokens", int(page.sum("output_tokens_total")), 0),
+        same("first tokens", int(page.sum("time_to_first_token_seconds_count")), 0),
+        same("requests with input tokens", int(page.sum("request_input_tokens_count")), 24)], "embeddings")
+    wrong += case(llmload, "llmock, error statuses, embeddings", [*llmock, *errors], "/health", phase(40), journal_checks, "embeddings")
     sys.exit(f"disagreement: {wrong}" if wrong else 0)
 
 

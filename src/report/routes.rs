@@ -98,10 +98,12 @@ fn route_report(
         target: monitor.target.clone(),
         model: monitor.model.get().cloned().unwrap_or_default(),
         address: info.address.clone(),
+        api: info.configured.dialect.api.as_str().to_owned(),
         simulated: info.simulated,
         server_version: monitor.server_version.get().cloned(),
         prompts: PromptProfile::new(&scenario.prompts),
-        max_tokens: Some(scenario.request.max_tokens.get()),
+        max_tokens: Some(scenario.request.max_tokens.get())
+            .filter(|_| info.configured.dialect.api.generates_text()),
         gaps: gaps(scenario.arrivals),
         total: Statistics::new(arrived, window, per_chunk, prices, has_objectives),
         peak_output_tokens_per_second: peak_chunks_per_second

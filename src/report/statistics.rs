@@ -218,6 +218,12 @@ impl WindowReport {
 
 impl Statistics {
     #[allow(clippy::cast_precision_loss)]
+    pub(super) fn input_tokens_per_second(&self) -> Option<f64> {
+        let tokens = self.window.input_tokens.filter(|_| self.seconds > 0.0)?;
+        Some(tokens as f64 / self.seconds)
+    }
+
+    #[allow(clippy::cast_precision_loss)]
     pub(super) fn new(
         arrived: &RawStatistics,
         window: &WindowCounts,

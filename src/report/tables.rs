@@ -14,8 +14,10 @@ pub(super) const LEVELS: &str = "By level";
 
 /// The table of levels: a row for each phase that sends load.
 pub(super) fn levels(route: &RouteReport) -> Block {
-    let columns = ["level", "QPS", "mean latency", "P99", "TPS", "TTFT mean", "success"];
-    let mut columns = columns.map(str::to_owned).to_vec();
+    let tokens: &[&str] =
+        if route.generates_text() { &["TPS", "TTFT mean"] } else { &["input tokens/s"] };
+    let columns = [&["level", "QPS", "mean latency", "P99"][..], tokens, &["success"]].concat();
+    let mut columns: Vec<String> = columns.into_iter().map(str::to_owned).collect();
     let has_drops = route.total.dropped > 0;
     if has_drops {
         columns.push("dropped".to_owned());
@@ -28,10 +30,14 @@ pub(super) fn levels(route: &RouteReport) -> Block {
             shown(statistics.queries_per_second, three_digits),
             shown(latency.mean, duration),
             shown(latency.p99, duration),
-            estimated(statistics, statistics.output_tokens_per_request_second),
-            shown(statistics.time_to_first_token_seconds.mean, duration),
-            shown(statistics.success_rate, percent),
         ];
+        if route.generates_text() {
+            cells.push(estimated(statistics, statistics.output_tokens_per_request_second));
+            cells.push(shown(statistics.time_to_first_token_seconds.mean, duration));
+        } else {
+            cells.push(shown(statistics.input_tokens_per_second(), three_digits));
+        }
+        cells.push(shown(statistics.success_rate, percent));
         if has_drops {
             cells.push(integer(statistics.dropped));
         }

@@ -11,6 +11,8 @@ pub(super) fn totals(route: &RouteReport) -> Block {
     let three = |value| shown(value, three_digits);
     let tokens = |value: Option<u64>| value.map(integer);
     let part = |value: Option<u64>| value.filter(|count| *count > 0).map(integer);
+    let of_text = |value| route.generates_text().then(|| estimated(total, value));
+    let of_vectors = |value| (!route.generates_text()).then(|| shown(value, three_digits));
     let reasoning = part(total.reasoning_tokens).map(|count| match total.reasoning_token_ratio {
         Some(ratio) => format!("{count} ({})", percent(ratio)),
         None => count,
@@ -25,16 +27,14 @@ pub(super) fn totals(route: &RouteReport) -> Block {
         ("of them cached", part(total.cached_input_tokens)),
         ("output tokens", tokens(total.output_tokens)),
         ("of them reasoning", reasoning),
-        ("output tokens/s", Some(estimated(total, total.output_tokens_per_second_total))),
+        ("input tokens/s", of_vectors(total.input_tokens_per_second())),
+        ("output tokens/s", of_text(total.output_tokens_per_second_total)),
         (
             "peak output tokens/s",
             route.peak_output_tokens_per_second.map(|peak| estimated(total, Some(peak))),
         ),
-        ("input and output tokens/s", Some(estimated(total, total.tokens_per_second_total))),
-        (
-            "TPS per request, incl. TTFT",
-            Some(estimated(total, total.output_tokens_per_request_second)),
-        ),
+        ("input and output tokens/s", of_text(total.tokens_per_second_total)),
+        ("TPS per request, incl. TTFT", of_text(total.output_tokens_per_request_second)),
         ("mean in flight", Some(three(total.requests_in_flight))),
         ("peak in flight", Some(integer(total.peak_requests_in_flight))),
         ("sum of durations", Some(duration(total.request_seconds))),

@@ -60,7 +60,9 @@ impl TextRequest {
                     prompt.begin_message("system");
                     system.push_to(&mut prompt);
                 }
-                document.messages.iter().for_each(|message| message.push_to(&mut prompt));
+                for message in &document.messages {
+                    message.push_to(&mut prompt);
+                }
             }
             Api::Responses => {
                 let input = document.input.unwrap_or_default();
@@ -79,7 +81,9 @@ impl TextRequest {
                 let form = VectorForm::new(input, document.dimensions, encoding);
                 let (form, inputs) = form.map_err(ApiError::invalid_request)?;
                 vectors = form;
-                inputs.iter().for_each(|input| push_input(input, &mut prompt));
+                for input in &inputs {
+                    push_input(input, &mut prompt);
+                }
             }
             Api::Completions => match document.prompt.as_ref().map(|p| p.push_to(&mut prompt)) {
                 Some(true) => {}
@@ -251,7 +255,9 @@ impl Input {
                 prompt.push_text(text);
             }
             Input::Messages(messages) => {
-                messages.iter().for_each(|message| message.push_to(prompt));
+                for message in messages {
+                    message.push_to(prompt);
+                }
             }
         }
     }

@@ -1,6 +1,8 @@
 //! The catalogue of streams of the Responses API and the Messages API, and the bodies of these APIs
 //! and of the embeddings API.
 
+use std::path::Path;
+
 use llmload::measurement::{Failure, FailureDetail, Usage};
 use llmload::protocol::{Api, BodyReader, Channel, CompletedResponse, ResponseLimits, Terminal};
 
@@ -357,4 +359,30 @@ fn a_response_with_vectors_has_a_limit_of_32_mib() {
         let _fits = body[..length].chunks(1 << 20).all(|read| reader.read(read));
         assert_eq!(outcome(&reader.end(&mut |_, _, _: &str| {})), expected);
     }
+}
+
+/// Streams of aimock and llmock, two servers by other authors.
+#[test]
+fn recorded_streams_of_other_servers_are_read_the_same_for_every_split() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    let [aimock, llmock] = ["Blue is a colour.", "Mock response from "];
+    for (api, name, verdict, answer, has_reasoning, input) in [
+        (Api::Responses, "responses-aimock.sse", "ok 20", aimock, true, 37),
+        (Api::Responses, "responses-llmock.sse", "ok 4", llmock, false, 5),
+        (Api::Messages, "messages-aimock.sse", "ok 20", aimock, true, 37),
+        (Api::Messages, "messages-llmock.sse", "ok 4", llmock, false, 5),
+    ] {
+        let bytes = read(name);
+        let (reading, _) = read_every_way_of(api, "", Terminal::default(), &bytes, 0..=bytes.len());
+        assert_eq!(outcome(&reading.verdict), verdict, "{name}");
+        assert!(reading.text[&(0, Channel::Answer)].starts_with(answer), "{name}");
+        assert_eq!(reading.starts_answer, has_reasoning, "{name}");
+        assert_eq!(reading.verdict.unwrap().usage.input, Some(input), "{name}");
+    }
+    let vectors = String::from_utf8(read("embeddings-aimock.json")).unwrap();
+    assert_eq!(
+        outcome(&body(Api::Embeddings, 2, &vectors.replace("text-embedding-3-small", "m")).0),
+        "ok ~0 missing_usage"
+    );
 }

@@ -172,9 +172,19 @@ fn waiting_before_sending(route: &RouteReport) -> Option<Draft> {
 #[allow(clippy::cast_precision_loss)]
 fn missing_usage(route: &RouteReport) -> Option<Draft> {
     let statistics = &route.total;
-    let (uncounted, succeeded) = (statistics.uncounted, statistics.succeeded);
+    let (mut uncounted, succeeded) = (statistics.uncounted, statistics.succeeded);
+    if !route.generates_text() {
+        // Such a success has no output tokens to count.
+        let name = Anomaly::MissingUsage.as_str();
+        uncounted = statistics.response_anomalies.get(name).copied().unwrap_or_default();
+    }
     let text = match uncounted {
         0 => return None,
+        _ if !route.generates_text() => format!(
+            "the endpoint sent no valid count of input tokens (usage) for {} of {} successes",
+            integer(uncounted),
+            integer(succeeded)
+        ),
         all if all == succeeded => "the endpoint sent no valid count of output tokens (usage), so \
              the rates of output tokens count one token per chunk, which is an estimate, and TPOT \
              is unknown"
