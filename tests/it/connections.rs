@@ -774,7 +774,7 @@ async fn the_messages_api_has_its_own_path_version_and_key_header() {
     })
     .await;
     let url = upstream.url();
-    let mut head_of = async |keys: &str| {
+    let head_of = async |keys: &str| {
         let target = target(&url, &format!(", api: messages{keys}"));
         assert_eq!(request(&target, true).await.0, Ok(()), "{keys}");
         received.lock().unwrap().to_ascii_lowercase()

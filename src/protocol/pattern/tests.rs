@@ -1,3 +1,5 @@
+//! Reading with a pattern gives the same result as parsing each event.
+
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 

@@ -1,3 +1,5 @@
+//! Each mistake of a client has its refusal, and each form of a prompt its tokens.
+
 use super::*;
 
 fn parse(body: &str) -> Result<TextRequest, ApiError> {
