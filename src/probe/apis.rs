@@ -46,7 +46,7 @@ pub(super) async fn find(endpoint: &HttpEndpoint) -> OfferedApis {
 }
 
 async fn status(endpoint: &HttpEndpoint, path: &'static str) -> Option<u16> {
-    let request = Request { path, body: "{}".into(), stream: false, trace: None };
+    let request = Request { path, body: "{}".into(), stream: false, trace: None, session: None };
     let response = deadline::within(TIMEOUT, endpoint.send(request, |_| ())).await;
     Some(response?.ok()?.status())
 }
