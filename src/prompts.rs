@@ -221,8 +221,9 @@ impl Prompts {
     pub fn len(&self) -> Option<u64> {
         match &self.source {
             Source::Texts(texts) => Some(texts.len() as u64),
-            Source::Rows(rows) => Some(rows.count()),
-            Source::Sessions(SessionSource::Recorded { rows, .. }) => Some(rows.count()),
+            Source::Rows(rows) | Source::Sessions(SessionSource::Recorded { rows, .. }) => {
+                Some(rows.count())
+            }
             Source::Synthetic(..) | Source::Sessions(SessionSource::Synthetic { .. }) => None,
             Source::Mix(_, members) => members.iter().map(Prompts::len).sum(),
         }

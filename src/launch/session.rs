@@ -156,7 +156,7 @@ impl Session {
     }
 
     /// Ends the session before its last turn.
-    pub(super) fn end_early(self: Box<Self>, reason: SessionEnd) {
+    pub(super) fn end_early(self, reason: SessionEnd) {
         let is_our_reason =
             matches!(reason, SessionEnd::ScheduleEnd | SessionEnd::Reload | SessionEnd::Shutdown);
         if let (Some(slot), false) = (&self.slot, is_our_reason) {

@@ -88,7 +88,7 @@ impl RequestTemplate {
         let blocks = self.prompts.blocks(&arrival);
         let prompt =
             prompts.prompt_with_blocks(*seed, scenario, arrival.k, arrival.lengths, blocks);
-        Ok(self.spec_of(&prompt.map_err(unavailable)?))
+        Ok(self.spec_of(&prompt.map_err(|error| unavailable(&error))?))
     }
 
     /// Builds the request of the current turn of a session.
@@ -101,7 +101,8 @@ impl RequestTemplate {
         settings: &plan::Sessions,
     ) -> Result<RequestSpec, FailureDetail> {
         let PromptSource { prompts, seed, scenario, .. } = &self.prompts;
-        let turn = prompts.turn(*seed, scenario, session.k, session.turn).map_err(unavailable)?;
+        let turn = prompts.turn(*seed, scenario, session.k, session.turn);
+        let turn = turn.map_err(|error| unavailable(&error))?;
         session.begin_turn(turn.unwrap_or_default(), settings.history);
         let prompt = prompts.prompt_of_turn(session.current_turn(), session.messages());
         let mut spec = self.spec_of(&prompt);
@@ -125,14 +126,14 @@ impl RequestTemplate {
             terminal: self.terminal,
             api: self.dialect.api,
             expects_usage: self.dialect.include_usage,
-            expected_vectors: self.dialect.expected_vectors(&prompt),
+            expected_vectors: self.dialect.expected_vectors(prompt),
             timeouts: self.timeouts,
             keeps_answer: false,
         }
     }
 }
 
-fn unavailable(unavailable: PromptUnavailable) -> FailureDetail {
+fn unavailable(unavailable: &PromptUnavailable) -> FailureDetail {
     FailureDetail::new(Failure::ClientResource, &unavailable.to_string())
         .with_cause(FailureCause::Client(ClientFault::PromptFile))
 }

@@ -52,13 +52,11 @@ impl Conversation {
     pub(super) fn parse(row: &str) -> Result<Option<Conversation>, RowError> {
         let mut row = object(row)?;
         let limit = token_limit(&row, "output_tokens")?;
-        let messages = match (row.remove("messages"), row.remove("conversations")) {
-            (Some(Value::Array(messages)), _) | (None, Some(Value::Array(messages))) => messages,
-            _ => {
-                let problem = "the row has no list of `messages` or `conversations`";
-                let remedy = r#"write {"messages": [{"role": "user", "content": "…"}, …]}"#;
-                return Err(RowError::new(problem, remedy));
-            }
+        let messages = row.remove("messages").or_else(|| row.remove("conversations"));
+        let Some(Value::Array(messages)) = messages else {
+            let problem = "the row has no list of `messages` or `conversations`";
+            let remedy = r#"write {"messages": [{"role": "user", "content": "…"}, …]}"#;
+            return Err(RowError::new(problem, remedy));
         };
         let mut turns: Vec<RecordedTurn> = Vec::new();
         // The model has answered the last turn, so the next message begins a turn.

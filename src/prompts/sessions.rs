@@ -203,10 +203,9 @@ impl Prompts {
                 let (mean, stddev) = (turns.mean.max(1.0), turns.stddev);
                 let output = prompts.output.map_or(limit, |output| output.mean);
                 // The sums of 1 … T and of 0 … T − 1, each as a mean per turn.
-                let (sent, received) = {
-                    let squares = mean * mean + stddev * stddev;
-                    ((squares + mean) / 2.0 / mean, (squares - mean) / 2.0 / mean)
-                };
+                let squares = mean * mean + stddev * stddev;
+                let sent = f64::midpoint(squares, mean) / mean;
+                let received = sent - 1.0;
                 let input = sent * prompts.input.mean + received * output;
                 SessionMeans { turns: mean, input, output }
             }

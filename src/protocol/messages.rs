@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::answer::{ToolCall, ToolCallPart};
 use super::decoded::{Channel, DecodeError, DecodedEvent, SeparateCache};
 use super::lenient::{self, JsonDecoder};
 use super::prompt::{Message, Prompt, Role};
@@ -112,8 +113,8 @@ impl JsonDecoder for StreamEvent<'_> {
     where
         S: FnMut(u32, Channel, &str),
     {
-        let [kind, delta, block, message, counts, error] =
-            fields(json, ["type", "delta", "content_block", "message", "usage", "error"])?;
+        let [kind, delta, block, message, counts, error, index] =
+            fields(json, ["type", "delta", "content_block", "message", "usage", "error", "index"])?;
         let named = String::from_utf8_lossy(self.name);
         let kind = string(kind).unwrap_or(named);
         let mut decoded = DecodedEvent::default();
@@ -125,8 +126,12 @@ impl JsonDecoder for StreamEvent<'_> {
                 decoded.usage = Usage { output: None, ..decoded.usage };
                 decoded.model = string(model).filter(|name| !name.is_empty());
             }
-            "content_block_start" => decoded.has_text = emit_block(block, sink)?,
-            "content_block_delta" => decoded.has_text = emit_block(delta, sink)?,
+            "content_block_start" | "content_block_delta" => {
+                let block = if kind == "content_block_start" { block } else { delta };
+                decoded.has_text = emit_block(block, sink)?;
+                let part = call_part(index.parse().unwrap_or(0), block)?;
+                decoded.tool_calls.extend(part);
+            }
             "message_delta" => {
                 let [reason] = fields_or_null(delta, ["stop_reason"])?;
                 decoded.finish = string(reason).and_then(|reason| chat::finish_reason(&reason));
@@ -170,6 +175,22 @@ where
     Ok(has_text)
 }
 
+/// Returns the piece of a tool call in a content block, or in a delta of one. Leaves out the tools
+/// that the server itself runs.
+fn call_part(index: usize, block: &str) -> serde_json::Result<Option<ToolCallPart>> {
+    let [kind, id, name, arguments, input] =
+        fields_or_null(block, ["type", "id", "name", "partial_json", "input"])?;
+    let is_call = kind == "\"tool_use\"";
+    if !is_call && arguments == "null" {
+        return Ok(None);
+    }
+    let text = |raw| string(raw).unwrap_or_default().into_owned();
+    let (id, name) = (text(id), text(name));
+    let has_input = is_call && is_truthy(input);
+    let arguments = if has_input { input.to_owned() } else { text(arguments) };
+    Ok(Some(ToolCallPart { index, call: ToolCall { id, name, arguments } }))
+}
+
 fn read_usage(raw: &str, decoded: &mut DecodedEvent<'_>) -> serde_json::Result<()> {
     let names = ["cache_read_input_tokens", "cache_creation_input_tokens"];
     let [read, written] = fields_or_null(raw, names)?.map(usage::count);
@@ -194,11 +215,13 @@ impl JsonDecoder for Body {
             decoded.error = Some(ReportedError::from_body(json.as_bytes()));
             return Ok(decoded);
         }
-        let mut done = Ok(false);
+        let (mut done, mut index) = (Ok(false), 0);
         elements(content, |block| {
             if let Ok(has_text) = done {
                 done = emit_block(block, sink).map(|more| has_text || more);
             }
+            decoded.tool_calls.extend(call_part(index, block).ok().flatten());
+            index += 1;
         })?;
         decoded.has_text = done?;
         decoded.finish = string(reason).and_then(|reason| chat::finish_reason(&reason));
@@ -229,6 +252,42 @@ mod tests {
         };
         let dialect = Dialect { api: Api::Messages, ..Dialect::default() };
         serde_json::from_slice(&dialect.encode("m", &parameters, prompt)).unwrap()
+    }
+
+    #[test]
+    fn a_tool_call_is_decoded_and_sent_back_with_its_result() {
+        let event = |data: &str| {
+            let event = SseEvent { name: b"", data: data.as_bytes() };
+            decode_event(event, &mut |_, _, _: &str| {}).unwrap().tool_calls
+        };
+        let start = r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"t1","name":"get","input":{}}}"#;
+        let delta = r#"{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{\"x\":1}"}}"#;
+        let text =
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}"#;
+        let call = |id: &str, name: &str, arguments: &str| {
+            let [id, name, arguments] = [id, name, arguments].map(str::to_owned);
+            ToolCallPart { index: 1, call: ToolCall { id, name, arguments } }
+        };
+        assert_eq!(event(start), [call("t1", "get", "")]);
+        assert_eq!(event(delta), [call("", "", r#"{"x":1}"#)]);
+        assert_eq!(event(text), []);
+        let body = r#"{"content":[{"type":"text","text":"a"},{"type":"tool_use","id":"t1","name":"get","input":{"x":1}}]}"#;
+        let decoded = decode_body(body.as_bytes(), &mut |_, _, _: &str| {}).unwrap();
+        assert_eq!(decoded.tool_calls, [call("t1", "get", r#"{"x":1}"#)]);
+
+        let calls = vec![call("t1", "get", r#"{"x":1}"#).call];
+        let answer = Message { tool_calls: calls.into(), ..Message::new(Role::Assistant, "") };
+        let result = Message { tool_call_id: Some("t1".into()), ..Message::new(Role::Tool, "2") };
+        let history = vec![Message::new(Role::User, "Look."), answer, result];
+        let body = encoded(true, &json!({}), &Content::Conversation(history).into());
+        assert_eq!(
+            body["messages"],
+            json!([
+                {"role": "user", "content": "Look."},
+                {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "get", "input": {"x": 1}}]},
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "2"}]},
+            ])
+        );
     }
 
     fn payload(body: &Value) -> Prompt<'static> {

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::answer::{ToolCall, ToolCallPart};
 use super::decoded::{Channel, DecodeError, DecodedEvent};
 use super::lenient::{self, JsonDecoder};
 use super::prompt::{Message, Prompt, Role};
@@ -106,8 +107,8 @@ impl JsonDecoder for StreamEvent<'_> {
     where
         S: FnMut(u32, Channel, &str),
     {
-        let [kind, delta, item, response, error] =
-            fields(json, ["type", "delta", "item", "response", "error"])?;
+        let [kind, delta, item, response, error, index] =
+            fields(json, ["type", "delta", "item", "response", "error", "output_index"])?;
         let named = String::from_utf8_lossy(self.name);
         let kind = string(kind).unwrap_or(named);
         let mut decoded = DecodedEvent::default();
@@ -125,6 +126,9 @@ impl JsonDecoder for StreamEvent<'_> {
             if is_call(item_kind) {
                 emit_text(name, Channel::ToolCall, &mut emit)?;
             }
+        }
+        if kind == "response.output_item.done" {
+            decoded.tool_calls.extend(call_part(index.parse().unwrap_or(0), item)?);
         }
         let [inner_error] = fields_or_null(response, ["error"])?;
         let is_failed = matches!(kind.as_ref(), "error" | "response.failed");
@@ -157,6 +161,17 @@ fn delta_channel(kind: &str) -> Option<Channel> {
 /// True for the raw type of an item that calls a function or a tool.
 fn is_call(kind: &str) -> bool {
     matches!(kind, "\"function_call\"" | "\"custom_tool_call\"" | "\"mcp_call\"")
+}
+
+/// Returns the function call in a complete item. Leaves out the tools that the server itself runs.
+fn call_part(index: usize, item: &str) -> serde_json::Result<Option<ToolCallPart>> {
+    let [kind, id, name, arguments] =
+        fields_or_null(item, ["type", "call_id", "name", "arguments"])?;
+    let text = |raw| string(raw).unwrap_or_default().into_owned();
+    Ok((kind == "\"function_call\"").then(|| {
+        let (id, name, arguments) = (text(id), text(name), text(arguments));
+        ToolCallPart { index, call: ToolCall { id, name, arguments } }
+    }))
 }
 
 /// Emits a text, or the text in an object.
@@ -244,6 +259,8 @@ impl JsonDecoder for Body {
             if done.is_ok() {
                 done = emit_item(item, &mut emit);
             }
+            let index = decoded.tool_calls.len();
+            decoded.tool_calls.extend(call_part(index, item).ok().flatten());
         })?;
         done?;
         // A response that still runs in the background has no end.
@@ -298,6 +315,32 @@ mod tests {
     use super::*;
     use crate::protocol::Api;
     use crate::protocol::prompt::{Content, Message};
+
+    #[test]
+    fn a_function_call_is_decoded_and_sent_back_with_its_result() {
+        let item = r#"{"type":"function_call","id":"i","call_id":"c1","name":"get","arguments":"{\"x\":1}"}"#;
+        let call = ToolCall { id: "c1".into(), name: "get".into(), arguments: r#"{"x":1}"#.into() };
+        let data =
+            format!(r#"{{"type":"response.output_item.done","output_index":2,"item":{item}}}"#);
+        let event = SseEvent { name: b"", data: data.as_bytes() };
+        let decoded = decode_event(event, &mut |_, _, _: &str| {}).unwrap();
+        assert_eq!(decoded.tool_calls, [ToolCallPart { index: 2, call: call.clone() }]);
+        let body = format!(r#"{{"status":"completed","output":[{item}]}}"#);
+        let decoded = decode_body(body.as_bytes(), &mut |_, _, _: &str| {}).unwrap();
+        assert_eq!(decoded.tool_calls, [ToolCallPart { index: 0, call: call.clone() }]);
+
+        let answer = Message { tool_calls: vec![call].into(), ..Message::new(Role::Assistant, "") };
+        let result = Message { tool_call_id: Some("c1".into()), ..Message::new(Role::Tool, "2") };
+        let input = text_fields(&[Message::new(Role::User, "Look."), answer, result]);
+        assert_eq!(
+            input[0].1,
+            json!([
+                {"role": "user", "content": "Look."},
+                {"type": "function_call", "call_id": "c1", "name": "get", "arguments": "{\"x\":1}"},
+                {"type": "function_call_output", "call_id": "c1", "output": "2"},
+            ])
+        );
+    }
 
     fn encoded(stream: bool, extra: &Value, prompt: &Prompt<'_>) -> Value {
         let parameters = RequestParameters {

@@ -61,6 +61,9 @@ impl Validator<'_> {
             self.reject_search_with_targets(scenario, schedule);
         }
         let sessions = self.sessions(scenario, prompts.as_ref(), max_concurrency);
+        if let (Some(Some(_)), Some(all)) = (&sessions, &all) {
+            self.check_session_target(node, all);
+        }
         if let (Some(schedule), Some(Some(sessions))) = (&schedule, &sessions) {
             self.check_session_phases(scenario, schedule, sessions);
         }

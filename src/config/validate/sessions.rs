@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -13,8 +14,10 @@ use crate::config::document::{self, Scenario, ThinkTime, TurnCount};
 use crate::config::field::{Field, Located};
 use crate::config::scalar::Size;
 use crate::config::size::HumanSize;
+use crate::config::tree::NodeId;
 use crate::plan::{self, History};
 use crate::prompts::{self, LengthDistribution, MAX_THINK_TIME, MAX_TURNS, Prompts};
+use crate::protocol::Api;
 use crate::schedule::Schedule;
 
 const DEFAULT_HISTORY: u64 = 256 << 20;
@@ -132,6 +135,17 @@ impl Validator<'_> {
                 );
                 None
             }
+        }
+    }
+
+    /// Rejects a target that gives no answers.
+    pub(super) fn check_session_target(&self, node: NodeId, targets: &[Arc<plan::Target>]) {
+        if targets.iter().any(|target| target.dialect.api == Api::Embeddings) {
+            self.problem(
+                node,
+                "a session needs answers, and the API `embeddings` has none",
+                "use prompts without turns, or another API",
+            );
         }
     }
 

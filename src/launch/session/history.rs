@@ -62,6 +62,8 @@ impl Drop for History {
 /// tool call.
 pub(super) fn message(answer: Answer, turn: u32) -> Message<'static> {
     let Answer { text, mut tool_calls, .. } = answer;
+    // A server that runs its own tools sends pieces without a name.
+    tool_calls.retain(|call| !call.name.is_empty());
     for (position, call) in tool_calls.iter_mut().enumerate() {
         if call.id.is_empty() {
             call.id = format!("call_{turn}_{position}");
@@ -131,10 +133,10 @@ mod tests {
         let (mut one, mut other) = (History::new(&total), History::new(&total));
         one.extend([Message::new(Role::User, "12345")].into_iter());
         let mut answer = Answer::default();
-        answer.tool_calls.push(ToolCall::default());
+        answer.tool_calls.push(ToolCall { name: "get".to_owned(), ..ToolCall::default() });
         other.extend([message(answer, 3)].into_iter());
         assert_eq!(other.last_calls()[0].id, "call_3_0");
-        assert_eq!((one.bytes(), one.bytes_of_all()), (5, 5 + 8));
+        assert_eq!((one.bytes(), one.bytes_of_all()), (5, 5 + 11));
         drop(one);
         drop(other);
         assert_eq!(total.load(Ordering::Relaxed), 0);
