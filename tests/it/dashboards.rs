@@ -87,17 +87,10 @@ fn filled(expression: &str, variables: &[Value]) -> String {
     filled
 }
 
-#[test]
-fn every_query_of_every_dashboard_returns_true_values() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let settings = SimulatorOptions {
-        slots: 64,
-        faults: Faults { http_429: 0.1, ..Faults::default() },
-        seed: 7,
-        ..SimulatorOptions::default()
-    };
-    let simulator = Simulator::start(settings, listener).unwrap();
-    let yaml = format!(
+/// A load whose metrics give every query of the dashboards a value. `port` is the port of the target
+/// `staging`.
+fn load_with_all_values(port: u16) -> String {
+    format!(
         "
 resources: {{host: true, gpu: true}}
 state_dir: state
@@ -124,9 +117,22 @@ scenarios:
   recorded: {{target: demo, prompts: few, schedule: [{{replay: {{file: '{}/config/traces/afternoon.csv', speed: 5}}, for: 5s}}]}}
   seldom: {{target: staging, prompts: few, rate: 12/m, request: {{max_tokens: 8}}}}  # each opens a connection
 ",
-        simulator.address().port(),
+        port,
         env!("CARGO_MANIFEST_DIR")
-    );
+    )
+}
+
+#[test]
+fn every_query_of_every_dashboard_returns_true_values() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings = SimulatorOptions {
+        slots: 64,
+        faults: Faults { http_429: 0.1, ..Faults::default() },
+        seed: 7,
+        ..SimulatorOptions::default()
+    };
+    let simulator = Simulator::start(settings, listener).unwrap();
+    let yaml = load_with_all_values(simulator.address().port());
     let mut daemon = with_nvidia_smi(&yaml, "echo '0, 87, 1024, 81920, 312.45, 61'");
     let prometheus =
         Prometheus::scraping(&[("load", daemon.address), ("server", simulator.address())]);
