@@ -31,6 +31,61 @@ pub(super) struct TextRequest {
     ignore_eos: bool,
 }
 
+impl Document {
+    /// Returns the tokens of the prompt, and the vectors that the API generates from it.
+    ///
+    /// # Errors
+    /// The request has no valid prompt.
+    fn prompt(&self, api: Api) -> Result<(PromptTokens, VectorForm), ApiError> {
+        let invalid = |message: &str| Err(ApiError::invalid_request(message.to_owned()));
+        let mut prompt = PromptTokens::new(self.cache_salt.as_deref());
+        let mut vectors = VectorForm::default();
+        match api {
+            Api::Chat | Api::Messages if self.messages.is_empty() => {
+                return invalid("`messages` must have at least one message");
+            }
+            Api::Chat | Api::Messages => {
+                if let Some(system) = self.system.as_ref().filter(|_| api == Api::Messages) {
+                    prompt.begin_message("system");
+                    system.push_to(&mut prompt);
+                }
+                for message in &self.messages {
+                    message.push_to(&mut prompt);
+                }
+            }
+            Api::Responses => {
+                let input = self.input.clone().unwrap_or_default();
+                let input: Input = serde_json::from_value(input).map_err(|_| {
+                    ApiError::invalid_request("`input` must be a text or a list of messages")
+                })?;
+                if let Some(instructions) = &self.instructions {
+                    prompt.begin_message("system");
+                    prompt.push_text(instructions);
+                }
+                input.push_to(&mut prompt);
+            }
+            Api::Embeddings => {
+                let Some(input) = &self.input else { return invalid("`input` is missing") };
+                let encoding = self.encoding_format.as_deref();
+                let form = VectorForm::new(input, self.dimensions, encoding);
+                let (form, inputs) = form.map_err(ApiError::invalid_request)?;
+                vectors = form;
+                for input in &inputs {
+                    push_input(input, &mut prompt);
+                }
+            }
+            Api::Completions => match self.prompt.as_ref().map(|p| p.push_to(&mut prompt)) {
+                Some(true) => {}
+                Some(false) => {
+                    return invalid("`prompt` must have exactly one prompt");
+                }
+                None => return invalid("`prompt` is missing"),
+            },
+        }
+        Ok((prompt, vectors))
+    }
+}
+
 impl TextRequest {
     /// # Errors
     /// The simulator cannot serve the request. The error is the response.
@@ -38,7 +93,7 @@ impl TextRequest {
         let document: Document = serde_json::from_slice(body).map_err(|e| {
             ApiError::invalid_request(format!("the body is not a {} request: {e}", api.as_str()))
         })?;
-        if let Some(unknown) = document.model.filter(|name| name != model) {
+        if let Some(unknown) = document.model.as_deref().filter(|name| *name != model) {
             return Err(ApiError {
                 code: Some("model_not_found"),
                 ..ApiError::new(
@@ -49,50 +104,7 @@ impl TextRequest {
             });
         }
         let invalid = |message: &str| Err(ApiError::invalid_request(message.to_owned()));
-        let mut prompt = PromptTokens::new(document.cache_salt.as_deref());
-        let mut vectors = VectorForm::default();
-        match api {
-            Api::Chat | Api::Messages if document.messages.is_empty() => {
-                return invalid("`messages` must have at least one message");
-            }
-            Api::Chat | Api::Messages => {
-                if let Some(system) = document.system.as_ref().filter(|_| api == Api::Messages) {
-                    prompt.begin_message("system");
-                    system.push_to(&mut prompt);
-                }
-                for message in &document.messages {
-                    message.push_to(&mut prompt);
-                }
-            }
-            Api::Responses => {
-                let input = document.input.unwrap_or_default();
-                let input: Input = serde_json::from_value(input).map_err(|_| {
-                    ApiError::invalid_request("`input` must be a text or a list of messages")
-                })?;
-                if let Some(instructions) = &document.instructions {
-                    prompt.begin_message("system");
-                    prompt.push_text(instructions);
-                }
-                input.push_to(&mut prompt);
-            }
-            Api::Embeddings => {
-                let Some(input) = &document.input else { return invalid("`input` is missing") };
-                let encoding = document.encoding_format.as_deref();
-                let form = VectorForm::new(input, document.dimensions, encoding);
-                let (form, inputs) = form.map_err(ApiError::invalid_request)?;
-                vectors = form;
-                for input in &inputs {
-                    push_input(input, &mut prompt);
-                }
-            }
-            Api::Completions => match document.prompt.as_ref().map(|p| p.push_to(&mut prompt)) {
-                Some(true) => {}
-                Some(false) => {
-                    return invalid("`prompt` must have exactly one prompt");
-                }
-                None => return invalid("`prompt` is missing"),
-            },
-        }
+        let (prompt, vectors) = document.prompt(api)?;
         let prompt_tokens = prompt.count();
         // These settings change the content of a response, so the simulator must not ignore them.
         if api == Api::Completions && (document.echo == Some(true) || document.logprobs.is_some()) {
