@@ -369,9 +369,9 @@ fn recorded_streams_of_other_servers_are_read_the_same_for_every_split() {
     let [aimock, llmock] = ["Blue is a colour.", "Mock response from "];
     for (api, name, verdict, answer, has_reasoning, input) in [
         (Api::Responses, "responses-aimock.sse", "ok 20", aimock, true, 37),
-        (Api::Responses, "responses-llmock.sse", "ok 4", llmock, false, 5),
+        (Api::Responses, "responses-llmock.sse", "ok 6", llmock, false, 5),
         (Api::Messages, "messages-aimock.sse", "ok 20", aimock, true, 37),
-        (Api::Messages, "messages-llmock.sse", "ok 4", llmock, false, 5),
+        (Api::Messages, "messages-llmock.sse", "ok 9", llmock, false, 5),
     ] {
         let bytes = read(name);
         let (reading, _) = read_every_way_of(api, "", Terminal::default(), &bytes, 0..=bytes.len());
