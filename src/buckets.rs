@@ -54,6 +54,7 @@ pub const QUERIES_PER_SECOND: &[f64] =
 
 /// The name of each histogram in the configuration, and its default bounds.
 pub const HISTOGRAMS: &[(&str, &[f64])] = &[
+    ("session_turn_time_to_first_token_seconds", FIRST_TOKEN),
     ("dispatch_lag_seconds", LAG),
     ("replay_lag_seconds", REPLAY_LAGS),
     ("dns_duration_seconds", CONNECT),
