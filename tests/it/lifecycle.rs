@@ -206,7 +206,7 @@ async fn a_failing_readiness_check_between_cycles_is_logged_once_for_each_reason
     })
     .await;
     let yaml = format!(
-        "target: {}\nschedule: [{{constant: 50/s, for: 200ms}}]\nmax_lag: 1m\n",
+        "target: {}\nschedule: [{{constant: 50/s, for: 200ms}}, {{constant: 20/s, for: 100ms}}]\nmax_lag: 1m\n",
         upstream.url()
     );
     tokio::task::spawn_blocking(move || {
