@@ -87,8 +87,8 @@ fn filled(expression: &str, variables: &[Value]) -> String {
     filled
 }
 
-/// A load whose metrics give every query of the dashboards a value. `port` is the port of the target
-/// `staging`.
+/// A load whose metrics give every query of the dashboards a value. `port` is the port of the
+/// target `staging`.
 fn load_with_all_values(port: u16) -> String {
     format!(
         "
