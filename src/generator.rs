@@ -35,7 +35,8 @@ use arrivals::ArrivalCounter;
 pub use cgroup::{Cgroup, CpuQuota, MemoryUse, Throttling, memory_limit};
 use client_failures::FinishedCounter;
 pub use distortion::{DetectedDistortion, Distortion, Snapshot};
-use distortion::{DistortionDetector, Reading};
+use distortion::{DELAYED, DistortionDetector, Reading};
+use event_loop::{EventLoopProbe, RecentLoad};
 pub use process::Process;
 
 use crate::measurement::FailureDetail;
@@ -283,7 +284,7 @@ pub async fn watch(
     has_requests: impl Fn() -> bool,
     on_delay: impl Fn(Duration),
 ) {
-    let probe = event_loop::probe(&generator, has_requests, on_delay);
+    let probe = probe_event_loop(&generator, has_requests, on_delay);
     tokio::join!(update_each_second(&generator), probe);
 }
 
@@ -294,6 +295,30 @@ async fn update_each_second(generator: &Arc<GeneratorMonitor>) {
         second.tick().await;
         generator.observe_clocks(read_clocks());
         generator.update().await;
+    }
+}
+
+/// Probes the event loop until the future is dropped. `on_delay` gets the delay of each probe.
+async fn probe_event_loop(
+    generator: &GeneratorMonitor,
+    has_requests: impl Fn() -> bool,
+    on_delay: impl Fn(Duration),
+) {
+    let mut probe = EventLoopProbe::new(Instant::now());
+    let mut load = RecentLoad::new(Instant::now());
+    loop {
+        tokio::time::sleep_until(probe.next()).await;
+        let now = Instant::now();
+        for delay in probe.delays_at(now) {
+            generator.probes.fetch_add(1, Relaxed);
+            if delay > DELAYED {
+                generator.delayed.fetch_add(1, Relaxed);
+            }
+            on_delay(delay);
+        }
+        if !load.was_seen(now, generator.arrivals.read().total, has_requests()) {
+            probe.skip_idle_time();
+        }
     }
 }
 

@@ -3,13 +3,9 @@
 //! A block of three seconds delays all work that was due in these seconds. So all 30 probes of
 //! these seconds count, each with the time from its due instant to the end of the block.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::Instant;
-
-use super::GeneratorMonitor;
-use super::distortion::DELAYED;
 
 /// The time between two probes. A probe wakes the runtime, which takes up to 0.1 ms on a virtual
 /// machine. So the probes need about a thousandth of a CPU.
@@ -24,42 +20,22 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 /// arrivals of a normal load.
 const IDLE_AFTER: Duration = Duration::from_secs(5);
 
-/// Probes the event loop until the future is dropped. `on_delay` gets the delay of each probe.
-pub(super) async fn probe(
-    generator: &GeneratorMonitor,
-    has_requests: impl Fn() -> bool,
-    on_delay: impl Fn(Duration),
-) {
-    let mut probe = EventLoopProbe::new(Instant::now());
-    let mut load = RecentLoad { arrivals: 0, last_seen: Instant::now() };
-    loop {
-        tokio::time::sleep_until(probe.next()).await;
-        let now = Instant::now();
-        for delay in probe.delays_at(now) {
-            generator.probes.fetch_add(1, Relaxed);
-            if delay > DELAYED {
-                generator.delayed.fetch_add(1, Relaxed);
-            }
-            on_delay(delay);
-        }
-        if !load.was_seen(now, generator.arrivals.read().total, has_requests()) {
-            probe.skip_idle_time();
-        }
-    }
-}
-
 /// The load of the last seconds.
 #[derive(Debug)]
-struct RecentLoad {
+pub(super) struct RecentLoad {
     /// All arrivals until `last_seen`.
     arrivals: u64,
     last_seen: Instant,
 }
 
 impl RecentLoad {
+    pub(super) fn new(now: Instant) -> RecentLoad {
+        RecentLoad { arrivals: 0, last_seen: now }
+    }
+
     /// Returns true if requests are in flight, or if one arrived or was in flight in the last
     /// [`IDLE_AFTER`].
-    fn was_seen(&mut self, now: Instant, arrivals: u64, has_requests: bool) -> bool {
+    pub(super) fn was_seen(&mut self, now: Instant, arrivals: u64, has_requests: bool) -> bool {
         if has_requests || arrivals != self.arrivals {
             *self = RecentLoad { arrivals, last_seen: now };
         }
@@ -68,21 +44,21 @@ impl RecentLoad {
 }
 
 #[derive(Debug)]
-struct EventLoopProbe {
+pub(super) struct EventLoopProbe {
     next: Instant,
 }
 
 impl EventLoopProbe {
-    fn new(now: Instant) -> EventLoopProbe {
+    pub(super) fn new(now: Instant) -> EventLoopProbe {
         EventLoopProbe { next: now + INTERVAL }
     }
 
-    fn next(&self) -> Instant {
+    pub(super) fn next(&self) -> Instant {
         self.next
     }
 
     /// Returns the delay of each probe that is due at `now`.
-    fn delays_at(&mut self, now: Instant) -> impl Iterator<Item = Duration> + use<> {
+    pub(super) fn delays_at(&mut self, now: Instant) -> impl Iterator<Item = Duration> + use<> {
         // The oldest probes above [`MAX_PROBES`] are skipped.
         self.next = now
             .checked_sub(INTERVAL * (MAX_PROBES - 1))
@@ -95,7 +71,7 @@ impl EventLoopProbe {
     }
 
     /// Makes the next probe due after [`IDLE_INTERVAL`].
-    fn skip_idle_time(&mut self) {
+    pub(super) fn skip_idle_time(&mut self) {
         self.next += IDLE_INTERVAL.saturating_sub(INTERVAL);
     }
 }

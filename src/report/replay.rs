@@ -67,13 +67,13 @@ mod tests {
         let counts = ReplayCounts { dropped: 1, on_time: 198, lag };
         assert_eq!(
             ReplayReport::new(&counts).text(),
-            "replay: 99% of 200 rows sent within 100 ms of the trace, 1 dropped; lag P50 2 ms, \
+            "replay: 99 % of 200 rows sent within 100 ms of the trace, 1 dropped; lag P50 2 ms, \
              P99 2 ms, max 1.5 s"
         );
         let none = ReplayCounts { dropped: 3, ..ReplayCounts::default() };
         assert_eq!(
             ReplayReport::new(&none).text(),
-            "replay: 0% of 3 rows sent within 100 ms of the trace, 3 dropped"
+            "replay: 0 % of 3 rows sent within 100 ms of the trace, 3 dropped"
         );
     }
 }
