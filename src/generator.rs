@@ -34,8 +34,8 @@ use crate::timetable::{Moment, StepDetector, StepDirection};
 use arrivals::ArrivalCounter;
 pub use cgroup::{Cgroup, CpuQuota, MemoryUse, Throttling, memory_limit};
 use client_failures::FinishedCounter;
-pub use distortion::{DetectedDistortion, Distortion, Snapshot};
 use distortion::{DELAYED, DistortionDetector, Reading};
+pub use distortion::{DetectedDistortion, Distortion, Snapshot};
 use event_loop::{EventLoopProbe, RecentLoad};
 pub use process::Process;
 

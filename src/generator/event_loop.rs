@@ -79,7 +79,9 @@ impl EventLoopProbe {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::sync::atomic::Ordering::Relaxed;
 
+    use super::super::{GeneratorMonitor, probe_event_loop};
     use super::*;
 
     #[test]
@@ -129,7 +131,7 @@ mod tests {
     #[test]
     fn a_load_is_recent_for_five_seconds_after_the_last_request() {
         let origin = Instant::now();
-        let mut load = RecentLoad { arrivals: 0, last_seen: origin };
+        let mut load = RecentLoad::new(origin);
         let mut was_seen = |seconds, arrivals, has_requests| {
             load.was_seen(origin + Duration::from_secs(seconds), arrivals, has_requests)
         };
@@ -146,7 +148,8 @@ mod tests {
     async fn a_blocked_event_loop_is_detected() {
         let generator = GeneratorMonitor::new();
         let delays = Mutex::new(Vec::new());
-        let watched = probe(&generator, || true, |delay| delays.lock().unwrap().push(delay));
+        let record = |delay| delays.lock().unwrap().push(delay);
+        let watched = probe_event_loop(&generator, || true, record);
         let block = async {
             tokio::time::sleep(INTERVAL).await;
             let begun = Instant::now();
