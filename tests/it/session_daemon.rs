@@ -196,7 +196,10 @@ scenarios:
         assert_eq!(ended(&after, "reload"), 0.0, "the conversations are unchanged");
 
         reload(&daemon, &yaml(4, ""));
-        wait(&mut daemon, &|text| ended(text, "reload") > 0.0);
+        // The pause needs new sessions, whose next turns it drops.
+        wait(&mut daemon, &|text| {
+            ended(text, "reload") > 0.0 && count(text, "llmload_sessions_in_progress") > 5.0
+        });
 
         assert_eq!(request(daemon.address, "POST", "/-/pause").unwrap().0, 200);
         wait(&mut daemon, &|text| {
