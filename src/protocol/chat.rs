@@ -66,6 +66,11 @@ fn message_value(message: &Message<'_>) -> Value {
     value
 }
 
+/// True for `[DONE]`, unless the event reports an error.
+pub(super) fn is_end_marker(event: SseEvent<'_>) -> bool {
+    !event.is_error() && event.data.trim_ascii() == END_MARKER.as_bytes()
+}
+
 /// An event that has no data or is named `ping` becomes an empty [`DecodedEvent`].
 ///
 /// # Errors
@@ -77,18 +82,10 @@ pub(super) fn decode_event<'a, S>(
 where
     S: FnMut(u32, Channel, &str),
 {
-    if event.is_error() {
-        let error = Some(ReportedError::from_body(event.data));
-        return Ok(DecodedEvent { error, ..DecodedEvent::default() });
-    }
-    let data = event.data.trim_ascii();
-    if data == END_MARKER.as_bytes() {
+    if is_end_marker(event) {
         return Ok(DecodedEvent { is_end: true, ..DecodedEvent::default() });
     }
-    if data.is_empty() || event.name == b"ping" {
-        return Ok(DecodedEvent::default());
-    }
-    lenient::decode(data, Shape::Event, sink)
+    lenient::decode_event(event, Shape::Event, sink)
 }
 
 /// # Errors

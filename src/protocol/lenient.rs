@@ -3,6 +3,8 @@
 
 use super::decoded::{Channel, DecodeError, DecodedEvent};
 use super::raw_json;
+use super::reported_error::ReportedError;
+use super::sse::SseEvent;
 
 /// A decoder of one kind of JSON, such as an event of a stream.
 pub(super) trait JsonDecoder: Copy {
@@ -13,6 +15,31 @@ pub(super) trait JsonDecoder: Copy {
     fn decode<'a, S>(self, json: &'a str, sink: &mut S) -> serde_json::Result<DecodedEvent<'a>>
     where
         S: FnMut(u32, Channel, &str);
+}
+
+/// Decodes an event of a stream. An event without data, or named `ping`, becomes an empty
+/// [`DecodedEvent`].
+///
+/// # Errors
+/// The data is not JSON, or its structure does not fit the API.
+pub(super) fn decode_event<'a, D, S>(
+    event: SseEvent<'a>,
+    decoder: D,
+    sink: &mut S,
+) -> Result<DecodedEvent<'a>, DecodeError>
+where
+    D: JsonDecoder,
+    S: FnMut(u32, Channel, &str),
+{
+    if event.is_error() {
+        let error = Some(ReportedError::from_body(event.data));
+        return Ok(DecodedEvent { error, ..DecodedEvent::default() });
+    }
+    let data = event.data.trim_ascii();
+    if data.is_empty() || event.name == b"ping" {
+        return Ok(DecodedEvent::default());
+    }
+    decode(data, decoder, sink)
 }
 
 /// # Errors

@@ -72,15 +72,10 @@ pub(super) fn decode_event<'a, S>(
 where
     S: FnMut(u32, Channel, &str),
 {
-    if event.is_error() {
-        let error = Some(ReportedError::from_body(event.data));
-        return Ok(DecodedEvent { error, ..DecodedEvent::default() });
-    }
-    let data = event.data.trim_ascii();
-    if data.is_empty() || data == chat::END_MARKER.as_bytes() || event.name == b"ping" {
+    if chat::is_end_marker(event) {
         return Ok(DecodedEvent::default());
     }
-    lenient::decode(data, StreamEvent { name: event.name }, sink)
+    lenient::decode_event(event, StreamEvent { name: event.name }, sink)
 }
 
 /// # Errors
